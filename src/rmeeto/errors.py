@@ -1,0 +1,57 @@
+"""The errors a user can cause. Each says what was asked, what was given, why not, and the way out.
+
+The command line prints these without a traceback; anything else that escapes is our bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RmeetoError(Exception):
+    """Base of every error that is the caller's to mend.
+
+    ``asked`` is what the caller wanted, ``given`` what arrived (shapes, dtype, path), ``why`` the reason it
+    cannot be, ``fix`` the way out. ``str(error)`` puts them on up to four lines.
+    """
+
+    def __init__(self, asked: str, *, given: str | None = None, why: str, fix: str | None = None) -> None:
+        self.asked, self.given, self.why, self.fix = asked, given, why, fix
+        lines = [asked]
+        if given is not None:
+            lines.append(f"  given: {given}")
+        lines.append(f"  why:   {why}")
+        if fix is not None:
+            lines.append(f"  fix:   {fix}")
+        super().__init__("\n".join(lines))
+
+
+class UnknownName(RmeetoError):
+    """A model, method, option or choice that does not exist; suggests the nearest ones that do."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=3, cutoff=0.4)
+        fix = f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(names)}"
+        super().__init__(f"unknown {kind} {name!r}", why=f"no {kind} has that name", fix=fix)
+
+
+class ConfigError(RmeetoError):
+    """A value that is impossible in itself or against the model it is for (r too large, a negative rate)."""
+
+
+class UnsupportedInput(RmeetoError):
+    """Tensors that the requested implementation cannot take (dtype, device, shape)."""
+
+
+class CheckpointError(RmeetoError):
+    """A weight file that is missing, corrupt, unsafe, or does not fit the model."""
+
+
+class DataError(RmeetoError):
+    """A data folder, image or label that cannot be used."""
+
+
+class RunError(RmeetoError):
+    """A run that had to stop: non-finite loss, a full disk, an output folder in use."""
