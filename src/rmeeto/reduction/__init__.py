@@ -1,0 +1,31 @@
+"""Which tokens go where: no weights, no model."""
+
+from rmeeto.reduction.methods import TokenMerge, TokenPrune
+from rmeeto.reduction.plan import Plan
+from rmeeto.reduction.protocol import Reduction
+from rmeeto.reduction.released import ReleasedMerge
+from rmeeto.reduction.schedule import Schedule
+from rmeeto.reduction.spec import parse_spec
+
+METHODS: dict[str, type] = {"merge": TokenMerge, "prune": TokenPrune, "released": ReleasedMerge}
+
+
+def parse_reduction(text: str) -> Reduction | None:
+    """The reduction that a line such as ``merge:r=11,features=C`` describes; ``none`` is no reduction.
+
+    >>> parse_reduction("merge:r=11")
+    TokenMerge('merge:r=11')
+    """
+    return None if text.strip() == "none" else parse_spec(text, METHODS)
+
+
+__all__ = [
+    "METHODS",
+    "Plan",
+    "Reduction",
+    "ReleasedMerge",
+    "Schedule",
+    "TokenMerge",
+    "TokenPrune",
+    "parse_reduction",
+]

@@ -1,0 +1,34 @@
+"""Checks shared by the reduction values: every ``Literal`` field must hold one of its choices."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from rmeeto.errors import ConfigError, UnknownName
+
+
+@cache
+def literal_fields(kind: type) -> dict[str, tuple[object, ...]]:
+    """The ``Literal`` fields of a dataclass and their choices."""
+    hints = get_type_hints(kind)
+    return {f.name: get_args(hints[f.name]) for f in fields(kind) if get_origin(hints[f.name]) is Literal}
+
+
+def check_choices(value: Any) -> None:
+    """Raise :class:`UnknownName` for a ``Literal`` field that holds none of its choices."""
+    for name, choices in literal_fields(type(value)).items():
+        if getattr(value, name) not in choices:
+            raise UnknownName(name, str(getattr(value, name)), map(str, choices))
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise :class:`ConfigError` unless the value is a whole number of tokens, zero or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(
+            f"remove {name}={value!r} tokens",
+            given=f"{value!r} ({type(value).__name__})",
+            why="a number of tokens is a whole number, zero or more",
+            fix=f"use {name}=0 to leave the model unreduced",
+        )

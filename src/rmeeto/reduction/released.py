@@ -1,0 +1,175 @@
+"""ReleasedMerge: what the authors' released program computes, quirks and all.
+
+For published checkpoints and for comparing with published numbers. Everything in which that program differs
+from the right thing stands in this file and nowhere else:
+
+* the class token is put back at a floored proportional place, one for the whole batch, and drifts;
+* the last reduction may be overridden so that a fixed number of tokens is left (``final``);
+* features B, C and delta add the backward direction with its channels reversed and its time not;
+* metric vectors are scaled to unit length whatever the distance, with no epsilon;
+* sizes add up for ``sum`` only; for ``mean``, ``amax`` and ``amin`` the sizes go through the same reduction;
+* "unordered" sorts the remaining candidates by similarity and pulls the class token forward;
+* shuffling draws one permutation for the batch from torch's global CPU generator;
+* the visualising forward protects place 0 instead of the class token, and reads the logits there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rmeeto.errors import ConfigError
+from rmeeto.reduction.choices import check_choices, check_count
+from rmeeto.reduction.match import nth_closest
+from rmeeto.reduction.plan import Plan, flat_index, insert, survivors, take
+from rmeeto.reduction.schedule import Schedule, block_numbers, capacity
+from rmeeto.reduction.spec import format_reduction
+from rmeeto.tokens import Features, Tokens
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ReleasedMerge:
+    """The authors' reduction, for released Vim and VideoMamba models.
+
+    r: tokens to remove per reducing block, cut to half of what is there.
+    final: tokens that the last reducing block leaves, or None for no such rule. The program's option ``compare`` is
+        ``final = 197 - 11·compare``: 142 as the paper means Vim-Ti, 76 (compare = 11) as its scripts run.
+    every: reduce every so many blocks; odd: one block earlier than the multiples.
+    features, distance, nth, op, ordered, pruned: as the program's metric, distance, choose, merge_mode, if_order, if_prune.
+    shuffle: share of the patches permuted before each reduction, or None.
+    visualisation: reproduce the visualising forward, which protects place 0.
+    """
+
+    r: int
+    final: int | None = None
+    features: Literal["X", "B", "C", "delta"] = "X"
+    distance: Literal["cosine", "l1", "l2"] = "cosine"
+    nth: int = 1
+    op: Literal["sum", "mean", "amax", "amin"] = "sum"
+    ordered: bool = True
+    pruned: bool = False
+    every: int = 2
+    odd: bool = False
+    shuffle: float | None = None
+    visualisation: bool = False
+
+    name: ClassVar[str] = "released"
+
+    def __post_init__(self) -> None:
+        check_count("r", self.r)
+        check_choices(self)
+        if self.every < 1 or self.nth < 1:
+            raise ConfigError(f"every={self.every}, nth={self.nth}", why="both count from 1")
+
+    def __str__(self) -> str:
+        return format_reduction(self)
+
+    def __repr__(self) -> str:
+        return f"ReleasedMerge({str(self)!r})"
+
+    def schedule(self, depth: int, tokens: int) -> Schedule:
+        """The program's counts: r where it fits, and ``final`` imposed on the last reducing block."""
+        first = self.every - 1 if self.odd else self.every
+        left, counts = tokens, [0] * depth
+        for block in block_numbers(f"{max(first, 1)}::{self.every}", depth):
+            wanted = left - self.final if self.final is not None and depth - block <= self.every else self.r
+            counts[block] = max(0, min(wanted, capacity(left)))
+            left -= counts[block]
+        return Schedule(tuple(counts), tokens)
+
+    def step(self, tokens: Tokens, features: Features | None, r: int) -> Tokens:
+        """Reduce as the program does; the class token's place is the same for every image."""
+        if self.visualisation:
+            tokens = tokens.replace(cls_index=torch.zeros_like(tokens.cls_index))
+        if self.shuffle is not None:
+            tokens = self._shuffled(tokens)
+        plan, cls_index = self.plan(self._metric(tokens, features), tokens.cls_index, r)
+        return Tokens(
+            x=self.combine(plan, tokens.x, tokens.size),
+            residual=None if tokens.residual is None else self.combine(plan, tokens.residual, tokens.size),
+            cls_index=cls_index,
+            size=None if tokens.size is None and self.pruned else self.combine_sizes(plan, tokens.sizes()),
+            plans=(*tokens.plans, plan),
+        )
+
+    def plan(self, metric: Tensor, cls_index: Tensor, r: int) -> tuple[Plan, Tensor]:
+        """The decision for ``(b, l, f)`` metric vectors, and the class token's reported place ``(b,)``.
+
+        The reported place is read later as the class token's, even where the token itself stands elsewhere.
+        """
+        length = metric.shape[1]
+        patches, _ = survivors(cls_index[:, None], length)
+        candidates, targets = patches[:, 0::2], patches[:, 1::2]
+        order, partner = self._ranking(take(metric, candidates), take(metric, targets))
+        source = candidates.gather(1, order[:, :r])
+        target = targets.gather(1, partner.gather(1, order[:, :r]))
+        if self.ordered:
+            remaining, _ = survivors(torch.cat([source, cls_index[:, None]], dim=1), length)
+            place = cls_index * (length - r) // length
+        else:
+            remaining = torch.cat([candidates.gather(1, order[:, r:]), targets], dim=1)
+            place = cls_index * (candidates.shape[1] - r) // candidates.shape[1]
+        stands = place if self.ordered else place.clamp(max=candidates.shape[1] - r)
+        plan = Plan(insert(remaining, cls_index, stands), source, None)
+        return (plan if self.pruned else Plan(plan.kept, source, plan.follow(target))), place
+
+    def combine(self, plan: Plan, values: Tensor, size: Tensor | None) -> Tensor:
+        """reduce(value · size) / reduce(size) over each target and its sources; ``(b, l, d)`` to ``(b, m, d)``."""
+        if plan.target is None:
+            return take(values, plan.kept)
+        size = torch.ones(values.shape[:2], device=values.device) if size is None else size
+        weight = size.to(values.dtype)[..., None]
+        return self._reduce(plan, values * weight) / self._reduce(plan, weight)
+
+    def combine_sizes(self, plan: Plan, size: Tensor) -> Tensor:
+        """Sizes go through the same reduction as the values, so only ``sum`` adds them up."""
+        return take(size, plan.kept) if plan.target is None else self._reduce(plan, size[..., None])[..., 0]
+
+    def _reduce(self, plan: Plan, values: Tensor) -> Tensor:
+        assert plan.target is not None
+        kept, sources = take(values, plan.kept), take(values, plan.source).flatten(0, 1)
+        rows = flat_index(plan.target, kept.shape[1])[:, None].expand_as(sources)
+        flat = kept.flatten(0, 1).scatter_reduce(0, rows, sources, self.op, include_self=True)
+        return flat.unflatten(0, kept.shape[:2])
+
+    def _metric(self, tokens: Tokens, features: Features | None) -> Tensor:
+        if self.features == "X":
+            return tokens.x
+        assert features is not None
+        forward, backward = getattr(features, self.features)
+        # In scan order the backward features run from the last token; flipping their channels leaves time reversed.
+        return (forward + backward.flip(1).flip(-1)) / 2
+
+    @torch.no_grad()
+    def _ranking(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Candidates by falling similarity ``(b, n)``, and each candidate's partner ``(b, n)``."""
+        a, b = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
+        if self.distance == "cosine":
+            score = a @ b.transpose(1, 2)
+        else:
+            score = -torch.cdist(a, b, p=1.0 if self.distance == "l1" else 2.0)
+        best, partner = nth_closest(score, self.nth)
+        return best.argsort(dim=1, descending=True), partner
+
+    def _shuffled(self, tokens: Tokens) -> Tokens:
+        """Permute the program's share of patches: two draws from torch's global CPU generator, one for the batch."""
+        assert self.shuffle is not None
+        length = tokens.length - 1
+        count = int(length * self.shuffle)
+        chosen = torch.randperm(length)[:count]
+        moved = chosen[torch.randperm(count)]
+        permuted = torch.arange(length)
+        permuted[chosen] = moved
+        patches, _ = survivors(tokens.cls_index[:, None], tokens.length)
+        kept = insert(patches[:, permuted.to(patches.device)], tokens.cls_index, tokens.cls_index)
+        plan = Plan(kept, kept[:, :0], kept[:, :0])
+        return Tokens(
+            x=take(tokens.x, kept),
+            residual=None if tokens.residual is None else take(tokens.residual, kept),
+            cls_index=tokens.cls_index,
+            size=None if tokens.size is None else take(tokens.size, kept),
+            plans=(*tokens.plans, plan),
+        )

@@ -1,0 +1,96 @@
+"""The one-line form of a reduction: ``merge:r=11,features=C`` parses and prints both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from itertools import groupby
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from rmeeto.errors import ConfigError, UnknownName
+
+
+def format_reduction(value: Any) -> str:
+    """``name:field=value,…`` with the fields that differ from their defaults."""
+    changed = [
+        f"{field.name}={_format(getattr(value, field.name))}"
+        for field in fields(value)
+        if field.default is MISSING or getattr(value, field.name) != field.default
+    ]
+    return f"{value.name}:{','.join(changed)}"
+
+
+def _format(value: object) -> str:
+    """Lists of counts are run-length encoded like a Python sum of lists: ``5*10+71``."""
+    if isinstance(value, tuple):
+        runs = [(count, len(list(run))) for count, run in groupby(value)]
+        return "+".join(f"{count}*{times}" if times > 1 or len(runs) == 1 else str(count) for count, times in runs)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def parse_spec(text: str, methods: Mapping[str, type]) -> Any:
+    """Build a reduction from its one-line form.
+
+    Raises:
+        UnknownName: no such method or option, with the nearest that exist.
+        ConfigError: an option without a value, or a value of the wrong kind.
+    """
+    name, _, rest = text.strip().partition(":")
+    if name not in methods:
+        raise UnknownName("reduction method", name, methods)
+    kind = methods[name]
+    hints = get_type_hints(kind)
+    known = [field.name for field in fields(kind)]
+    options: dict[str, object] = {}
+    for part in filter(None, rest.split(",")):
+        option, equals, value = (piece.strip() for piece in part.partition("="))
+        if option not in known:
+            raise UnknownName(f"option of {name!r}", option, known)
+        if not equals or option in options:
+            raise ConfigError(
+                f"read the reduction {text!r}",
+                given=part,
+                why="every option is named once, with a value",
+                fix=f"write {name}:{option}=VALUE",
+            )
+        options[option] = _read(option, value, hints[option])
+    return kind(**options)
+
+
+def _read(option: str, value: str, hint: Any) -> object:
+    """One option's text as the type its field is annotated with."""
+    accepted = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    readers = {bool: _read_bool, tuple: _read_counts, int: int, float: float}
+    for kind in accepted:
+        if kind is NoneType and value.lower() == "none":
+            return None
+        reader = readers.get(get_origin(kind) or kind)
+        if reader is None and kind is not NoneType:
+            return value  # a string or a Literal, whose choices the class checks
+        try:
+            if reader is not None:
+                return reader(value)  # type: ignore[operator]
+        except ValueError:
+            continue
+    raise ConfigError(
+        f"read {option}={value}",
+        why=f"{option} takes {' or '.join(getattr(kind, '__name__', str(kind)) for kind in accepted)}",
+        fix="counts are a number (11) or a list (5*10+71)" if tuple in map(get_origin, accepted) else None,
+    )
+
+
+def _read_bool(value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ValueError(value)
+    return value.lower() == "true"
+
+
+def _read_counts(value: str) -> tuple[int, ...]:
+    counts: list[int] = []
+    for term in value.split("+"):
+        count, times, repeat = term.partition("*")
+        counts += [int(count)] * (int(repeat) if times else 1)
+    return tuple(counts)

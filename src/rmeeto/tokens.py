@@ -1,0 +1,76 @@
+"""Tokens: the one value that flows through a model, and the features a reduction may compare them by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from rmeeto.reduction.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a Mamba mixer computed about its tokens, per direction and in time order (paper, Table 6).
+
+    B, C: ``(forward, backward)``, each ``(b, l, n)``, what a token writes to and reads from the state.
+    delta: ``(forward, backward)``, each ``(b, l, e)``, the token's part of Δ, before bias and softplus.
+    """
+
+    B: tuple[Tensor, Tensor]
+    C: tuple[Tensor, Tensor]
+    delta: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What enters and leaves a block: ``l`` tokens per image and where they came from.
+
+    x: ``(b, l, d)``, the previous block's output before it joins the residual stream.
+    residual: ``(b, l, d)`` in float32, or None before the first block.
+    cls_index: ``(b,)`` int64, the class token's place in each image.
+    size: ``(b, l)`` float32, how many original tokens each one stands for; None while every size is 1.
+    plans: the reductions so far, oldest first. :meth:`group` composes them on demand, so a forward pass
+        that nobody asks about pays nothing for its source map.
+    """
+
+    x: Tensor
+    residual: Tensor | None
+    cls_index: Tensor
+    size: Tensor | None = None
+    plans: tuple[Plan, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens per image now, class token included."""
+        return self.x.shape[1]
+
+    def replace(self, **changes: object) -> Tokens:
+        """A copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def sizes(self) -> Tensor:
+        """``(b, l)`` float32 sizes, ones where nothing has been merged yet."""
+        if self.size is not None:
+            return self.size
+        return torch.ones(self.x.shape[:2], device=self.x.device)
+
+    def group(self) -> Tensor:
+        """The source map, ``(b, l0)`` int64: which token each original one ended in, -1 where it was dropped."""
+        length = self.plans[0].length if self.plans else self.length
+        group = torch.arange(length, device=self.x.device).expand(self.x.shape[0], -1)
+        for plan in self.plans:
+            group = plan.follow(group)
+        return group
+
+    def unmerge(self, values: Tensor) -> Tensor:
+        """Bring ``(b, l, …)`` values of the present tokens back to the ``l0`` original places.
+
+        A merged token's value is copied to every place it absorbed; dropped places get zero.
+        """
+        for plan in reversed(self.plans):
+            values = plan.unmerge(values)
+        return values
