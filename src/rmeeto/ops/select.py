@@ -1,0 +1,151 @@
+"""Which implementation takes these tensors: ``reference``, ``cpp`` (processor) or ``triton`` (CUDA).
+
+An implementation asked for by name never falls back. ``"auto"`` takes the kernels of the tensors' device, and
+the reference when there are none, which it says once per process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from typing import Literal, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from rmeeto.errors import UnknownName, UnsupportedInput
+
+Impl = Literal["auto", "reference", "cpp", "triton"]
+IMPLEMENTATIONS = ("reference", "cpp", "triton")
+KERNELS = {"cpu": "cpp", "cuda": "triton"}
+
+_warned = False
+
+
+class FallbackWarning(UserWarning):
+    """Kernels are missing and the slow reference runs in their place: right results, late."""
+
+
+class Implementation(Protocol):
+    """What a module in `rmeeto.ops.impl` provides; operands stand in the order of the public functions."""
+
+    def unsupported_reasons(self, op_name: str, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Return why these tensors (by operand name, absent ones left out) cannot be taken, if so."""
+
+    def selective_scan(
+        self,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        skip: Tensor | None,
+        gate: Tensor | None,
+        delta_bias: Tensor | None,
+        delta_softplus: bool,
+        reverse: bool,
+    ) -> Tensor:
+        """Return the contiguous output (b, l, e) in u's dtype."""
+
+    def selective_scan_backward(
+        self,
+        grad: Tensor,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        skip: Tensor | None,
+        gate: Tensor | None,
+        delta_bias: Tensor | None,
+        delta_softplus: bool,
+        reverse: bool,
+    ) -> tuple[Tensor, ...]:
+        """Return eight contiguous gradients, each in its operand's dtype, of shape (0,) for absent operands."""
+
+    def causal_conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
+        """Return the contiguous output (b, l, e) in x's dtype."""
+
+    def causal_conv_backward(
+        self, grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
+    ) -> tuple[Tensor, ...]:
+        """Return three contiguous gradients, of shape (0,) for an absent bias."""
+
+
+def choose(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> Implementation:
+    """Return the module that computes ``op_name`` on ``tensors`` (operands by name; the first one leads).
+
+    Raises `UnknownName` for an ``impl`` that does not exist and `UnsupportedInput` for one that was asked for
+    by name and cannot take the tensors.
+    """
+    if impl == "auto":
+        return _choose_by_device(op_name, tensors)
+    if impl not in IMPLEMENTATIONS:
+        raise UnknownName("implementation", impl, ("auto", *IMPLEMENTATIONS))
+    absence = _absence(impl)
+    reasons = [absence] if absence else _module(impl).unsupported_reasons(op_name, tensors)
+    if reasons:
+        raise UnsupportedInput(
+            f"{op_name} with impl={impl!r}",
+            given=", ".join(f"{name} {_describe(x)}" for name, x in tensors.items()),
+            why="; ".join(reasons),
+            fix='impl="auto" takes what fits, impl="reference" takes everything',
+        )
+    return _module(impl)
+
+
+def availability() -> dict[str, str]:
+    """Return for each implementation ``"ready"`` or the reason why this machine cannot run it."""
+    return {name: _absence(name) or "ready" for name in IMPLEMENTATIONS}
+
+
+def _choose_by_device(op_name: str, tensors: Mapping[str, Tensor]) -> Implementation:
+    lead = next(iter(tensors.values()))
+    reference = _module("reference")
+    if lead.dtype == torch.float64:
+        return reference  # nobody asks for float64 in a hurry
+    kernel = KERNELS.get(lead.device.type)
+    absence = _absence(kernel) if kernel else f"there are no kernels for {lead.device.type!r} devices"
+    reasons = [absence] if absence or not kernel else _module(kernel).unsupported_reasons(op_name, tensors)
+    if reasons:
+        _warn_once(f"{op_name}: {'; '.join(filter(None, reasons))}")
+        return reference
+    return _module(cast(str, kernel))
+
+
+@cache
+def _module(name: str) -> Implementation:
+    return cast(Implementation, importlib.import_module(f"rmeeto.ops.impl.{name}"))
+
+
+@cache
+def _absence(name: str) -> str | None:
+    """Return why an implementation cannot run on this machine at all, or None."""
+    if name == "cpp":
+        return importlib.import_module("rmeeto.ops.impl.cpp").absence()  # type: ignore[no-any-return]
+    if name == "triton":
+        if not torch.cuda.is_available():
+            return "there is no CUDA device"
+        if importlib.util.find_spec("triton") is None:
+            return 'Triton is not installed (pip install "rmeeto[gpu]")'
+    return None
+
+
+def _warn_once(reason: str) -> None:
+    global _warned
+    if _warned:
+        return
+    _warned = True  # before warning: a filter may turn the warning into an error
+    warnings.warn(
+        f"{reason}. The plain PyTorch loop runs instead: the same results, some 50 times slower on a scan. "
+        "`rmeeto doctor` shows what is missing and how to get it.",
+        FallbackWarning,
+        stacklevel=2,
+    )
+
+
+def _describe(x: Tensor) -> str:
+    return f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on {x.device}"
