@@ -55,3 +55,7 @@ class DataError(RmeetoError):
 
 class RunError(RmeetoError):
     """A run that had to stop: non-finite loss, a full disk, an output folder in use."""
+
+
+class RmeetoWarning(UserWarning):
+    """Something was changed on the user's behalf and is said aloud (a resized position embedding, a new head)."""

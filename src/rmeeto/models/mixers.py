@@ -1,0 +1,100 @@
+"""The bidirectional Mamba mixer: the only place that calls the scan and the convolution."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rmeeto.models.config import ModelConfig
+from rmeeto.ops import causal_conv, selective_scan
+from rmeeto.tokens import Features
+
+
+class Direction(NamedTuple):
+    """One direction's parameters; the official names give the backward ones a ``_b``."""
+
+    A_log: nn.Parameter
+    skip: nn.Parameter
+    conv: nn.Conv1d
+    x_proj: nn.Linear
+    dt_proj: nn.Linear
+    reverse: bool
+
+
+class BidirectionalMixer(nn.Module):
+    """Two selective scans over the tokens, one from each end, that share their projections in and out.
+
+    Maps ``(b, l, d)`` to ``(b, l, d)`` and hands out the features of both directions in time order. Parameter
+    names are the official ones (Vim's bidirectional Mamba, version 2).
+    """
+
+    def __init__(self, config: ModelConfig, impl: str = "auto") -> None:
+        super().__init__()
+        e, n, rank = config.inner, config.state, config.rank
+        self.rank, self.state, self.impl = rank, n, impl
+        self.scale = 0.5 if config.halve else 1.0
+        self.A_log = nn.Parameter(torch.empty(e, n))
+        self.D = nn.Parameter(torch.empty(e))
+        self.A_b_log = nn.Parameter(torch.empty(e, n))
+        self.D_b = nn.Parameter(torch.empty(e))
+        self.in_proj = nn.Linear(config.dim, 2 * e, bias=False)
+        self.conv1d = nn.Conv1d(e, e, config.conv_width, groups=e)
+        self.x_proj = nn.Linear(e, rank + 2 * n, bias=False)
+        self.dt_proj = nn.Linear(rank, e)
+        self.conv1d_b = nn.Conv1d(e, e, config.conv_width, groups=e)
+        self.x_proj_b = nn.Linear(e, rank + 2 * n, bias=False)
+        self.dt_proj_b = nn.Linear(rank, e)
+        self.out_proj = nn.Linear(e, config.dim, bias=False)
+        self.reset_parameters(config.depth)
+
+    def directions(self) -> tuple[Direction, Direction]:
+        """Forward and backward parameters."""
+        return (
+            Direction(self.A_log, self.D, self.conv1d, self.x_proj, self.dt_proj, reverse=False),
+            Direction(self.A_b_log, self.D_b, self.conv1d_b, self.x_proj_b, self.dt_proj_b, reverse=True),
+        )
+
+    @torch.no_grad()
+    def reset_parameters(self, depth: int) -> None:
+        """Mamba's initialisation: A = -(1 … n), Δ between 1e-3 and 1e-1, output scaled by 1/√depth."""
+        for side in self.directions():
+            side.A_log.copy_(torch.arange(1, self.state + 1).log().expand_as(side.A_log))
+            side.skip.fill_(1.0)
+            side.dt_proj.weight.uniform_(-(self.rank**-0.5), self.rank**-0.5)
+            delta = torch.empty_like(side.dt_proj.bias).uniform_(math.log(1e-3), math.log(1e-1)).exp()
+            side.dt_proj.bias.copy_(delta + torch.log(-torch.expm1(-delta)))  # softplus of it gives delta back
+        self.out_proj.weight.div_(math.sqrt(depth))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Features]:
+        """Mix ``(b, l, d)`` tokens; also return both directions' B, C and Δ projections in time order."""
+        u, gate = self.in_proj(x).chunk(2, dim=-1)
+        (forward, *first), (backward, *second) = (self._scan(u, gate, side) for side in self.directions())
+        y = forward + backward
+        if self.scale != 1.0:
+            y = y * self.scale
+        delta, B, C = zip(first, second, strict=True)
+        return self.out_proj(y), Features(B=B, C=C, delta=delta)
+
+    def _scan(self, u: Tensor, gate: Tensor, side: Direction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One direction: convolve, project to Δ, B and C, scan. Nothing is flipped: the ops walk from either end."""
+        u = causal_conv(u, side.conv.weight, side.conv.bias, silu=True, reverse=side.reverse, impl=self.impl)
+        dt, B, C = side.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
+        delta = F.linear(dt, side.dt_proj.weight)
+        y = selective_scan(
+            u,
+            delta,
+            -torch.exp(side.A_log.float() if side.A_log.dtype != torch.float64 else side.A_log),
+            B,
+            C,
+            skip=side.skip,
+            gate=gate,
+            delta_bias=side.dt_proj.bias,
+            delta_softplus=True,
+            reverse=side.reverse,
+            impl=self.impl,
+        )
+        return y, delta, B, C

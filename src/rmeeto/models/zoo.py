@@ -1,0 +1,103 @@
+"""The named models: sizes, the official long names, and where the official weights are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib.resources import files
+from pathlib import Path
+
+from rmeeto.errors import UnknownName
+from rmeeto.models.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """One named model.
+
+    hub: ``owner/repository/file`` on the Hugging Face hub; packaged: a file that ships with rmeeto.
+    alias: the official long name. top1_percent: published accuracy on ImageNet-1K (digits: on our test split).
+    """
+
+    config: ModelConfig
+    hub: str | None = None
+    packaged: str | None = None
+    alias: str | None = None
+    top1_percent: float | None = None
+
+    @property
+    def packaged_path(self) -> Path | None:
+        """The shipped weight file, when there is one."""
+        return None if self.packaged is None else Path(str(files("rmeeto") / "weights" / self.packaged))
+
+
+def _vim(size: str, stride: int = 16, token: str = "midclstok") -> str:
+    step = "" if stride == 16 else f"_stride{stride}"
+    return f"vim_{size}_patch16{step}_224_bimambav2_final_pool_mean_abs_pos_embed_with_{token}_div2"
+
+
+ZOO: dict[str, ZooEntry] = {
+    "vim_tiny": ZooEntry(
+        ModelConfig(dim=192), "hustvl/Vim-tiny-midclstok/vim_t_midclstok_76p1acc.pth", None, _vim("tiny"), 76.1
+    ),
+    "vim_small": ZooEntry(
+        ModelConfig(dim=384), "hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth", None, _vim("small"), 80.5
+    ),
+    "vim_base": ZooEntry(
+        ModelConfig(dim=768),
+        "hustvl/Vim-base-midclstok/vim_b_midclstok_81p9acc.pth",
+        None,
+        _vim("base", token="middle_cls_token"),
+        81.9,
+    ),
+    "vim_tiny_plus": ZooEntry(
+        ModelConfig(dim=192, stride=8),
+        "hustvl/Vim-tiny-midclstok/vim_t_midclstok_ft_78p3acc.pth",
+        None,
+        _vim("tiny", stride=8),
+        78.3,
+    ),
+    "vim_small_plus": ZooEntry(
+        ModelConfig(dim=384, stride=8),
+        "hustvl/Vim-small-midclstok/vim_s_midclstok_ft_81p6acc.pth",
+        None,
+        _vim("small", stride=8),
+        81.6,
+    ),
+    "vim_digits": ZooEntry(
+        ModelConfig(
+            img_size=(16, 16),
+            patch_size=2,
+            stride=2,
+            in_chans=1,
+            num_classes=10,
+            dim=64,
+            depth=8,
+            mean=(0.5,),
+            std=(0.5,),
+            crop_pct=1.0,
+        ),
+        packaged="vim_digits.safetensors",
+    ),
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the models that :func:`rmeeto.create_model` builds, filtered by a shell pattern.
+
+    >>> list_models("vim_small*")
+    ['vim_small', 'vim_small_plus']
+    """
+    return sorted(name for name in ZOO if fnmatch(name, pattern))
+
+
+def find(name: str) -> tuple[str, ZooEntry]:
+    """The short name and entry for a short or official long name.
+
+    Raises:
+        UnknownName: no such model, with the nearest that exist.
+    """
+    for short, entry in ZOO.items():
+        if name in (short, entry.alias):
+            return short, entry
+    raise UnknownName("model", name, ZOO)
