@@ -68,9 +68,7 @@ class VisionMamba(nn.Module):
     ``model.schedule`` then says how many tokens every block sees; ``model.impl`` picks the kernels.
     """
 
-    def __init__(
-        self, config: ModelConfig, reduction: Reduction | None = None, *, impl: str = "auto"
-    ) -> None:
+    def __init__(self, config: ModelConfig, reduction: Reduction | None = None, *, impl: str = "auto") -> None:
         super().__init__()
         self.config = config
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim))
@@ -157,9 +155,7 @@ class VisionMamba(nn.Module):
         cls_index = torch.full((images.shape[0],), middle, device=images.device)
         return Tokens(x=x, residual=None, cls_index=cls_index)
 
-    def advance(
-        self, tokens: Tokens, features: Features | None, block: nn.Module, r: int
-    ) -> tuple[Tokens, Features]:
+    def advance(self, tokens: Tokens, features: Features | None, block: nn.Module, r: int) -> tuple[Tokens, Features]:
         """One step through the model: remove r tokens per image, then run a block."""
         if r:
             assert self._reduction is not None

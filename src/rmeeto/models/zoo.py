@@ -41,7 +41,11 @@ ZOO: dict[str, ZooEntry] = {
         ModelConfig(dim=192), "hustvl/Vim-tiny-midclstok/vim_t_midclstok_76p1acc.pth", None, _vim("tiny"), 76.1
     ),
     "vim_small": ZooEntry(
-        ModelConfig(dim=384), "hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth", None, _vim("small"), 80.5
+        ModelConfig(dim=384),
+        "hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth",
+        None,
+        _vim("small"),
+        80.5,
     ),
     "vim_base": ZooEntry(
         ModelConfig(dim=768),

@@ -176,9 +176,7 @@ class TokenPrune(PairwiseReduction):
         )
 
 
-def rearranged(
-    matched: Match, kept: Tensor, cls_index: Tensor, place: Tensor, *, by_similarity: bool
-) -> Tensor:
+def rearranged(matched: Match, kept: Tensor, cls_index: Tensor, place: Tensor, *, by_similarity: bool) -> Tensor:
     """The survivors as remaining candidates, then targets; ``(b, m)`` input positions.
 
     The class token stands where it would with order kept: only patches are rearranged around it.

@@ -78,9 +78,7 @@ def capacity(tokens: int) -> int:
     return max(0, (tokens - 1) // 2)
 
 
-def resolve(
-    *, r: int | Sequence[int] | None, ratio: float | None, blocks: str, depth: int, tokens: int
-) -> Schedule:
+def resolve(*, r: int | Sequence[int] | None, ratio: float | None, blocks: str, depth: int, tokens: int) -> Schedule:
     """Turn a constant r, a list per reducing block, or a target ratio into counts for one model.
 
     A constant r is cut to :func:`capacity` in late blocks where too few tokens are left (that is how the

@@ -1,0 +1,82 @@
+"""Make Vision Mamba faster in minutes: merge similar tokens in order, re-train briefly, show the evidence.
+
+>>> import rmeeto
+>>> model = rmeeto.create_model("vim_small", reduction=rmeeto.TokenMerge(r=11))
+>>> model.schedule.tokens[-1]
+76
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from rmeeto import _timm_hook
+
+if TYPE_CHECKING:
+    from rmeeto.cost import flops
+    from rmeeto.errors import RmeetoError, RmeetoWarning
+    from rmeeto.models.backbone import VisionMamba
+    from rmeeto.models.checkpoint import save_model
+    from rmeeto.models.config import ModelConfig
+    from rmeeto.models.factory import create_model
+    from rmeeto.models.zoo import list_models
+    from rmeeto.ops import causal_conv, selective_scan
+    from rmeeto.reduction import Plan, ReleasedMerge, TokenMerge, TokenPrune, parse_reduction
+    from rmeeto.tokens import Tokens
+
+__version__ = "0.1.0"
+
+# Loaded at first use, so that `import rmeeto` and `rmeeto --help` do not wait for torch.
+_HOMES = {
+    "ModelConfig": "rmeeto.models.config",
+    "Plan": "rmeeto.reduction",
+    "ReleasedMerge": "rmeeto.reduction",
+    "RmeetoError": "rmeeto.errors",
+    "RmeetoWarning": "rmeeto.errors",
+    "TokenMerge": "rmeeto.reduction",
+    "TokenPrune": "rmeeto.reduction",
+    "Tokens": "rmeeto.tokens",
+    "VisionMamba": "rmeeto.models.backbone",
+    "causal_conv": "rmeeto.ops",
+    "create_model": "rmeeto.models.factory",
+    "flops": "rmeeto.cost",
+    "list_models": "rmeeto.models.zoo",
+    "parse_reduction": "rmeeto.reduction",
+    "save_model": "rmeeto.models.checkpoint",
+    "selective_scan": "rmeeto.ops",
+}
+
+__all__ = [
+    "ModelConfig",
+    "Plan",
+    "ReleasedMerge",
+    "RmeetoError",
+    "RmeetoWarning",
+    "TokenMerge",
+    "TokenPrune",
+    "Tokens",
+    "VisionMamba",
+    "causal_conv",
+    "create_model",
+    "flops",
+    "list_models",
+    "parse_reduction",
+    "save_model",
+    "selective_scan",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rmeeto' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
+_timm_hook.install()

@@ -1,0 +1,274 @@
+"""Weight files: official Vim checkpoints, anybody's retrained ones and our own, read safely and fitted strictly."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rmeeto.errors import CheckpointError, RmeetoWarning, RunError
+from rmeeto.models.config import ModelConfig
+from rmeeto.models.layers import resize_position_embedding
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WRAPPERS = ("model", "state_dict", "module", "model_state_dict", "model_ema", "ema")
+DIFF_LINES = 12
+
+StateDict = dict[str, Tensor]
+
+
+def resolve(source: str | Path) -> Path:
+    """The local file or folder behind a path, ``local-dir:PATH`` or ``hf-hub:owner/name[/file][@revision]``.
+
+    Raises:
+        CheckpointError: nothing there, or the hub cannot be reached.
+    """
+    text = str(source)
+    if text.startswith("hf-hub:"):
+        return _from_hub(text.removeprefix("hf-hub:"))
+    path = Path(text.removeprefix("local-dir:")).expanduser()
+    if not path.exists():
+        raise CheckpointError(
+            f"load weights from {text}",
+            why="there is no such file or folder",
+            fix="give a .safetensors or .pth file, a folder that rmeeto saved, or hf-hub:owner/name",
+        )
+    return path
+
+
+def _from_hub(address: str) -> Path:
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = address.partition("@")
+    owner, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
+    try:
+        if file:
+            return Path(hf_hub_download(f"{owner}/{repository}", file, revision=revision or None))
+        patterns = [CONFIG, "*.safetensors", "*.pth", "*.bin"]
+        return Path(snapshot_download(f"{owner}/{repository}", revision=revision or None, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"download hf-hub:{address}",
+            why=f"the hub did not deliver it ({type(error).__name__}: {str(error).splitlines()[0]})",
+            fix="check the name and the network, or download the file by hand and pass its path as weights",
+        ) from error
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The ``config.json`` that :func:`save_model` wrote into a folder, or None where there is none."""
+    path = folder / CONFIG
+    if not folder.is_dir() or not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"read {path}", why=f"it is not JSON ({error})", fix="restore the file or give the model's name"
+        ) from error
+    return content
+
+
+def read_weights(path: Path) -> StateDict:
+    """The state dict in a file or folder, unwrapped from whatever the training program put around it.
+
+    Pickles are read weights-only: nothing in them is executed. ``argparse.Namespace``, which official files hold
+    beside the weights, is the one foreign type let in.
+
+    Raises:
+        CheckpointError: no weight file, several, a corrupt one, or one that holds no weights.
+    """
+    file = _weight_file(path)
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"load weights from {file}",
+            why=f"it is not a plain weight file: {str(error).strip().splitlines()[0][:200]}",
+            fix="only tensors are read, never code; save model.state_dict() as .safetensors where it was made",
+        ) from error
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        KeyError,
+    ) as error:
+        raise CheckpointError(
+            f"load weights from {file}",
+            why=f"the file is corrupt or incomplete ({type(error).__name__}: {str(error).strip()[:200]})",
+            fix="download or copy it again",
+        ) from error
+    return _unwrap(content, file)
+
+
+def _weight_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    preferred = path / WEIGHTS
+    if preferred.exists():
+        return preferred
+    files = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".pth", ".pt", ".bin"))
+    if len(files) != 1:
+        raise CheckpointError(
+            f"load weights from the folder {path}",
+            given=", ".join(p.name for p in files) or "no .safetensors, .pth, .pt or .bin file",
+            why=f"it holds no {WEIGHTS}" + (" and several other weight files" if files else ""),
+            fix="give the file itself",
+        )
+    return files[0]
+
+
+def _unwrap(content: object, file: Path) -> StateDict:
+    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = next((content[name] for name in WRAPPERS if name in content), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(
+            f"load weights from {file}",
+            given=f"a {type(content).__name__}",
+            why="there is no state dict (names with tensors) in it",
+            fix=f"expected are weights, bare or under one of {', '.join(WRAPPERS)}",
+        )
+    return {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def class_count(state: StateDict) -> int | None:
+    """How many classes the head in a state dict has."""
+    weight = state.get("head.weight")
+    return None if weight is None else int(weight.shape[0])
+
+
+def fit(state: StateDict, config: ModelConfig, old_grid: tuple[int, int] | None = None) -> StateDict:
+    """Adapt a state dict to a config: resample the position table, drop a head of another class count.
+
+    Both are said aloud (:class:`RmeetoWarning`). old_grid: patches per column and row of the table; by default a square.
+    """
+    state = dict(state)
+    table = state.get("pos_embed")
+    if table is not None and table.dim() == 3 and table.shape[1] != config.tokens:
+        side = int((table.shape[1] - 1) ** 0.5)
+        grid = old_grid or (side, side)
+        if grid[0] * grid[1] + 1 == table.shape[1]:
+            state["pos_embed"] = resize_position_embedding(table, grid, config.grid)
+            _say(f"position embedding resampled from {grid[0]}×{grid[1]} to {config.grid[0]}×{config.grid[1]} patches")
+    classes = class_count(state)
+    if classes is not None and classes != config.num_classes:
+        del state["head.weight"]
+        state.pop("head.bias", None)
+        _say(f"head replaced: the weights are for {classes} classes, the model for {config.num_classes}; train it")
+    return state
+
+
+def _say(text: str) -> None:
+    warnings.warn(text, RmeetoWarning, stacklevel=4)
+
+
+def load_into(model: nn.Module, state: StateDict, source: str | Path) -> None:
+    """Load strictly. Only a head that :func:`fit` dropped may be missing.
+
+    Raises:
+        CheckpointError: with a ``+/-`` diff of the keys, and the family the file seems to belong to.
+    """
+    expected = model.state_dict()
+    fresh_head = {"head.weight", "head.bias"} if "head.weight" not in state else set()
+    diff = [
+        f"- {name} {tuple(t.shape)}" for name, t in expected.items() if name not in state and name not in fresh_head
+    ]
+    diff += [f"+ {name} {tuple(t.shape)}" for name, t in state.items() if name not in expected]
+    diff += [
+        f"! {name} model {tuple(expected[name].shape)}, file {tuple(t.shape)}"
+        for name, t in state.items()
+        if name in expected and t.shape != expected[name].shape
+    ]
+    if diff:
+        shown = diff[:DIFF_LINES] + ([f"… {len(diff) - DIFF_LINES} more"] if len(diff) > DIFF_LINES else [])
+        raise CheckpointError(
+            f"load weights from {source}",
+            given=f"{len(state)} tensors for a model of {len(expected)}",
+            why="they do not fit (- missing, + unknown, ! other shape):\n         " + "\n         ".join(shown),
+            fix=_family(state),
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _family(state: StateDict) -> str:
+    """What a misfit's keys look like, as advice."""
+    if any(".attn." in name for name in state):
+        return "the file looks like a ViT or DeiT"
+    if "temporal_pos_embedding" in state:
+        return "the file looks like a VideoMamba for clips"
+    dim = state["cls_token"].shape[-1] if "cls_token" in state and state["cls_token"].dim() == 3 else None
+    size = {192: "vim_tiny", 384: "vim_small", 768: "vim_base"}.get(dim or 0)
+    if size is not None and any(name.startswith("layers.") for name in state):
+        return f"the file looks like {size}"
+    return "give the model that the weights were trained for"
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Call ``write(temporary_path)`` and move the result into place, so that a reader never sees half a file.
+
+    Raises:
+        RunError: the disk is full or the folder not writable; the old file, if any, is untouched.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"save {path}",
+            why=f"the disk refused it ({error})",
+            fix="free some space or choose another output folder; what was there before is untouched",
+        ) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def save_model(
+    model: nn.Module, folder: str | Path, *, name: str | None = None, metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Write ``config.json`` (sizes, reduction) and ``model.safetensors`` (weights, with metadata) into a folder.
+
+    ``rmeeto.create_model(folder)`` builds the same model again, reduction included.
+    """
+    folder = Path(folder)
+    reduction = getattr(model, "reduction", None)
+    content = {
+        "name": name,
+        "reduction": None if reduction is None else str(reduction),
+        "config": asdict(model.config),  # type: ignore[call-overload]
+    }
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    texts = {"format": "pt", **(metadata or {})}
+    write_atomically(folder / WEIGHTS, lambda path: save_file(state, path, metadata=texts))
+    write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
+    return folder
