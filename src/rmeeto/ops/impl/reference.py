@@ -45,7 +45,7 @@ def selective_scan(
                 delta.unsqueeze(-1).unbind(1),  # (b, e, 1)
                 (delta * u).unsqueeze(-1).unbind(1),  # (b, e, 1)
                 B.unsqueeze(2).unbind(1),  # (b, 1, n)
-                C.unsqueeze(-1).unbind(1),  # (b, n, 1)
+                C.unsqueeze(2).unbind(1),  # (b, 1, n)
                 strict=True,
             )
         )
@@ -53,7 +53,7 @@ def selective_scan(
         outputs = []
         for delta_t, delta_u_t, B_t, C_t in reversed(steps) if reverse else steps:
             h = torch.exp(delta_t * A) * h + delta_u_t * B_t
-            outputs.append((h @ C_t).squeeze(-1))
+            outputs.append((h * C_t).sum(-1))
         y = torch.stack(outputs[::-1] if reverse else outputs, dim=1)
 
         if skip is not None:
