@@ -24,6 +24,10 @@ class Features:
     C: tuple[Tensor, Tensor]
     delta: tuple[Tensor, Tensor]
 
+    def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """``(forward, backward)`` of the feature called B, C or delta."""
+        return {"B": self.B, "C": self.C, "delta": self.delta}[name]
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from rmeeto.errors import UnsupportedInput
 from rmeeto.models.config import ModelConfig
 from rmeeto.models.layers import PatchEmbed, RMSNorm
 from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction, Schedule
 from rmeeto.tokens import Features, Tokens
 
@@ -40,7 +41,7 @@ class Trace:
 class Block(nn.Module):
     """Join the residual stream, normalise, mix."""
 
-    def __init__(self, config: ModelConfig, drop_path_rate: float, impl: str) -> None:
+    def __init__(self, config: ModelConfig, drop_path_rate: float, impl: Impl) -> None:
         super().__init__()
         self.mixer = BidirectionalMixer(config, impl)
         self.norm = RMSNorm(config.dim)
@@ -68,7 +69,7 @@ class VisionMamba(nn.Module):
     ``model.schedule`` then says how many tokens every block sees; ``model.impl`` picks the kernels.
     """
 
-    def __init__(self, config: ModelConfig, reduction: Reduction | None = None, *, impl: str = "auto") -> None:
+    def __init__(self, config: ModelConfig, reduction: Reduction | None = None, *, impl: Impl = "auto") -> None:
         super().__init__()
         self.config = config
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim))
@@ -99,15 +100,16 @@ class VisionMamba(nn.Module):
         self._reduction = reduction
 
     @property
-    def impl(self) -> str:
+    def impl(self) -> Impl:
         """Which kernels to use: auto, reference, cpp or triton."""
         return self._impl
 
     @impl.setter
-    def impl(self, impl: str) -> None:
+    def impl(self, impl: Impl) -> None:
         self._impl = impl
-        for block in self.layers:
-            block.mixer.impl = impl
+        for module in self.modules():
+            if isinstance(module, BidirectionalMixer):
+                module.impl = impl
 
     @property
     def num_classes(self) -> int:

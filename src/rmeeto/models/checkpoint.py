@@ -164,7 +164,7 @@ def class_count(state: StateDict) -> int | None:
 def fit(state: StateDict, config: ModelConfig, old_grid: tuple[int, int] | None = None) -> StateDict:
     """Adapt a state dict to a config: resample the position table, drop a head of another class count.
 
-    Both are said aloud (:class:`RmeetoWarning`). old_grid: patches per column and row of the table; by default a square.
+    Both are said aloud (:class:`RmeetoWarning`). old_grid: patches per column and row of the table; a square if None.
     """
     state = dict(state)
     table = state.get("pos_embed")

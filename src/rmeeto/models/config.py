@@ -17,7 +17,8 @@ class ModelConfig:
     """Sizes of a bidirectional Vision Mamba (v2) and how its images are prepared.
 
     img_size: height and width in pixels (an int is both). patch_size, stride: of the patch convolution, in pixels.
-    dim: width d. depth: blocks. state: n. expand: inner width e over d. conv_width: k. dt_rank: rank of Δ; None is ⌈d/16⌉.
+    dim: width d. depth: blocks. state: n. expand: inner width e over d. conv_width: k.
+    dt_rank: rank of Δ; None is ⌈d/16⌉.
     halve: halve the sum of both directions (Vim does). drop_path_rate: of the last block, rising linearly from 0.
     mean, std, crop_pct, interpolation: evaluation transform, as in timm's ``pretrained_cfg``.
     """

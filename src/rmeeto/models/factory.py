@@ -9,6 +9,7 @@ from rmeeto.errors import CheckpointError, UnknownName
 from rmeeto.models import checkpoint, zoo
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.config import ModelConfig
+from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction, parse_reduction
 
 
@@ -18,7 +19,7 @@ def create_model(
     pretrained: bool = False,
     weights: str | Path | None = None,
     reduction: Reduction | str | None = None,
-    impl: str = "auto",
+    impl: Impl = "auto",
     **options: Any,
 ) -> VisionMamba:
     """Build a model, with or without weights.

@@ -49,7 +49,7 @@ def resize_position_embedding(
     old_middle, new_middle = (grid[0] * grid[1] // 2 for grid in (old_grid, new_grid))
     cls_row = table[:, old_middle : old_middle + 1]
     patches = torch.cat([table[:, :old_middle], table[:, old_middle + 1 :]], dim=1)
-    planes = patches.transpose(1, 2).unflatten(2, old_grid).float()
+    planes = patches.transpose(1, 2).reshape(1, -1, *old_grid).float()
     planes = F.interpolate(planes, size=new_grid, mode=interpolation, antialias=True, align_corners=False)
     rows = planes.flatten(2).transpose(1, 2).to(table.dtype)
     return torch.cat([rows[:, :new_middle], cls_row, rows[:, new_middle:]], dim=1)

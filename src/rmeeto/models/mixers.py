@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rmeeto.models.config import ModelConfig
 from rmeeto.ops import causal_conv, selective_scan
+from rmeeto.ops.select import Impl
 from rmeeto.tokens import Features
 
 
@@ -32,10 +33,11 @@ class BidirectionalMixer(nn.Module):
     names are the official ones (Vim's bidirectional Mamba, version 2).
     """
 
-    def __init__(self, config: ModelConfig, impl: str = "auto") -> None:
+    def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
         super().__init__()
         e, n, rank = config.inner, config.state, config.rank
-        self.rank, self.state, self.impl = rank, n, impl
+        self.rank, self.state = rank, n
+        self.impl: Impl = impl
         self.scale = 0.5 if config.halve else 1.0
         self.A_log = nn.Parameter(torch.empty(e, n))
         self.D = nn.Parameter(torch.empty(e))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
 
 
-@cache
-def literal_fields(kind: type) -> dict[str, tuple[object, ...]]:
+def literal_fields(kind: Any) -> dict[str, tuple[object, ...]]:
     """The ``Literal`` fields of a dataclass and their choices."""
     hints = get_type_hints(kind)
     return {f.name: get_args(hints[f.name]) for f in fields(kind) if get_origin(hints[f.name]) is Literal}

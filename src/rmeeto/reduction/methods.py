@@ -26,11 +26,11 @@ Order = Literal["kept", "dropped", "odd-even"]
 
 
 def matching_features(tokens: Tokens, features: Features | None, name: FeatureName) -> Tensor:
-    """What tokens are compared by (Table 6): X, the last block's output, or the mean over both directions of B, C or Δ."""
+    """What tokens are compared by (Table 6): X, the last block's output, or both directions' mean of B, C or Δ."""
     if name == "X":
         return tokens.x
     assert features is not None, "the first block never reduces, so some block has handed its features on"
-    forward, backward = getattr(features, name)
+    forward, backward = features.pair(name)
     return (forward + backward) / 2
 
 
@@ -135,7 +135,8 @@ class PairwiseReduction:
 class TokenMerge(PairwiseReduction):
     """Merge each chosen token into its partner, in order (R-MeeTo, algorithms 1 to 4).
 
-    op: ``sum``, the mean weighted by how many original tokens each stands for, or ``mean``, ``max``, ``min`` (Table 17).
+    op: ``sum``, the mean weighted by how many original tokens each stands for, or ``mean``, ``max``, ``min``
+        (Table 17).
     Sizes add up whatever the op.
 
     >>> TokenMerge(r=11, features="C")

@@ -23,7 +23,7 @@ def take(values: Tensor, index: Tensor) -> Tensor:
     expanded index, which looks the index up for every element.
     """
     flat = flat_index(index, values.shape[1])
-    return values.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape)
+    return values.flatten(0, 1).index_select(0, flat).reshape(*index.shape, *values.shape[2:])
 
 
 def flat_index(index: Tensor, length: int) -> Tensor:
@@ -77,11 +77,11 @@ class Plan:
         if op in ("max", "min"):
             index = rows.reshape(-1, *[1] * (flat.dim() - 1)).expand_as(sources.flatten(0, 1))
             merged = flat.scatter_reduce(0, index, sources.flatten(0, 1), f"a{op}", include_self=True)
-            return merged.unflatten(0, kept.shape[:2])
+            return merged.reshape(kept.shape)
         # v + Σ wᵢ(vᵢ - v)/W equals the weighted mean and touches only the r rows that change.
         weight = self._shares(size if op == "sum" else None, values)
         change = (sources.flatten(0, 1) - flat.index_select(0, rows)) * weight
-        return flat.index_add(0, rows, change.to(flat.dtype)).unflatten(0, kept.shape[:2])
+        return flat.index_add(0, rows, change.to(flat.dtype)).reshape(kept.shape)
 
     def _shares(self, size: Tensor | None, values: Tensor) -> Tensor:
         """Each source's share of its group's total size, ``(b·r, 1, …)`` to broadcast over its row."""

@@ -38,7 +38,8 @@ class ReleasedMerge:
     final: tokens that the last reducing block leaves, or None for no such rule. The program's option ``compare`` is
         ``final = 197 - 11·compare``: 142 as the paper means Vim-Ti, 76 (compare = 11) as its scripts run.
     every: reduce every so many blocks; odd: one block earlier than the multiples.
-    features, distance, nth, op, ordered, pruned: as the program's metric, distance, choose, merge_mode, if_order, if_prune.
+    features, distance, nth, op, ordered, pruned: the program's metric, distance, choose, merge_mode, if_order
+        and if_prune.
     shuffle: share of the patches permuted before each reduction, or None.
     visualisation: reproduce the visualising forward, which protects place 0.
     """
@@ -133,13 +134,13 @@ class ReleasedMerge:
         kept, sources = take(values, plan.kept), take(values, plan.source).flatten(0, 1)
         rows = flat_index(plan.target, kept.shape[1])[:, None].expand_as(sources)
         flat = kept.flatten(0, 1).scatter_reduce(0, rows, sources, self.op, include_self=True)
-        return flat.unflatten(0, kept.shape[:2])
+        return flat.reshape(*kept.shape)
 
     def _metric(self, tokens: Tokens, features: Features | None) -> Tensor:
         if self.features == "X":
             return tokens.x
         assert features is not None
-        forward, backward = getattr(features, self.features)
+        forward, backward = features.pair(self.features)
         # In scan order the backward features run from the last token; flipping their channels leaves time reversed.
         return (forward + backward.flip(1).flip(-1)) / 2
 

@@ -78,7 +78,7 @@ def _read(option: str, value: str, hint: Any) -> object:
     raise ConfigError(
         f"read {option}={value}",
         why=f"{option} takes {' or '.join(getattr(kind, '__name__', str(kind)) for kind in accepted)}",
-        fix="counts are a number (11) or a list (5*10+71)" if tuple in map(get_origin, accepted) else None,
+        fix="counts are a number (11) or a list (5*10+71)" if option == "r" else None,
     )
 
 
