@@ -1,0 +1,104 @@
+"""Results: what a run found out, as a table for people and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rmeeto.errors import RunError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model state on the validation images.
+
+    name: ``unreduced``, ``reduced``, ``reduced + re-trained``; without a reduction ``before training``, ``trained``.
+    top1_percent, top5_percent: accuracy; top 5 only from six classes on. loss: mean cross-entropy.
+    gflops_exact, gflops_paper: per image, in both conventions of :mod:`rmeeto.cost`.
+    tokens: per image, leaving the last block. reduction_ratio: share of tokens saved, averaged over the blocks.
+    images_per_second: of the model alone, in evaluation; speedup: over the unreduced row's (or the first row's).
+    images: how many images the accuracy is about.
+    """
+
+    name: str
+    top1_percent: float
+    top5_percent: float | None
+    loss: float
+    gflops_exact: float
+    gflops_paper: float
+    tokens: int
+    reduction_ratio: float
+    images_per_second: float
+    speedup: float
+    images: int
+
+
+@dataclass(frozen=True)
+class EpochScore:
+    """Validation after an epoch of training (counted from 1)."""
+
+    epoch: int
+    top1_percent: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished run.
+
+    rows: see :class:`Row`. epochs: validation after each epoch. recipe: the recipe's TOML. output: the run's folder.
+    seconds: training and evaluation, over all attempts of a resumed run. train_images, val_images: their number.
+    skipped_images: names of training images that could not be read. skipped_steps: steps with a non-finite loss.
+    data_fingerprint: of names and labels of both splits. backend: the kernels that ran. versions: of what matters.
+    """
+
+    rows: tuple[Row, ...]
+    epochs: tuple[EpochScore, ...]
+    recipe: str
+    output: str
+    seconds: float
+    steps: int
+    train_images: int
+    val_images: int
+    classes: int
+    skipped_images: tuple[str, ...]
+    skipped_steps: int
+    data_fingerprint: str
+    device: str
+    precision: str
+    backend: str
+    processes: int
+    versions: dict[str, str]
+
+    @property
+    def best_epoch(self) -> EpochScore:
+        """The epoch with the highest validation accuracy, the earliest of equals."""
+        return max(self.epochs, key=lambda score: (score.top1_percent, -score.epoch))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dicts."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """The results as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+
+def load_results(path: str | Path) -> Results:
+    """Read ``results.json``, or the one in a run's folder.
+
+    Raises:
+        RunError: it is missing or not a results file.
+    """
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["rows"] = tuple(Row(**row) for row in content["rows"])
+        content["epochs"] = tuple(EpochScore(**score) for score in content["epochs"])
+        content["skipped_images"] = tuple(content["skipped_images"])
+        return Results(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"read the results in {path}", why=f"{type(error).__name__}: {error}") from error
