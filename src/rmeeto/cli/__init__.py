@@ -1,0 +1,15 @@
+"""The command line: one small file per verb, one shape for all.
+
+Only typer, rich and the standard library are imported here, so that ``rmeeto --help`` answers at once; a verb imports
+what it needs when it runs.
+"""
+
+from rmeeto.cli.app import app
+
+
+def main() -> None:
+    """Run the command line and leave the process with its exit code."""
+    app(prog_name="rmeeto")
+
+
+__all__ = ["app", "main"]

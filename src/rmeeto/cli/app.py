@@ -1,0 +1,74 @@
+"""The verbs together, and the one place where an error becomes a panel and an exit code."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rmeeto import __version__
+from rmeeto.cli import console
+from rmeeto.cli.doctor import doctor
+from rmeeto.cli.flops import flops
+from rmeeto.cli.models import models
+from rmeeto.errors import RmeetoError
+
+MISTAKE, INTERRUPTED = 2, 130  # 128 + SIGINT, as shells count
+
+
+class Verbs(TyperGroup):
+    """Runs a verb. What the user can mend becomes a panel; anything else is our bug and keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run, with our warnings on one line each.
+
+        Raises:
+            typer.Exit: 2 after an :class:`RmeetoError`, 130 after Ctrl-C.
+        """
+        try:
+            with console.plain_warnings():
+                return super().invoke(ctx)
+        except RmeetoError as error:
+            console.show_error(error)
+            raise typer.Exit(MISTAKE) from None
+        except KeyboardInterrupt:
+            console.note("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"rmeeto {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Make Vision Mamba faster in minutes: merge similar tokens in order, re-train briefly, show the evidence.
+
+    MODEL is a name from [bold]rmeeto models[/], a folder that rmeeto saved, or hf-hub:owner/name.
+    A reduction is one line: [bold]merge:r=11[/], [bold]prune:r=5,features=C[/], or [bold]none[/].
+    """
+
+
+LOOK, MEASURE, CHECK = "Look", "Reduce, re-train, measure", "Check"
+
+app.command(rich_help_panel=LOOK)(models)
+app.command(rich_help_panel=LOOK)(flops)
+app.command(rich_help_panel=CHECK)(doctor)

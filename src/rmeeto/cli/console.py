@@ -1,0 +1,92 @@
+"""How the command line speaks: tables on stdout; progress, warnings and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Column, Table
+from rich.text import Text
+
+from rmeeto.errors import RmeetoError
+
+PIPE_WIDTH = 160  # a file has no width; a table in it should not be cut at 80 columns
+
+
+def _console(stream: TextIO) -> Console:
+    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False)
+
+
+def out() -> Console:
+    """For results. Made anew for each use, because the streams may be redirected between two."""
+    return _console(sys.stdout)
+
+
+def err() -> Console:
+    """For everything that is not the result."""
+    return _console(sys.stderr)
+
+
+def print_json(value: object) -> None:
+    """The whole result as one JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def number(header: str) -> Column:
+    """A column of figures."""
+    return Column(header, justify="right", no_wrap=True)
+
+
+def table(*columns: str | Column, title: str | None = None) -> Table:
+    """An empty table in the one style that all verbs use; named columns hold text."""
+    return Table(
+        *columns,
+        title=None if title is None else escape(title),
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    err().print(Text(text))
+
+
+def show_error(error: RmeetoError) -> None:
+    """An error as a panel on stderr: what was asked, what was given, why not, and the way out."""
+    rows = Table.grid(Column(style="dim"), Column(overflow="fold"), padding=(0, 2, 0, 0))
+    for label, text in (("given", error.given), ("why", error.why), ("fix", error.fix)):
+        if text is not None:
+            rows.add_row(label, Text(text, style="green" if label == "fix" else ""))
+    asked = Text(error.asked, style="bold", overflow="fold")
+    err().print(Panel(Group(asked, rows), title="error", title_align="left", border_style="red"))
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show rmeeto's own warnings as one line without file and line number; others as Python does."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_plainly(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if category.__module__.startswith("rmeeto"):
+                err().print(Text.assemble(("note  ", "yellow"), str(message)))
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = show_plainly
+        yield

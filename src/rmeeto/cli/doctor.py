@@ -1,0 +1,76 @@
+"""``rmeeto doctor``: is everything there, and if not, what it costs and how to get it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from rmeeto.cli import console
+from rmeeto.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from rmeeto.doctor import Diagnosis, Kernel
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Show versions, kernels and their self-check, and how to get what is missing.
+
+    The exit code is 1 when a kernel computes wrong results.
+    """
+    from rmeeto.doctor import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        console.print_json(diagnosis.as_dict())
+    else:
+        print_diagnosis(diagnosis)
+    if not diagnosis.healthy:
+        raise typer.Exit(1)
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """One screen."""
+    machine, out = diagnosis.machine, console.out()
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column()
+    facts.add_row("system", f"{machine.system}, Python {machine.python}")
+    facts.add_row(
+        "processor",
+        f"{machine.processor}, {machine.cores} cores, {machine.threads} PyTorch threads, {machine.vector_instructions}",
+    )
+    facts.add_row("accelerator", ", ".join(machine.accelerators) or "none")
+    installed = [f"{name} {number}" for name, number in diagnosis.versions.items() if number is not None]
+    facts.add_row("packages", escape(", ".join(installed)))
+    out.print(facts, "")
+
+    kernels = console.table(
+        "kernels",
+        "state",
+        console.number("error against\nfloat64"),
+        console.number("scan\nms"),
+        console.number("against\nreference"),
+    )
+    for kernel in diagnosis.kernels:
+        kernels.add_row(kernel.name, *kernel_cells(kernel))
+    out.print(kernels, "")
+
+    if not diagnosis.advice:
+        out.print("[green]✓[/] nothing is missing")
+    for advice in diagnosis.advice:
+        lines = Table.grid(padding=(0, 1, 0, 0))
+        lines.add_row("[yellow]•[/]", f"[bold]{escape(advice.missing)}[/]: {escape(advice.cost)}")
+        lines.add_row("", f"[green]{escape(advice.remedy)}[/]")
+        out.print(lines)
+
+
+def kernel_cells(kernel: Kernel) -> tuple[str, str, str, str]:
+    """State, error, latency and speed of one implementation."""
+    if kernel.absence is not None:
+        return f"[dim]absent: {escape(kernel.absence)}[/]", "", "", ""
+    state = "[red]wrong[/]" if kernel.wrong else "[green]ready[/]"
+    speed = "" if kernel.name == "reference" else f"{kernel.speedup:.0f}×"
+    return state, f"{kernel.error:.0e}", f"{kernel.latency_ms:.1f}", speed

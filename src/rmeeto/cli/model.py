@@ -1,0 +1,65 @@
+"""MODEL on the command line: what it is, without building it; and built, with its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rmeeto.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from rmeeto.models.backbone import VisionMamba
+    from rmeeto.models.config import ModelConfig
+    from rmeeto.ops.select import Impl
+    from rmeeto.reduction import Reduction
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model that has not been built. reduction: the one saved with it, as its line."""
+
+    name: str
+    config: ModelConfig
+    reduction: str | None
+
+
+def describe(model: str) -> Description:
+    """Read what a zoo name, a folder or a hub address stands for.
+
+    Raises:
+        UnknownName, CheckpointError: no such model, or a folder without a description.
+    """
+    from rmeeto.models import checkpoint, zoo
+    from rmeeto.models.config import ModelConfig
+
+    if not is_folder(model):
+        name, entry = zoo.find(model)
+        return Description(name, entry.config, None)
+    folder = checkpoint.resolve(model)
+    content = checkpoint.read_config(folder)
+    if content is None or not isinstance(content.get("config"), dict):
+        raise CheckpointError(
+            f"read the model in {model}",
+            why=f"there is no {checkpoint.CONFIG} that describes one",
+            fix="name the model and pass the folder as --weights",
+        )
+    return Description(
+        content.get("name") or folder.name, ModelConfig().changed(**content["config"]), content["reduction"]
+    )
+
+
+def is_folder(model: str) -> bool:
+    """Whether MODEL names a saved model rather than one of the zoo."""
+    return model.startswith(("hf-hub:", "local-dir:")) or Path(model).is_dir()
+
+
+def build(model: str, weights: str | None, *, impl: Impl, reduction: Reduction | None = None) -> VisionMamba:
+    """Build MODEL with the weights that ``--weights`` asks for: by default its published or saved ones."""
+    from rmeeto import create_model
+
+    if weights == RANDOM and not is_folder(model):
+        return create_model(model, reduction=reduction, impl=impl)
+    return create_model(model, pretrained=True, weights=weights, reduction=reduction, impl=impl)

@@ -1,0 +1,83 @@
+"""``rmeeto models``: what there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Column
+
+from rmeeto.cli import console
+from rmeeto.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from rmeeto.models.config import ModelConfig
+    from rmeeto.models.zoo import ZooEntry
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Shell pattern, for instance 'vim_s*'.")] = "*",
+    as_json: JsonOption = False,
+) -> None:
+    """List the models: size, tokens, cost, published accuracy, and where the weights are."""
+    from rmeeto.errors import UnknownName
+    from rmeeto.models import zoo
+
+    names = zoo.list_models(pattern)
+    if not names:
+        raise UnknownName("model", pattern, zoo.ZOO)
+    entries = sorted((facts(name, zoo.ZOO[name]) for name in names), key=lambda entry: entry["parameters"])
+    if as_json:
+        console.print_json({"models": entries})
+        return
+    table = console.table(
+        Column("model", no_wrap=True),
+        console.number("million\nweights"),
+        console.number("image\npixels"),
+        console.number("\ntokens"),
+        console.number("paper\nG ops"),
+        console.number("exact\nGFLOPs"),
+        console.number("top-1 %\npublished"),
+        Column("weights\nfrom the hub, or shipped", overflow="fold"),
+    )
+    for entry in entries:
+        table.add_row(
+            entry["name"],
+            f"{entry['parameters'] / 1e6:.2f}",
+            "×".join(map(str, dict.fromkeys(entry["img_size"]))),
+            str(entry["tokens"]),
+            f"{entry['paper_operations'] / 1e9:.2f}",
+            f"{entry['exact_flops'] / 1e9:.2f}",
+            "—" if entry["top1_percent"] is None else f"{entry['top1_percent']:.1f}",
+            entry["weights"].removeprefix("hf-hub:"),
+        )
+    console.out().print(table)
+
+
+def facts(name: str, entry: ZooEntry) -> dict[str, Any]:
+    """One model's line."""
+    from rmeeto import cost
+
+    config = entry.config
+    repository = "/".join((entry.hub or "").split("/")[:2])
+    return {
+        "name": name,
+        "parameters": parameter_count(config),
+        "img_size": list(config.img_size),
+        "tokens": config.tokens,
+        "paper_operations": cost.count(config, convention="paper").total,
+        "exact_flops": cost.count(config, convention="exact").total,
+        "top1_percent": entry.top1_percent,
+        "weights": f"hf-hub:{repository}" if entry.hub else "ships with rmeeto" if entry.packaged else "none",
+        "alias": entry.alias,
+    }
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Numbers that training learns, from the sizes alone: building Vim-Base to count it would take seconds."""
+    d, e, n, k, rank = config.dim, config.inner, config.state, config.conv_width, config.rank
+    direction = e * n + e + e * (k + 1) + e * (rank + 2 * n) + rank * e + e  # A, skip, conv, x_proj, dt_proj
+    block = d * 2 * e + 2 * direction + e * d + d  # in_proj, both directions, out_proj, norm
+    patch_embedding = config.patch_size**2 * config.in_chans * d + d
+    head = d * config.num_classes + config.num_classes
+    return config.depth * block + patch_embedding + (config.tokens + 1) * d + d + head

@@ -1,0 +1,37 @@
+"""The options that verbs share, each spelt and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Impl = Literal["auto", "reference", "cpp", "triton"]
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A name, a folder that rmeeto saved, or hf-hub:owner/name[@revision].")
+]
+ImagesArgument = Annotated[
+    list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns such as 'a/*.jpg'.")
+]
+ReduceOption = Annotated[
+    str | None, typer.Option("--reduce", metavar="METHOD", help="How to reduce: merge:r=11, prune:ratio=0.3, none.")
+]
+ReducesOption = Annotated[
+    list[str] | None,
+    typer.Option("--reduce", metavar="METHOD", help="How to reduce, for instance merge:r=11; repeat to compare."),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Weights to load: .safetensors, .pth, a folder, hf-hub:…; 'random' for none at all."
+    ),
+]
+DataOption = Annotated[
+    str, typer.Option(metavar="DIR", help="A folder with train/ and val/, a timm dataset string, or 'digits'.")
+]
+BatchOption = Annotated[int, typer.Option("--batch", "-b", min=1, metavar="N", help="Images at a time.")]
+ImplOption = Annotated[Impl, typer.Option(help="Kernels; one named here never falls back to another.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else there.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write.")]
