@@ -1,8 +1,260 @@
-"""The operations in C++ on the processor."""
+"""The operations on the processor, in C++: a thin binding to the library that is built from ``ops/csrc``.
+
+Takes float32 and bfloat16 tokens and does its arithmetic in float32. The library has a plain C interface and is loaded
+with ctypes at first use, so one build serves every version of Python and PyTorch. It works on as many threads as
+`torch.get_num_threads` says, and lends PyTorch's own ones when it can.
+"""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Mapping
+from ctypes import Structure, c_bool, c_char_p, c_int, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
 
+import torch
+from torch import Tensor
+
+LIBRARY = "rmeeto_kernels.so"
+INTERFACE_VERSION = 1  # equals the one in csrc/interface.h
+STORAGE = {torch.float32: 0, torch.bfloat16: 1}
+MAX_STATES = 16
+WIDTHS = (2, 3, 4)
+TOKENS = {"u", "delta", "B", "C", "gate", "x"}  # operands stored per token; the others are parameters
+
+
+# ---- the library
+
+
+def library_path() -> Path:
+    """Return where the compiled library is, or would be if it had been built."""
+    return Path(__file__).parents[1] / LIBRARY
+
+
+def instruction_set() -> str:
+    """Return what the kernels run on: ``"avx512"``, ``"avx2"`` or ``"portable"``."""
+    return str(_library().rmeeto_instruction_set().decode())
+
+
+def use_instruction_set(name: str | None) -> bool:
+    """Run on the named instruction set from now on (None: the best one); False if this processor lacks it."""
+    return bool(_library().rmeeto_use_instruction_set(None if name is None else name.encode()))
+
+
+@cache
 def absence() -> str | None:
     """Return why the compiled library cannot be used here, or None."""
-    return "the C++ kernels were not built when rmeeto was installed"
+    if not library_path().exists():
+        return (
+            "the C++ kernels are not built: there was no working C++ compiler when rmeeto was installed "
+            "(get one, then install rmeeto again)"
+        )
+    try:
+        version = ctypes.CDLL(str(library_path())).rmeeto_interface_version()
+    except (OSError, AttributeError) as error:
+        return f"the C++ kernels cannot be loaded: {error}"
+    if version != INTERFACE_VERSION:
+        return f"the C++ kernels were built from other sources (interface {version}): install rmeeto again"
+    return None
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(library_path()))
+    library.rmeeto_instruction_set.restype = c_char_p
+    library.rmeeto_use_instruction_set.argtypes = [c_char_p]
+    library.rmeeto_use_instruction_set.restype = c_bool
+    for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward"):
+        function = getattr(library, f"rmeeto_{name}")
+        function.argtypes, function.restype = [c_void_p, c_int], c_bool
+    _share_threads(library)
+    return library
+
+
+def _share_threads(library: ctypes.CDLL) -> None:
+    """Lend the kernels the threads of PyTorch's OpenMP runtime; without one they start their own at every call.
+
+    PyTorch's threads spin for a while after each of its parallel regions, waiting for the next, and would keep the
+    cores from anybody else's.
+    """
+    try:
+        parallel = ctypes.CDLL(None).GOMP_parallel
+    except (OSError, TypeError, AttributeError):  # no such runtime, or no such look-up (Windows)
+        return
+    library.rmeeto_use_openmp(ctypes.cast(parallel, c_void_p))
+
+
+# ---- the structures of csrc/interface.h
+
+
+class _Tokens(Structure):
+    _fields_ = (("data", c_void_p), ("batch_stride", c_int64), ("token_stride", c_int64))
+
+
+class _Scan(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "channels", "states")),
+        *((name, c_int64) for name in ("storage", "delta_softplus", "reverse")),
+        *((name, _Tokens) for name in ("u", "delta", "gate", "B", "C", "out")),
+        *((name, c_void_p) for name in ("A", "skip", "delta_bias")),
+        *((name, _Tokens) for name in ("grad", "du", "ddelta", "dgate", "dB", "dC")),
+        *((name, c_void_p) for name in ("dA", "dskip", "ddelta_bias")),
+    )
+
+
+class _Conv(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "channels", "width")),
+        *((name, c_int64) for name in ("storage", "silu", "reverse")),
+        *((name, _Tokens) for name in ("x", "out")),
+        *((name, c_void_p) for name in ("weight", "bias")),
+        *((name, _Tokens) for name in ("grad", "dx")),
+        *((name, c_void_p) for name in ("dweight", "dbias")),
+    )
+
+
+def _tokens(x: Tensor | None) -> _Tokens:
+    return _Tokens() if x is None else _Tokens(x.data_ptr(), *x.stride()[:2])
+
+
+def _pointer(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def _call(name: str, problem: Structure) -> None:
+    if not getattr(_library(), f"rmeeto_{name}")(ctypes.byref(problem), torch.get_num_threads()):
+        raise MemoryError(f"{name}: no memory left for the kernel's scratch space")
+
+
+# ---- bringing tensors into the form the library reads
+
+
+def _readable(x: Tensor) -> Tensor:
+    """Return x with its channels side by side; slices along the other axes stay where they lie."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _parameter(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.to(torch.float32).contiguous()
+
+
+def _like(x: Tensor | None) -> Tensor | None:
+    """Return room for a contiguous gradient in x's dtype."""
+    return None if x is None else x.new_empty(x.shape)
+
+
+def _like_parameter(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.new_empty(x.shape, dtype=torch.float32)
+
+
+def _in_dtype_of(x: Tensor | None, gradient: Tensor | None, lead: Tensor) -> Tensor:
+    return lead.new_empty(0) if x is None or gradient is None else gradient.to(x.dtype)
+
+
+# ---- the operations
+
+
+def unsupported_reasons(op_name: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return why the kernels cannot take these tensors; empty if they can."""
+    reasons = []
+    lead = next(iter(tensors.values()))
+    if any(not x.is_cpu for x in tensors.values()):
+        reasons.append("the C++ kernels read processor memory only")
+    if any(x.dtype != lead.dtype for name, x in tensors.items() if name in TOKENS) or lead.dtype not in STORAGE:
+        reasons.append("the C++ kernels take tokens in float32 or bfloat16, all in the same")
+    if op_name == "selective_scan" and tensors["A"].shape[1] > MAX_STATES:
+        reasons.append(f"the C++ kernels hold at most {MAX_STATES} states, not {tensors['A'].shape[1]}")
+    if op_name == "causal_conv" and tensors["weight"].shape[2] not in WIDTHS:
+        reasons.append(f"the C++ kernels convolve with 2 to 4 taps, not {tensors['weight'].shape[2]}")
+    return reasons
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    skip: Tensor | None,
+    gate: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    reverse: bool,
+) -> Tensor:
+    """Compute `rmeeto.ops.selective_scan`."""
+    u, delta, B, C = _readable(u), _readable(delta), _readable(B), _readable(C)
+    gate = None if gate is None else _readable(gate)
+    A, skip, delta_bias = A.to(torch.float32).contiguous(), _parameter(skip), _parameter(delta_bias)
+    out = u.new_empty(u.shape)
+    problem = _Scan(
+        *(*u.shape, A.shape[1]),
+        *(STORAGE[u.dtype], delta_softplus, reverse),
+        *(_tokens(x) for x in (u, delta, gate, B, C, out)),
+        *(_pointer(x) for x in (A, skip, delta_bias)),
+    )
+    _call("scan_forward", problem)
+    return out
+
+
+def selective_scan_backward(
+    grad: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    skip: Tensor | None,
+    gate: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, ...]:
+    """Compute the gradients of u, delta, A, B, C, skip, gate, delta_bias; shape ``(0,)`` for absent ones."""
+    operands = (u, delta, A, B, C, skip, gate, delta_bias)
+    grad, u, delta, B, C = _readable(grad), _readable(u), _readable(delta), _readable(B), _readable(C)
+    gate = None if gate is None else _readable(gate)
+    A, skip, delta_bias = A.to(torch.float32).contiguous(), _parameter(skip), _parameter(delta_bias)
+    du, ddelta, dgate, dB, dC = (_like(x) for x in (u, delta, gate, B, C))
+    dA, dskip, ddelta_bias = (_like_parameter(x) for x in (A, skip, delta_bias))
+    problem = _Scan(
+        *(*u.shape, A.shape[1]),
+        *(STORAGE[u.dtype], delta_softplus, reverse),
+        *(_tokens(x) for x in (u, delta, gate, B, C, None)),
+        *(_pointer(x) for x in (A, skip, delta_bias)),
+        *(_tokens(x) for x in (grad, du, ddelta, dgate, dB, dC)),
+        *(_pointer(x) for x in (dA, dskip, ddelta_bias)),
+    )
+    _call("scan_backward", problem)
+    gradients = (du, ddelta, dA, dB, dC, dskip, dgate, ddelta_bias)
+    return tuple(_in_dtype_of(x, g, u) for x, g in zip(operands, gradients, strict=True))
+
+
+def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
+    """Compute `rmeeto.ops.causal_conv`."""
+    x, weight, bias = _readable(x), weight.to(torch.float32).contiguous(), _parameter(bias)
+    out = x.new_empty(x.shape)
+    problem = _Conv(
+        *(*x.shape, weight.shape[2]),
+        *(STORAGE[x.dtype], silu, reverse),
+        *(_tokens(x), _tokens(out), _pointer(weight), _pointer(bias)),
+    )
+    _call("conv_forward", problem)
+    return out
+
+
+def causal_conv_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
+) -> tuple[Tensor, ...]:
+    """Compute the gradients of x, weight, bias; shape ``(0,)`` for an absent bias."""
+    operands = (x, weight, bias)
+    grad, x, weight, bias = _readable(grad), _readable(x), weight.to(torch.float32).contiguous(), _parameter(bias)
+    dx, dweight, dbias = _like(x), _like_parameter(weight), _like_parameter(bias)
+    problem = _Conv(
+        *(*x.shape, weight.shape[2]),
+        *(STORAGE[x.dtype], silu, reverse),
+        *(_tokens(x), _tokens(None), _pointer(weight), _pointer(bias)),
+        *(_tokens(grad), _tokens(dx), _pointer(dweight), _pointer(dbias)),
+    )
+    _call("conv_backward", problem)
+    return tuple(_in_dtype_of(o, g, x) for o, g in zip(operands, (dx, dweight, dbias), strict=True))

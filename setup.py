@@ -1,0 +1,140 @@
+"""Builds the C++ kernels during installation; everything else about the package is in pyproject.toml.
+
+The kernels have a plain C interface and are loaded with ctypes, so a C++ compiler is all it takes: neither Python's
+nor PyTorch's headers, and one library serves every version of both. Without a compiler the installation succeeds all
+the same, says so, and the slow plain PyTorch implementation runs.
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Command, Distribution, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
+
+SOURCES = Path(__file__).parent / "src/rmeeto/ops/csrc"
+LIBRARY = Path("rmeeto/ops/rmeeto_kernels.so")
+
+COMPILE = shlex.split("-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math")
+LINK = ["-shared", "-pthread"]
+
+# The same source once for each of these; the library chooses at run time.
+INSTRUCTION_SETS = {"portable": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    INSTRUCTION_SETS |= {
+        "avx2": ["-mavx2", "-mfma"],
+        "avx512": shlex.split("-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl"),
+    }
+
+NOTICE = """
+rmeeto: THE C++ KERNELS WERE NOT BUILT
+  {reason}
+  Everything works without them, but scans run some 20 times slower on the processor.
+  To get them: install a C++ compiler (g++ or clang++) and run the same pip command again.
+"""
+
+
+class BuildFailed(Exception):
+    """The compiler is missing or refused the sources."""
+
+
+def find_compiler():
+    if "CXX" in os.environ:
+        return shlex.split(os.environ["CXX"])
+    for name in ("c++", "g++", "clang++"):
+        if shutil.which(name):
+            return [name]
+    raise BuildFailed("no C++ compiler found (looked at $CXX, c++, g++, clang++)")
+
+
+def run(command):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise BuildFailed(f"{command[0]} cannot be run: {error}") from error
+    if done.returncode:
+        output = "\n  ".join((done.stderr or done.stdout).strip().splitlines()[-15:])
+        raise BuildFailed(f"`{shlex.join(command)}` failed ({done.returncode})\n  {output}".rstrip())
+
+
+def build_library(target):
+    """Compile and link the kernels into the file ``target``, which is replaced only when all went well."""
+    compiler = find_compiler()
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = {
+            name: ["kernels.cpp", f"-DRMEETO_ISA={name}", *flags] for name, flags in INSTRUCTION_SETS.items()
+        } | {name: [f"{name}.cpp"] for name in ("library", "parallel")}
+
+        def compile_one(name):
+            source, *flags = jobs[name]
+            run([*compiler, *COMPILE, *flags, "-c", str(SOURCES / source), "-o", f"{folder}/{name}.o"])
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(compile_one, jobs))
+        linked = Path(folder, "linked.so")
+        run([*compiler, *LINK, *(f"{folder}/{name}.o" for name in jobs), "-o", str(linked)])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(linked, target)
+
+
+class BuildKernels(Command):
+    """``setup.py build_kernels``: into the build folder, or beside the sources when they are what gets installed."""
+
+    def initialize_options(self):
+        self.build_lib = None
+        self.editable_mode = False
+
+    def finalize_options(self):
+        self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+
+    def run(self):
+        target = self.target()
+        try:
+            build_library(target)
+        except BuildFailed as failure:
+            target.unlink(missing_ok=True)  # an older library would answer for sources it was not made from
+            self.announce(NOTICE.format(reason=failure), level=3)
+            show_on_terminal(NOTICE.format(reason=failure))
+
+    def target(self):
+        root = Path(self.get_finalized_command("build_py").get_package_dir("")) if self.editable_mode else self.build_lib
+        return Path(root) / LIBRARY
+
+    def get_outputs(self):
+        return [str(self.target())] if self.target().exists() else []
+
+    def get_output_mapping(self):
+        return {}
+
+    def get_source_files(self):
+        return [str(path.relative_to(Path(__file__).parent)) for path in sorted(SOURCES.iterdir())]
+
+
+def show_on_terminal(text):
+    """Print even under pip, which keeps a build's output to itself unless the build fails."""
+    try:
+        with open("/dev/tty", "w") as terminal:
+            terminal.write(text)
+    except OSError:
+        pass  # nobody is watching
+
+
+class BuildWithKernels(build):
+    sub_commands = [*build.sub_commands, ("build_kernels", None)]
+
+
+class PlatformWheel(bdist_wheel):
+    """Tags the wheel py3-none-<platform> when it holds a library, py3-none-any when it does not."""
+
+    def get_tag(self):
+        *_, system = super().get_tag()
+        return "py3", "none", system
+
+
+setup(cmdclass={"build": BuildWithKernels, "build_kernels": BuildKernels, "bdist_wheel": PlatformWheel})

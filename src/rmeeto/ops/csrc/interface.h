@@ -1,0 +1,51 @@
+// The plain C interface: sizes, strides and pointers. The Python side is rmeeto/ops/impl/cpp.py, which mirrors the
+// structures field by field; every field is eight bytes wide, so that no compiler's padding comes between them.
+#pragma once
+
+#include <cstdint>
+
+extern "C" {
+
+// Raised whenever these structures change, so that a library built from older sources is recognised as one.
+constexpr int INTERFACE_VERSION = 1;
+
+enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
+
+// A (b, l, channels) tensor. Channels lie side by side; the strides count elements. A null pointer means that the
+// operand is absent, or its gradient unwanted.
+struct Tokens {
+    void* data;
+    int64_t batch_stride;
+    int64_t token_stride;
+};
+
+struct Scan {
+    int64_t batch, tokens, channels, states;
+    int64_t storage;  // of every Tokens below
+    int64_t delta_softplus, reverse;
+    Tokens u, delta, gate, B, C;
+    Tokens out;               // forward only
+    const float* A;           // (channels, states)
+    const float* skip;        // (channels,) or null
+    const float* delta_bias;  // (channels,) or null
+    // Backward only.
+    Tokens grad, du, ddelta, dgate, dB, dC;
+    float* dA;           // (channels, states)
+    float* dskip;        // (channels,) or null
+    float* ddelta_bias;  // (channels,) or null
+};
+
+struct Conv {
+    int64_t batch, tokens, channels, width;
+    int64_t storage;
+    int64_t silu, reverse;
+    Tokens x;
+    Tokens out;           // forward only
+    const float* weight;  // (channels, width)
+    const float* bias;    // (channels,) or null
+    // Backward only.
+    Tokens grad, dx;
+    float* dweight;  // (channels, width)
+    float* dbias;    // (channels,) or null
+};
+}

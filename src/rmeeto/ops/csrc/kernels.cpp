@@ -1,0 +1,18 @@
+// All kernels for one instruction set: RMEETO_ISA names it, the compiler's flags choose it.
+#include "kernels.h"
+
+#include "conv.h"
+#include "scan.h"
+#include "scan_backward.h"
+
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+
+namespace rmeeto::RMEETO_ISA {
+
+extern const Kernels kernels;
+const Kernels kernels = {
+    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward, conv_backward,
+};
+
+}  // namespace rmeeto::RMEETO_ISA

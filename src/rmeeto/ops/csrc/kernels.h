@@ -1,0 +1,17 @@
+// What each instruction set provides. kernels.cpp is compiled once for each of them.
+#pragma once
+
+#include "interface.h"
+
+namespace rmeeto {
+
+// Each returns false if memory ran out.
+struct Kernels {
+    const char* name;
+    bool (*scan_forward)(const Scan&, int threads);
+    bool (*scan_backward)(const Scan&, int threads);
+    bool (*conv_forward)(const Conv&, int threads);
+    bool (*conv_backward)(const Conv&, int threads);
+};
+
+}  // namespace rmeeto

@@ -1,0 +1,73 @@
+// The entry points: pick the best kernels this processor can run, and call them.
+#include <cstring>
+
+#include "kernels.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace rmeeto {
+
+#if defined(__x86_64__)
+namespace avx512 {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+#endif
+namespace portable {
+extern const Kernels kernels;
+}
+
+namespace {
+
+bool can_run(const Kernels& kernels) {
+#if defined(__x86_64__)
+    if (&kernels == &avx512::kernels)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (&kernels == &avx2::kernels) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+    return &kernels == &portable::kernels;
+}
+
+// The best one first.
+const Kernels* const ALL[] = {
+#if defined(__x86_64__)
+    &avx512::kernels,
+    &avx2::kernels,
+#endif
+    &portable::kernels,
+};
+
+const Kernels* find(const char* name) {
+    for (const Kernels* kernels : ALL)
+        if (can_run(*kernels) && (!name || !std::strcmp(name, kernels->name))) return kernels;
+    return nullptr;
+}
+
+const Kernels*& chosen() {
+    static const Kernels* kernels = find(nullptr);
+    return kernels;
+}
+
+}  // namespace
+}  // namespace rmeeto
+
+using rmeeto::chosen;
+
+EXPORT int rmeeto_interface_version() { return INTERFACE_VERSION; }
+
+EXPORT const char* rmeeto_instruction_set() { return chosen()->name; }
+
+// Null for the best one. Returns false, and changes nothing, if this processor cannot run it.
+EXPORT bool rmeeto_use_instruction_set(const char* name) {
+    const rmeeto::Kernels* const kernels = rmeeto::find(name);
+    if (kernels) chosen() = kernels;
+    return kernels != nullptr;
+}
+
+EXPORT bool rmeeto_scan_forward(const Scan* scan, int threads) { return chosen()->scan_forward(*scan, threads); }
+EXPORT bool rmeeto_scan_backward(const Scan* scan, int threads) { return chosen()->scan_backward(*scan, threads); }
+EXPORT bool rmeeto_conv_forward(const Conv* conv, int threads) { return chosen()->conv_forward(*conv, threads); }
+EXPORT bool rmeeto_conv_backward(const Conv* conv, int threads) { return chosen()->conv_backward(*conv, threads); }

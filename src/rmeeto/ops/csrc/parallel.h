@@ -1,0 +1,30 @@
+// Work shared among threads, and each thread's scratch memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace rmeeto {
+
+// Runs one item with this thread's scratch memory.
+using Body = void (*)(const void* job, int64_t item, void* scratch);
+
+// Calls body(job, item, scratch) for every item in [0, items) on up to `threads` threads, each with its own
+// `scratch_bytes` of memory on a 64-byte boundary, and returns when all are done; false if memory ran out.
+// Which thread takes which item is left to chance: bodies must not depend on it.
+bool for_each(int64_t items, int threads, size_t scratch_bytes, Body body, const void* job);
+
+// Memory on a 64-byte boundary that goes when the scope does; null if there is none.
+class Buffer {
+public:
+    explicit Buffer(size_t bytes);
+    ~Buffer();
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    void* data() const { return data_; }
+
+private:
+    void* data_;
+};
+
+}  // namespace rmeeto

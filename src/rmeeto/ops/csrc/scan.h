@@ -1,0 +1,174 @@
+// The selective scan, forward; see selective_scan in rmeeto/ops/scan.py for the equations.
+//
+// A *block* is one vector of channels. Its 16 states stay in registers along the tokens; B and C of a token are the
+// same for all channels and enter as broadcast scalars. An item of work is one image and a *group* of neighbouring
+// blocks, walked tile by tile (a few dozen tokens, so that everything about a tile is in the nearest cache). The
+// recurrence sees neither storage type nor direction nor optional operands: `prepare` brings a tile into walk order
+// and float32, `finish` takes it back.
+#pragma once
+
+#include "interface.h"
+#include "parallel.h"
+#include "vector.h"
+
+namespace rmeeto::RMEETO_ISA {
+
+constexpr int STATES = 16;
+constexpr int GROUP = 16;
+
+constexpr float LOG2E = 1.44269504f, LN2 = 0.69314718f;
+
+// B and C of one token; states beyond the model's own are zero and stay without effect.
+struct Row {
+    float B[STATES], C[STATES];
+};
+
+struct Block {
+    int64_t channel;  // the first one
+    int count;        // of channels: LANES, or less at the end
+    Vec rate[STATES];  // A * log2(e), so that the decay is one exp2
+    Vec fastest, slowest;  // the least and the greatest rate of each channel
+};
+
+template <class T>
+INLINE T* at(const Tokens& x, int64_t image, int64_t token, int64_t channel) {
+    return static_cast<T*>(x.data) + image * x.batch_stride + token * x.token_stride + channel;
+}
+
+// The token that is step number `step` of the walk.
+INLINE int64_t token_at(const Scan& scan, int64_t step) { return scan.reverse ? scan.tokens - 1 - step : step; }
+
+INLINE int64_t count_blocks(int64_t channels) { return (channels + LANES - 1) / LANES; }
+
+INLINE void read_block(const Scan& scan, int64_t index, Block& block) {
+    block.channel = index * LANES;
+    block.count = (int)smaller(LANES, scan.channels - block.channel);
+    for (int n = 0; n < STATES; n++) {
+        block.rate[n] = Vec{};
+        if (n < scan.states)
+            for (int i = 0; i < block.count; i++)
+                block.rate[n][i] = scan.A[(block.channel + i) * scan.states + n] * LOG2E;
+    }
+    block.fastest = block.slowest = block.rate[0];
+    for (int n = 1; n < STATES; n++) {
+        block.fastest = block.rate[n] < block.fastest ? block.rate[n] : block.fastest;
+        block.slowest = block.rate[n] > block.slowest ? block.rate[n] : block.slowest;
+    }
+}
+
+template <class T>
+INLINE void read_rows(const Scan& scan, int64_t image, int64_t start, int count, Row* rows) {
+    for (int i = 0; i < count; i++) {
+        const int64_t token = token_at(scan, start + i);
+        for (int n = 0; n < STATES; n += LANES) {
+            const int present = (int)smaller(LANES, scan.states - n);
+            store(rows[i].B + n, present > 0 ? load(at<const T>(scan.B, image, token, n), present) : Vec{}, LANES);
+            store(rows[i].C + n, present > 0 ? load(at<const T>(scan.C, image, token, n), present) : Vec{}, LANES);
+        }
+    }
+}
+
+// Whether all decays of these steps have exponents in [LOWEST, 0], as they have unless something is extreme: then
+// they need no clamping.
+INLINE bool is_tame(const Block& block, Vec shortest, Vec longest) {
+    return all((shortest >= 0.0f) & (block.slowest <= 0.0f) & (longest * block.fastest >= LOWEST));
+}
+
+template <bool TAME>
+INLINE Vec decay_of(Vec step, Vec rate) {
+    Vec exponent = step * rate;
+    if (!TAME) exponent = at_most(at_least(exponent, splat(LOWEST)), splat(HIGHEST));
+    return exp2(exponent);
+}
+
+// ---- forward
+
+constexpr int TILE = 64;
+
+struct ForwardScratch {
+    Block blocks[GROUP];
+    Vec states[GROUP][STATES];
+    Row rows[TILE];
+    Vec step[TILE], drive[TILE], y[TILE];
+};
+
+struct ForwardJob {
+    const Scan& scan;
+    int64_t groups, blocks_per_group;
+};
+
+// The recurrence over one tile; y holds what the states' contribution is added to.
+template <bool TAME>
+static void walk(int tokens, const Vec* step, const Vec* drive, const Row* rows, const Vec* rate, Vec* state, Vec* y) {
+    Vec h[STATES];
+    for (int n = 0; n < STATES; n++) h[n] = state[n];
+    for (int t = 0; t < tokens; t++) {
+        const Vec step_t = step[t], drive_t = drive[t];
+        Vec even = y[t], odd{};  // two sums, for half the latency
+        UNROLL for (int n = 0; n < STATES; n++) {
+            h[n] = decay_of<TAME>(step_t, rate[n]) * h[n] + drive_t * rows[t].B[n];
+            (n % 2 ? odd : even) += h[n] * rows[t].C[n];
+        }
+        y[t] = even + odd;
+    }
+    for (int n = 0; n < STATES; n++) state[n] = h[n];
+}
+
+template <class T>
+static void forward_tile(const Scan& scan, int64_t image, int64_t start, int tokens, const Block& block, Vec* state,
+                         ForwardScratch& scratch) {
+    const int64_t c = block.channel;
+    const Vec bias = scan.delta_bias ? load(scan.delta_bias + c, block.count) : Vec{};
+    const Vec skip = scan.skip ? load(scan.skip + c, block.count) : Vec{};
+    Vec shortest = splat(HIGHEST), longest{};
+    for (int i = 0; i < tokens; i++) {
+        const int64_t token = token_at(scan, start + i);
+        const Vec u = load(at<const T>(scan.u, image, token, c), block.count);
+        Vec step = load(at<const T>(scan.delta, image, token, c), block.count) + bias;
+        if (scan.delta_softplus) step = softplus(step);
+        scratch.step[i] = step;
+        scratch.drive[i] = step * u;
+        scratch.y[i] = skip * u;
+        shortest = step < shortest ? step : shortest;
+        longest = step > longest ? step : longest;
+    }
+    const auto recurrence = is_tame(block, shortest, longest) ? walk<true> : walk<false>;
+    recurrence(tokens, scratch.step, scratch.drive, scratch.rows, block.rate, state, scratch.y);
+    for (int i = 0; i < tokens; i++) {
+        const int64_t token = token_at(scan, start + i);
+        Vec out = scratch.y[i];
+        if (scan.gate.data) out *= silu(load(at<const T>(scan.gate, image, token, c), block.count));
+        store(at<T>(scan.out, image, token, c), out, block.count);
+    }
+}
+
+template <class T>
+static void forward_item(const void* pointer, int64_t item, void* memory) {
+    const ForwardJob& job = *static_cast<const ForwardJob*>(pointer);
+    const Scan& scan = job.scan;
+    ForwardScratch& scratch = *static_cast<ForwardScratch*>(memory);
+    const int64_t image = item / job.groups, first = item % job.groups * job.blocks_per_group;
+    const int blocks = (int)smaller(job.blocks_per_group, count_blocks(scan.channels) - first);
+    for (int k = 0; k < blocks; k++) {
+        read_block(scan, first + k, scratch.blocks[k]);
+        for (int n = 0; n < STATES; n++) scratch.states[k][n] = Vec{};
+    }
+    for (int64_t start = 0; start < scan.tokens; start += TILE) {
+        const int tokens = (int)smaller(TILE, scan.tokens - start);
+        read_rows<T>(scan, image, start, tokens, scratch.rows);
+        for (int k = 0; k < blocks; k++)
+            forward_tile<T>(scan, image, start, tokens, scratch.blocks[k], scratch.states[k], scratch);
+    }
+}
+
+static bool scan_forward(const Scan& scan, int threads) {
+    // Items small enough that all threads finish together, large enough that reading B and C does not show.
+    const int64_t blocks = count_blocks(scan.channels), wanted = blocks * scan.batch / (4 * threads);
+    const int64_t per_group = wanted < 1 ? 1 : smaller(wanted, GROUP);
+    const int64_t groups = (blocks + per_group - 1) / per_group;
+    const ForwardJob job{scan, groups, per_group};
+    const Body body = scan.storage == BFLOAT16 ? forward_item<bfloat16> : forward_item<float>;
+    return for_each(scan.batch * groups, threads, sizeof(ForwardScratch), body, &job);
+}
+
+}  // namespace rmeeto::RMEETO_ISA
