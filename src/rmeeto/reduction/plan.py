@@ -86,8 +86,10 @@ class Plan:
     def _shares(self, size: Tensor | None, values: Tensor) -> Tensor:
         """Each source's share of its group's total size, ``(b·r, 1, …)`` to broadcast over its row."""
         assert self.target is not None
+        precision = torch.promote_types(values.dtype, torch.float32)
         if size is None:
             size = torch.ones(values.shape[:2], device=values.device)
+        size = size.to(precision)
         total = self.merge_sizes(size)
         share = size.gather(1, self.source) / total.gather(1, self.target)
         return share.reshape(-1, *[1] * (values.dim() - 2))

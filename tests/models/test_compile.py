@@ -1,0 +1,57 @@
+"""The model as one graph, in a fresh process each: compile and export are then the first thing that happens."""
+
+import subprocess
+import sys
+
+import pytest
+
+SETUP = """
+import torch
+from rmeeto import TokenMerge
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.config import ModelConfig
+torch.manual_seed(0)
+model = VisionMamba(ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=3, num_classes=5), {reduction}).eval()
+images = torch.randn(2, 3, 32, 32)
+"""
+
+COMPILE = """
+with torch.no_grad():
+    compiled = torch.compile(model, fullgraph=True)(images)
+    torch.testing.assert_close(compiled, model(images), rtol=1e-4, atol=1e-5)
+model.train()
+torch.compile(model, fullgraph=True)(images).square().sum().backward()
+compiled = [p.grad.clone() for p in model.parameters()]
+model.zero_grad()
+model(images).square().sum().backward()
+for ours, parameter in zip(compiled, model.parameters()):
+    torch.testing.assert_close(ours, parameter.grad, rtol=1e-3, atol=1e-5)
+"""
+
+EXPORT = """
+batch = torch.export.Dim("batch", min=1, max=64)
+program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},), strict=False)
+with torch.no_grad():
+    more = torch.randn(5, 3, 32, 32)
+    torch.testing.assert_close(program.module()(more), model(more), rtol=1e-4, atol=1e-5)
+"""
+
+
+def run(code: str, reduction: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SETUP.replace("{reduction}", reduction) + code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("reduction", ["TokenMerge(r=3)", "TokenMerge(r=3, features='B', op='max', order='odd-even')"])
+def test_compile_fullgraph_forward_and_backward(reduction):
+    run(COMPILE, reduction)
+
+
+@pytest.mark.parametrize("reduction", ["None", "TokenMerge(r=3)"])
+def test_export_with_a_dynamic_batch(reduction):
+    run(EXPORT, reduction)
