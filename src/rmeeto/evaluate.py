@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from statistics import median
 
-from rmeeto.data import Source
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from accelerate.utils import gather_object, reduce
+from torch import Tensor, nn
+
+from rmeeto.data import Batch, Preparation, Source, check_classes, evaluation_batches, open_data
+from rmeeto.devices import ActualPrecision, autocast, find_device, find_precision, synchronize
+from rmeeto.errors import DataError, RunError
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.nonfinite import first_nonfinite
 from rmeeto.progress import SILENT, Progress
+
+TOP5_CLASSES = 6
+NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -16,8 +29,8 @@ class Evaluation:
     """Accuracy and speed over a set of images.
 
     top1_percent, top5_percent: of ``images``; top 5 is None below six classes. loss: mean cross-entropy.
-    images: how many were evaluated. skipped: names of unreadable ones, left out only when that was allowed.
-    images_per_second: of the model alone (median over full batches, the first left out); seconds: all together.
+    images: how many were evaluated. skipped: ``name: reason`` of unreadable ones, left out only when that was allowed.
+    images_per_second: of the model alone, all processes together (see :class:`Stopwatch`); seconds: all in all.
     """
 
     top1_percent: float
@@ -34,11 +47,161 @@ def evaluate(
     data: str | Path | Source,
     *,
     batch_size: int = 128,
-    device: str = "auto",
-    precision: Literal["float32", "bfloat16"] = "float32",
+    device: str | torch.device = "auto",
+    precision: str = "float32",
     workers: int = 2,
     allow_missing: bool = False,
     progress: Progress = SILENT,
+    description: str = "evaluating",
 ) -> Evaluation:
-    """Run the model over the validation images of ``data`` and score it."""
-    raise NotImplementedError
+    """Run a model over the validation images of ``data`` and score it. The model is moved to the device.
+
+    data: what :func:`rmeeto.data.open_data` opens, or an opened source. precision: float32, bfloat16 or auto.
+    allow_missing: leave unreadable images out of the score (and say so) instead of refusing it. Under a launcher
+    such as torchrun every process calls this with the same arguments, takes its share and gets the whole result.
+
+    Raises:
+        DataError: data that cannot be opened, has other classes than the model, or has unreadable images.
+        RunError: the model's logits are not finite.
+    """
+    source = data if not isinstance(data, str | Path) else open_data(data, "val")
+    check_classes(source, model.num_classes)
+    place = find_device(device) if isinstance(device, str) else device
+    kind = find_precision(precision, place)
+    was_training = model.training
+    model.to(place).eval()
+    started = time.perf_counter()
+    try:
+        tally = _run(model, source, batch_size, place, kind, workers, allow_missing, progress, description)
+    finally:
+        model.train(was_training)
+    if tally.skipped:
+        progress.message(_left_out(tally.skipped, tally.images))
+    return Evaluation(
+        top1_percent=100 * tally.top1 / tally.images,
+        top5_percent=100 * tally.top5 / tally.images if model.num_classes >= TOP5_CLASSES else None,
+        loss=tally.loss / tally.images,
+        images=tally.images,
+        skipped=tally.skipped,
+        images_per_second=tally.images_per_second,
+        seconds=time.perf_counter() - started,
+    )
+
+
+class Stopwatch:
+    """Images per second of the model alone: the median over the full batches, the first left out as a warm-up.
+
+    Where there is no second full batch, whatever there is.
+    """
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[int, float]] = []
+
+    def add(self, images: int, seconds: float) -> None:
+        """A batch took so long."""
+        self._batches.append((images, seconds))
+
+    def images_per_second(self) -> float:
+        """0 before the first batch."""
+        full = max((images for images, _ in self._batches), default=0)
+        rates = [images / seconds for images, seconds in self._batches if images == full and seconds > 0]
+        return median(rates[1:] or rates or [0.0])
+
+
+@dataclass(frozen=True)
+class _Tally:
+    top1: int
+    top5: int
+    loss: float
+    images: int
+    skipped: tuple[str, ...]
+    images_per_second: float
+
+
+@torch.no_grad()
+def _run(
+    model: VisionMamba,
+    source: Source,
+    batch_size: int,
+    device: torch.device,
+    precision: ActualPrecision,
+    workers: int,
+    allow_missing: bool,
+    progress: Progress,
+    description: str,
+) -> _Tally:
+    """Score this process's share, then add up all shares."""
+    processes = PartialState()
+    rank, count = processes.process_index, processes.num_processes
+    sums = torch.zeros(4, dtype=torch.float64)  # right at rank 1, right among 5, loss, images
+    watch = Stopwatch()
+    unreadable: list[str] = []
+    batches = evaluation_batches(
+        source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=rank, processes=count
+    )
+    with progress.task(description, total=len(range(rank, len(source.labels), count))) as task:
+        for batch in batches:
+            unreadable += batch.unreadable
+            if batch.unreadable and not allow_missing and count == 1:
+                break
+            if len(batch.labels):
+                sums += _score(model, batch, device, precision, watch)
+            right, _, _, images = sums.tolist()
+            task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
+    if count > 1:
+        # a share of one image less must not keep the others waiting, so refusal comes after the sums
+        sums = reduce(sums.to(device)).cpu()
+        unreadable = gather_object(unreadable)
+    right, among5, loss, images = sums.tolist()
+    if (unreadable and not allow_missing) or not images:
+        raise _refusal(source, unreadable)
+    speed = watch.images_per_second() * count
+    return _Tally(round(right), round(among5), loss, round(images), tuple(unreadable), speed)
+
+
+def _score(
+    model: nn.Module, batch: Batch, device: torch.device, precision: ActualPrecision, watch: Stopwatch
+) -> Tensor:
+    """Right at rank 1, right among the first 5, summed loss, images; and the time the model took."""
+    images, labels = batch.images.to(device), batch.labels.to(device)
+    synchronize(device)
+    started = time.perf_counter()
+    with autocast(device, precision):
+        logits = model(images)
+    synchronize(device)
+    watch.add(len(labels), time.perf_counter() - started)
+    logits = logits.float()
+    if not logits.isfinite().all():
+        raise _not_finite(model, images, device, precision)
+    ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    figures = (ranked[:, 0].sum(), ranked.sum(), loss, len(labels))
+    return torch.tensor([float(figure) for figure in figures], dtype=torch.float64)
+
+
+def _not_finite(model: nn.Module, images: Tensor, device: torch.device, precision: ActualPrecision) -> RunError:
+    def again() -> None:
+        with autocast(device, precision):
+            model(images)
+
+    return RunError(
+        "evaluate the model",
+        given=f"{len(images)} images in {precision}",
+        why=f"its logits are not finite; first non-finite values: {first_nonfinite(model, again) or 'not found again'}",
+        fix="the weights are damaged, or too large for this precision: try float32",
+    )
+
+
+def _refusal(source: Source, unreadable: list[str]) -> DataError:
+    shown = unreadable[:NAMES_SHOWN] + ([f"… {len(unreadable) - NAMES_SHOWN} more"] if unreadable[NAMES_SHOWN:] else [])
+    return DataError(
+        f"evaluate on {source.address}",
+        given="\n         ".join(shown) or None,
+        why="an accuracy over fewer images than the set has would be about another set",
+        fix="restore the files, or allow missing images (--allow-missing) and quote the number that was evaluated",
+    )
+
+
+def _left_out(skipped: tuple[str, ...], images: int) -> str:
+    lines = "\n".join(f"  {name}" for name in skipped)
+    return f"{len(skipped)} unreadable images left out; the accuracy is about the other {images}:\n{lines}"

@@ -83,7 +83,7 @@ class Recipe:
     mixup: float = 0.8
     cutmix: float = 1.0
     auto_augment: str | None = "rand-m9-mstd0.5-inc1"
-    color_jitter: float | None = 0.4
+    color_jitter: float = 0.4
     random_erasing: float = 0.25
     drop_path_rate: float = 0.0
 
@@ -203,18 +203,17 @@ def _checked(name: str, value: object, hint: Any) -> object:
 
 def _check_ranges(recipe: Recipe) -> None:
     one_or_more = ("epochs", "batch_size", "accumulate", "log_every_steps")
-    zero_or_more = ("seed", "min_lr", "warmup_steps", "weight_decay", "distill", "mixup", "cutmix", "workers")
+    zero_or_more = ("seed", "min_lr", "warmup_steps", "weight_decay", "distill", "mixup", "cutmix", "color_jitter")
     shares = ("label_smoothing", "random_erasing", "drop_path_rate")
     bounds: list[tuple[tuple[str, ...], str, Any]] = [
         (one_or_more, "at least 1", lambda v: v >= 1),
-        ((*zero_or_more, "save_every_seconds"), "zero or more", lambda v: v >= 0),
+        ((*zero_or_more, "workers", "save_every_seconds"), "zero or more", lambda v: v >= 0),
         (shares, "at least 0 and below 1", lambda v: 0 <= v < 1),
         (("subset",), "above 0, at most 1", lambda v: 0 < v <= 1),
         (("lr",), f"above 0 and at least min_lr = {recipe.min_lr:g}", lambda v: v > 0 and v >= recipe.min_lr),
         (("ema_decay",), "between 0 and 1", lambda v: v is None or 0 < v < 1),
         (("clip_grad",), 'above 0, or "none"', lambda v: v is None or v > 0),
         (("num_classes",), "at least 1", lambda v: v is None or v >= 1),
-        (("color_jitter",), "zero or more", lambda v: v is None or v >= 0),
     ]
     for names, meaning, fits in bounds:
         for name in names:

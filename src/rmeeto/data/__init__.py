@@ -1,5 +1,21 @@
 """Labelled images: where they come from, how they are prepared, in which order they are drawn."""
 
-from rmeeto.data.source import Source, Split, open_data
+from rmeeto.data.loader import evaluation_batches, training_batches, training_indices
+from rmeeto.data.open import open_data
+from rmeeto.data.samples import Batch
+from rmeeto.data.source import Source, Split, check_classes, fingerprint
+from rmeeto.data.transforms import Preparation, evaluation_transform
 
-__all__ = ["Source", "Split", "open_data"]
+__all__ = [
+    "Batch",
+    "Preparation",
+    "Source",
+    "Split",
+    "check_classes",
+    "evaluation_batches",
+    "evaluation_transform",
+    "fingerprint",
+    "open_data",
+    "training_batches",
+    "training_indices",
+]

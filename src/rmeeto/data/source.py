@@ -1,13 +1,18 @@
-"""Source: the labelled images of one split, unprepared; and the ways to open one."""
+"""Source: the labelled images of one split, unprepared."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import Literal, Protocol
 
 from PIL.Image import Image
 
+from rmeeto.errors import DataError
+
 Split = Literal["train", "val"]
+CLASSES_SHOWN = 4
 
 
 class Source(Protocol):
@@ -17,14 +22,22 @@ class Source(Protocol):
     glyphs: the images are characters, which must be neither mirrored nor cropped.
     """
 
-    address: str
-    split: Split
-    classes: tuple[str, ...]
-    labels: tuple[int, ...]
-    glyphs: bool
+    @property
+    def address(self) -> str: ...  # noqa: D102
+    @property
+    def split(self) -> Split: ...  # noqa: D102
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def labels(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def glyphs(self) -> bool: ...  # noqa: D102
 
     def read(self, index: int) -> Image:
-        """Decode one image fully, in whatever mode it is stored."""
+        """Decode one image fully, in whatever mode it is stored.
+
+        Raises one of :data:`rmeeto.data.samples.UNREADABLE` for a missing or broken one.
+        """
         ...
 
     def name(self, index: int) -> str:
@@ -32,14 +45,30 @@ class Source(Protocol):
         ...
 
 
-def open_data(source: str | Path, split: Split) -> Source:
-    """Open the images of one split.
+def check_classes(source: Source, num_classes: int) -> None:
+    """Raise :class:`DataError` unless a model with that many classes fits the data."""
+    if len(source.classes) != num_classes:
+        raise DataError(
+            f"use {source.address} with this model",
+            given=f"{len(source.classes)} classes of images ({shortened(source.classes)}), "
+            f"a head for {num_classes} classes",
+            why="labels and logits must mean the same classes",
+            fix=f"set num_classes={len(source.classes)} for a new head (then train it), or take the model's own data",
+        )
 
-    source: an image folder (``train/`` and ``val/`` with a folder per class each; for ``val`` also a folder that
-    itself holds the class folders), a timm dataset string such as ``torch/cifar10`` or ``hfds/owner/name``, or
-    ``digits``, the handwritten digits that come with scikit-learn.
 
-    Raises:
-        DataError: the source is missing, empty, or has no class folders.
-    """
-    raise NotImplementedError
+def shortened(names: Sequence[str]) -> str:
+    """The first few names of many."""
+    shown = ", ".join(names[:CLASSES_SHOWN])
+    return f"{shown}, …" if len(names) > CLASSES_SHOWN else shown
+
+
+def fingerprint(*sources: Source) -> str:
+    """Twelve hexadecimal digits that change with a class, a label or an image's name (not with its folder's place)."""
+    digest = sha256()
+    for source in sources:
+        digest.update("\n".join((source.split, *source.classes)).encode())
+        for index, label in enumerate(source.labels):
+            tail = source.name(index).replace(os.sep, "/").rsplit("/", 2)[-2:]
+            digest.update(f"\n{label} {'/'.join(tail)}".encode())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,105 @@
+"""The order in which images are drawn, and the loaders that read them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from rmeeto.data.samples import Batch, Draw, EvaluationSamples, TrainingSamples, collate
+from rmeeto.data.source import Source
+from rmeeto.data.subset import stratified
+from rmeeto.data.transforms import Preparation, evaluation_transform, training_transform
+from rmeeto.errors import DataError
+from rmeeto.pace import Pace
+from rmeeto.randomness import seed_of
+from rmeeto.recipe import Recipe
+
+
+class TrainingOrder(Sampler[list[Draw]]):
+    """The micro-batches of one process, from any step to the end of the run.
+
+    Every epoch has its own permutation, a function of seed and epoch, so starting in the middle skips nothing but
+    numbers. Images left over at the end of an epoch are others each time.
+    """
+
+    def __init__(self, pace: Pace, first_step: int = 0, rank: int = 0) -> None:
+        self.pace, self.first_step, self.rank = pace, first_step, rank
+
+    def __len__(self) -> int:
+        return (self.pace.total_steps - self.first_step) * self.pace.micro_batches
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        pace = self.pace
+        size = pace.recipe.images_per_step
+        epoch, order = -1, []
+        for step in range(self.first_step, pace.total_steps):
+            if step // pace.steps_per_epoch != epoch:
+                epoch = step // pace.steps_per_epoch
+                order = self._permutation(epoch)
+            start = (step % pace.steps_per_epoch) * size + self.rank * pace.share
+            for micro in range(start, start + pace.share, pace.micro_batch):
+                yield [Draw(epoch, place) for place in order[micro : micro + pace.micro_batch]]
+
+    def _permutation(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(seed_of(self.pace.recipe.seed, "order", epoch))
+        return torch.randperm(self.pace.images, generator=generator).tolist()
+
+
+def training_indices(source: Source, recipe: Recipe) -> tuple[int, ...]:
+    """The images that the recipe trains on: all, or its stratified subset."""
+    return stratified(source.labels, recipe.subset, recipe.seed)
+
+
+def training_batches(
+    source: Source, indices: Sequence[int], preparation: Preparation, pace: Pace, *, first_step: int = 0, rank: int = 0
+) -> Iterator[Batch]:
+    """Micro-batches of one process from ``first_step`` on; the workers live as long as the run.
+
+    Raises:
+        DataError: not one image can be read.
+    """
+    recipe = pace.recipe
+    transform = training_transform(preparation, recipe, glyphs=source.glyphs)
+    loader = DataLoader(
+        TrainingSamples(source, indices, transform, recipe.seed),
+        batch_sampler=TrainingOrder(pace, first_step, rank),
+        num_workers=recipe.workers,
+        collate_fn=collate,
+        worker_init_fn=_leave_signals_to_the_main_process,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # drawing the workers' base seed must not move the global one
+    )
+    for batch in loader:
+        if len(batch.labels) < pace.micro_batch:
+            raise DataError(
+                f"train on {source.address}",
+                given=batch.unreadable[0],
+                why=f"none of the {len(indices)} training images can be read",
+                fix="check the files: are they complete, and images at all?",
+            )
+        yield batch
+
+
+def evaluation_batches(
+    source: Source, preparation: Preparation, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+    """The source's images in order, as batches; of several processes each takes its share."""
+    transform = evaluation_transform(preparation, glyphs=source.glyphs)
+    yield from DataLoader(
+        EvaluationSamples(source, range(rank, len(source.labels), processes), transform),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_leave_signals_to_the_main_process,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Ctrl-C reaches the whole group; workers must go on reading until the main process has finished its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,167 @@
+"""How an image becomes a tensor: timm's transforms, set by the model's own description of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from PIL import Image
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
+from torchvision import transforms as tv
+
+from rmeeto.errors import ConfigError, DataError
+from rmeeto.recipe import Recipe
+
+Transform = Callable[[Image.Image], Tensor]
+MODES = {1: "L", 3: "RGB"}
+
+
+class Describes(Protocol):
+    """A model that says how its images are prepared, as timm's do."""
+
+    @property
+    def pretrained_cfg(self) -> Any:
+        """``input_size``, ``mean``, ``std``, ``crop_pct``, ``interpolation``, ``num_classes``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a model expects. size: height and width in pixels; channels: 1 (grey) or 3 (colour)."""
+
+    channels: int
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_pct: float
+    interpolation: str
+
+    @classmethod
+    def of(cls, model: Describes) -> Preparation:
+        """Read it from a model.
+
+        Raises:
+            DataError: the model takes neither one channel nor three.
+        """
+        described = model.pretrained_cfg
+        channels, height, width = described["input_size"]
+        if channels not in MODES:
+            raise DataError(
+                "prepare images for the model",
+                given=f"in_chans={channels}",
+                why="image files give grey or colour, one channel or three",
+                fix="build the model with in_chans=3",
+            )
+        return cls(
+            channels,
+            (height, width),
+            tuple(described["mean"]),
+            tuple(described["std"]),
+            described["crop_pct"],
+            described["interpolation"],
+        )
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name for these channels."""
+        return MODES[self.channels]
+
+
+def as_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert to grey or colour: 16-bit grey is scaled, not clipped, and transparency in palettes is resolved."""
+    if image.mode.startswith("I;16"):
+        image = image.point(lambda value: value / 256).convert("L")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def evaluation_transform(preparation: Preparation, *, glyphs: bool) -> Transform:
+    """Resize, crop the middle, normalise. Glyphs fill their frame, so nothing is cropped from them."""
+    to_mode = tv.Lambda(_ToMode(preparation.mode))
+    rest = create_transform(
+        input_size=(preparation.channels, *preparation.size),
+        is_training=False,
+        mean=preparation.mean,
+        std=preparation.std,
+        crop_pct=1.0 if glyphs else preparation.crop_pct,
+        interpolation=preparation.interpolation,
+    )
+    return cast(Transform, tv.Compose([to_mode, rest]))
+
+
+def training_transform(preparation: Preparation, recipe: Recipe, *, glyphs: bool) -> Transform:
+    """The recipe's augmentation, normalised.
+
+    Raises:
+        ConfigError: timm does not know the recipe's ``auto_augment``.
+    """
+    if glyphs:
+        return _glyph_training_transform(preparation)
+    # timm augments in colour only, so grey models get their grey after the augmentation
+    colour, erase_and_normalise = _timm_stages(preparation, recipe)
+    steps = [tv.Lambda(_ToMode("RGB")), *colour]
+    if preparation.channels == 1:
+        steps.append(tv.Grayscale())
+    return cast(Transform, tv.Compose([*steps, erase_and_normalise]))
+
+
+def _timm_stages(preparation: Preparation, recipe: Recipe) -> tuple[list[Any], Any]:
+    def stages(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Any, Any, Any]:
+        return cast(
+            tuple[Any, Any, Any],
+            create_transform(
+                input_size=(preparation.channels, *preparation.size),
+                is_training=True,
+                auto_augment=recipe.auto_augment,
+                color_jitter=recipe.color_jitter,
+                re_prob=recipe.random_erasing,
+                re_mode="pixel",
+                interpolation=preparation.interpolation,
+                mean=mean,
+                std=std,
+                separate=True,
+            ),
+        )
+
+    copies = 3 // len(preparation.mean)
+    try:
+        crop, augment, _ = stages(preparation.mean * copies, preparation.std * copies)
+        *_, finish = stages(preparation.mean, preparation.std)
+    except (AssertionError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"augment by auto_augment = {recipe.auto_augment!r}",
+            why=f"timm does not know it ({type(error).__name__}: {error})",
+            fix='for instance "rand-m9-mstd0.5-inc1", or "none"',
+        ) from error
+    return [crop, augment], finish
+
+
+def _glyph_training_transform(preparation: Preparation) -> Transform:
+    """Turn, shift and scale a little: a mirrored or cropped digit would be another one."""
+    return cast(
+        Transform,
+        tv.Compose(
+            [
+                tv.Lambda(_ToMode(preparation.mode)),
+                tv.Resize(preparation.size, tv.InterpolationMode(preparation.interpolation)),
+                tv.RandomAffine(
+                    degrees=10, translate=(0.08, 0.08), scale=(0.9, 1.1), interpolation=tv.InterpolationMode.BILINEAR
+                ),
+                tv.ToTensor(),
+                tv.Normalize(preparation.mean, preparation.std),
+            ]
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _ToMode:
+    """A conversion that worker processes can be sent, unlike a lambda."""
+
+    mode: str
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return as_mode(image, self.mode)
