@@ -1,9 +1,10 @@
 """Vim with ReleasedMerge computes what the authors' program computes: every golden case."""
 
-import goldens
 import numpy as np
 import pytest
 import torch
+
+import goldens
 
 CASES = sorted(name for name in goldens.table("index")["cases"] if name.startswith("vim_"))
 SAMPLE_FOR_FLOAT64 = ["vim_tiny_base", "vim_tiny_r20", "vim_tiny_metric_B", "vim_tiny_unordered", "vim_tiny_mode_amax"]

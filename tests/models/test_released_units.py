@@ -1,11 +1,11 @@
 """One mixer and small training steps against the authors' program, gradients included."""
 
-import goldens
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+import goldens
 from rmeeto.models.config import ModelConfig
 from rmeeto.models.mixers import BidirectionalMixer
 

@@ -1,10 +1,10 @@
 """The released merge function alone: 29 recorded calls, each followed by a second merge of its own result."""
 
-import goldens
 import numpy as np
 import pytest
 import torch
 
+import goldens
 from rmeeto.reduction.schedule import capacity
 
 CASES = goldens.table("merge_function")

@@ -77,7 +77,8 @@ class VisionMamba(nn.Module):
         self.patch_embed = PatchEmbed(config)
         self.head = nn.Linear(config.dim, config.num_classes)
         # A block's drop path acts on what the block before it added; the first has nothing to drop.
-        rates = [0.0, *torch.linspace(0, config.drop_path_rate, config.depth).tolist()]
+        step = config.drop_path_rate / max(config.depth - 1, 1)
+        rates = [0.0, *(step * block for block in range(config.depth - 1)), config.drop_path_rate]
         self.layers = nn.ModuleList(Block(config, rate, impl) for rate in rates[:-1])
         self.drop_path = DropPath(rates[-1])
         self.norm_f = RMSNorm(config.dim)

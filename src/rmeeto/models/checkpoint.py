@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def read_weights(path: Path) -> StateDict:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error below
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -161,17 +163,18 @@ def class_count(state: StateDict) -> int | None:
     return None if weight is None else int(weight.shape[0])
 
 
-def fit(state: StateDict, config: ModelConfig, old_grid: tuple[int, int] | None = None) -> StateDict:
+def fit(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> StateDict:
     """Adapt a state dict to a config: resample the position table, drop a head of another class count.
 
-    Both are said aloud (:class:`RmeetoWarning`). old_grid: patches per column and row of the table; a square if None.
+    Both are said aloud (:class:`RmeetoWarning`). likely_grid: patches per column and row that the
+    table was made for, if their number fits it; else it is taken for a square.
     """
     state = dict(state)
     table = state.get("pos_embed")
     if table is not None and table.dim() == 3 and table.shape[1] != config.tokens:
-        side = int((table.shape[1] - 1) ** 0.5)
-        grid = old_grid or (side, side)
-        if grid[0] * grid[1] + 1 == table.shape[1]:
+        rows = table.shape[1] - 1
+        grid = likely_grid if likely_grid[0] * likely_grid[1] == rows else (isqrt(rows), isqrt(rows))
+        if grid[0] * grid[1] == rows:
             state["pos_embed"] = resize_position_embedding(table, grid, config.grid)
             _say(f"position embedding resampled from {grid[0]}×{grid[1]} to {config.grid[0]}×{config.grid[1]} patches")
     classes = class_count(state)

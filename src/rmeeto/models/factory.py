@@ -55,8 +55,7 @@ def create_model(
     model = VisionMamba(config, reduction, impl=impl)
     if state is not None:
         assert source is not None
-        grid = old_grid if old_grid[0] * old_grid[1] + 1 == state["pos_embed"].shape[1] else None
-        checkpoint.load_into(model, checkpoint.fit(state, config, grid), source)
+        checkpoint.load_into(model, checkpoint.fit(state, config, old_grid), source)
     return model.eval()
 
 

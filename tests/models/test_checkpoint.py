@@ -1,0 +1,201 @@
+import argparse
+import errno
+import json
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import goldens
+from rmeeto import create_model, list_models, parse_reduction, save_model
+from rmeeto.errors import CheckpointError, RmeetoWarning, RunError, UnknownName
+from rmeeto.models import checkpoint, zoo
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.config import ModelConfig
+
+SIZES = {"img_size": 32, "patch_size": 8, "stride": 8, "dim": 16, "depth": 2, "num_classes": 5}
+
+
+@pytest.fixture
+def model():
+    return VisionMamba(ModelConfig(**SIZES)).eval()
+
+
+def build(source, **changes):
+    return create_model("vim_tiny", weights=source, **{**SIZES, "num_classes": None, **changes})
+
+
+def assert_same_weights(a, b):
+    for (name, x), (other, y) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
+        assert name == other
+        assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("name", ["vim_tiny", "vim_small", "vim_base"])
+def test_parameter_names_and_shapes_are_the_official_ones(name):
+    with torch.device("meta"):
+        built = VisionMamba(zoo.ZOO[name].config)
+    assert {key: list(value.shape) for key, value in built.state_dict().items()} == goldens.shapes(name)
+
+
+def test_official_long_names_are_aliases():
+    for short, entry in zoo.ZOO.items():
+        assert zoo.find(short) == (short, entry)
+        if entry.alias:
+            assert zoo.find(entry.alias) == (short, entry)
+    long = "vim_small_patch16_stride8_224_bimambav2_final_pool_mean_abs_pos_embed_with_midclstok_div2"
+    assert zoo.find(long)[0] == "vim_small_plus"
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(UnknownName, match="vim_small"):
+        create_model("vim_smal")
+    with pytest.raises(UnknownName, match="depth"):
+        create_model("vim_tiny", depht=2)
+    assert list_models("vim_small*") == ["vim_small", "vim_small_plus"]
+
+
+def test_folder_round_trip_keeps_weights_sizes_and_reduction(model, tmp_path):
+    model.reduction = parse_reduction("merge:r=3,features=C,blocks=odd")
+    save_model(model, tmp_path / "run", metadata={"recipe": "epochs = 3"})
+    again = create_model(str(tmp_path / "run"))
+    assert_same_weights(model, again)
+    assert again.config == model.config
+    assert again.reduction == model.reduction
+    assert create_model(f"local-dir:{tmp_path / 'run'}", reduction="merge:r=1,blocks=1::1").reduction.r == 1
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"model": {"state_dict": s}}])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_wrapped_pickles_load(model, tmp_path, wrap, prefix):
+    state = {prefix + name: value for name, value in model.state_dict().items()}
+    content = wrap(state)
+    if "model" in content:
+        content |= {"args": argparse.Namespace(lr=1e-3), "epoch": 300}  # as the official files have it
+    torch.save(content, tmp_path / "weights.pth")
+    assert_same_weights(model, build(tmp_path / "weights.pth"))
+    assert_same_weights(model, build(tmp_path))  # the only weight file of a folder
+
+
+def test_safetensors_load(model, tmp_path):
+    save_file(model.state_dict(), tmp_path / "x.safetensors")
+    assert_same_weights(model, build(tmp_path / "x.safetensors"))
+
+
+def test_a_pickle_that_is_code_is_refused_and_not_run(tmp_path):
+    marker = tmp_path / "ran"
+
+    class Malicious:
+        def __reduce__(self):
+            return (open, (str(marker), "w"))
+
+    torch.save({"model": Malicious()}, tmp_path / "bad.pth")
+    with pytest.raises(CheckpointError, match="never code"):
+        build(tmp_path / "bad.pth")
+    (tmp_path / "worse.pth").write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(CheckpointError):
+        build(tmp_path / "worse.pth")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_corrupt_files_are_named(model, tmp_path, suffix, damage):
+    path = tmp_path / f"weights{suffix}"
+    save_file(model.state_dict(), path) if suffix == ".safetensors" else torch.save(model.state_dict(), path)
+    whole = path.read_bytes()
+    path.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"<html>404</html>"}[damage])
+    with pytest.raises(CheckpointError, match=f"weights{suffix}"):
+        build(path)
+
+
+def test_a_pickle_without_weights_is_refused(tmp_path):
+    torch.save({"epoch": 3, "best": 0.5}, tmp_path / "log.pth")
+    with pytest.raises(CheckpointError, match="no state dict"):
+        build(tmp_path / "log.pth")
+
+
+def test_misfit_prints_a_diff_and_the_likely_family(tmp_path):
+    small = VisionMamba(ModelConfig(**{**SIZES, "dim": 192, "depth": 1}))
+    state = small.state_dict() | {"extra": torch.zeros(3)}
+    del state["norm_f.weight"]
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError) as caught:
+        build(tmp_path / "x.pth", dim=192, depth=1)
+    message = str(caught.value)
+    assert "+ extra (3,)" in message
+    assert "- norm_f.weight (192,)" in message
+    assert "looks like vim_tiny" in message
+    torch.save({"blocks.0.attn.qkv.weight": torch.zeros(3)}, tmp_path / "vit.pth")
+    with pytest.raises(CheckpointError, match="ViT or DeiT"):
+        build(tmp_path / "vit.pth")
+
+
+def test_other_image_size_and_class_count_are_adapted_aloud(model, tmp_path):
+    save_file(model.state_dict(), tmp_path / "x.safetensors")
+    with pytest.warns(RmeetoWarning, match="resampled from 4×4 to 6×6"):
+        larger = build(tmp_path / "x.safetensors", img_size=48)
+    assert larger(torch.randn(1, 3, 48, 48)).shape == (1, 5)
+    with pytest.warns(RmeetoWarning, match="5 classes, the model for 7"):
+        other = build(tmp_path / "x.safetensors", num_classes=7)
+    assert other.num_classes == 7
+    assert torch.equal(other.layers[1].mixer.D, model.layers[1].mixer.D)
+
+
+def test_missing_sources(tmp_path):
+    with pytest.raises(CheckpointError, match="no such file"):
+        build(tmp_path / "nothing.pth")
+    with pytest.raises(CheckpointError, match=r"no \.safetensors"):
+        build(tmp_path)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        create_model(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not JSON"):
+        create_model(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"widht": 3}}))
+    with pytest.raises(CheckpointError, match="does not describe"):
+        create_model(str(tmp_path))
+
+
+def test_the_hub_out_of_reach_is_one_clear_error():
+    with pytest.raises(CheckpointError, match="pass its path as weights"):
+        create_model("vim_tiny", pretrained=True)
+    with pytest.raises(CheckpointError, match="did not deliver"):
+        create_model("hf-hub:nobody/nothing@main")
+
+
+def test_hub_addresses_reach_the_hub_as_given(monkeypatch, tmp_path, model):
+    save_model(model, tmp_path)
+    asked = []
+
+    def snapshot(repository, **options):
+        asked.append((repository, options["revision"]))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert_same_weights(model, create_model("hf-hub:owner/name@v2"))
+    assert asked == [("owner/name", "v2")]
+
+
+def test_a_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
+    save_model(model, tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(RunError, match="No space left"):
+        save_model(model, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("order", ["import rmeeto, timm", "import timm, rmeeto", "import timm.layers, rmeeto"])
+def test_timm_builds_our_models_whoever_is_imported_first(order):
+    code = f"{order}\nmodel = timm.create_model('vim_tiny', num_classes=7, depth=1)\nassert model.num_classes == 7"
+    code += "\nassert timm.data.resolve_model_data_config(model)['crop_pct'] == 0.875"
+    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True)
