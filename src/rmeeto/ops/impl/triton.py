@@ -288,7 +288,7 @@ def _block_of_channels(width, ROWS: tl.constexpr, LANES: tl.constexpr):
 @triton.jit
 def _load(ptr, mask):
     """Return what the pointers hold as float32, zero where masked out."""
-    return _load(ptr, mask)
+    return tl.load(ptr, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
