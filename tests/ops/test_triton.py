@@ -163,11 +163,12 @@ def test_scan_of_extreme_step_sizes(kernel):
     check_scan(kernel, operands)
 
 
-@pytest.mark.parametrize("chunk", [1, 8])
-def test_scan_in_other_tiles(kernel, chunk):
-    from rmeeto.ops.impl.triton import Tile  # a plain tuple: it may travel to the interpreter
+@pytest.mark.parametrize("which", ["many", "few", "odd"])
+def test_scan_in_every_tile(kernel, which):
+    from rmeeto.ops.impl.triton import BACKWARD_TILES, Tile  # plain tuples: they may travel to the interpreter
 
-    check_scan(kernel, scan_operands(1, 11, 6), tile=Tile(rows=1, lanes=4, chunk=chunk))
+    tile = BACKWARD_TILES.get(which, Tile(rows=1, lanes=4, chunk=1))
+    check_scan(kernel, scan_operands(1, 11, 40 if kernel is call_on_device else 6), tile=tile)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
