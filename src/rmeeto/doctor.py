@@ -65,13 +65,14 @@ class Machine:
 class Kernel:
     """One implementation of the operations.
 
-    absence: why it cannot run here, None when it can.
+    absence: why it cannot run here, None when it can. instructions: what it runs on, when it has a choice.
     error: largest deviation of a scan from float64, over the largest value. latency_ms: of that scan.
     speedup: over the reference.
     """
 
     name: str
     absence: str | None
+    instructions: str | None = None
     error: float | None = None
     latency_ms: float | None = None
     speedup: float | None = None
@@ -105,7 +106,7 @@ class Diagnosis:
         """Whether every kernel that runs is right. A missing one is slow, not wrong."""
         return not any(kernel.wrong for kernel in self.kernels)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {"healthy": self.healthy, **asdict(self)}
 
@@ -161,8 +162,17 @@ def check_kernels(available: dict[str, str], clock: Callable[[], float]) -> tupl
         if device not in reference_ms:
             reference_ms[device] = measure(inputs, "reference", clock)[1]
         error, latency_ms = measure(inputs, name, clock)
-        kernels.append(Kernel(name, None, error, latency_ms, reference_ms[device] / latency_ms))
+        kernels.append(Kernel(name, None, instructions_of(name), error, latency_ms, reference_ms[device] / latency_ms))
     return tuple(kernels)
+
+
+def instructions_of(name: str) -> str | None:
+    """The instruction set that the C++ library chose; the others leave none to choose."""
+    if name != "cpp":
+        return None
+    from rmeeto.ops.impl import cpp
+
+    return cpp.instruction_set()
 
 
 def scan_inputs(device: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from rmeeto import __version__
 from rmeeto.cli import console
+from rmeeto.cli.bench import bench
 from rmeeto.cli.doctor import doctor
 from rmeeto.cli.flops import flops
 from rmeeto.cli.models import models
@@ -71,4 +72,5 @@ LOOK, MEASURE, CHECK = "Look", "Reduce, re-train, measure", "Check"
 
 app.command(rich_help_panel=LOOK)(models)
 app.command(rich_help_panel=LOOK)(flops)
+app.command(rich_help_panel=MEASURE)(bench)
 app.command(rich_help_panel=CHECK)(doctor)

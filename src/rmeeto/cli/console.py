@@ -17,7 +17,9 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
+from rmeeto.cli.progress import Bars, Lines
 from rmeeto.errors import RmeetoError
+from rmeeto.progress import Progress
 
 PIPE_WIDTH = 160  # a file has no width; a table in it should not be cut at 80 columns
 
@@ -59,6 +61,12 @@ def table(*columns: str | Column, title: str | None = None) -> Table:
         pad_edge=False,
         show_edge=False,
     )
+
+
+def progress() -> Progress:
+    """Who is told how long work goes."""
+    console = err()
+    return Bars(console) if console.is_terminal else Lines(console)
 
 
 def note(text: str) -> None:

@@ -24,7 +24,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     diagnosis = diagnose()
     if as_json:
-        console.print_json(diagnosis.as_dict())
+        console.print_json(diagnosis.to_dict())
     else:
         print_diagnosis(diagnosis)
     if not diagnosis.healthy:
@@ -73,4 +73,6 @@ def kernel_cells(kernel: Kernel) -> tuple[str, str, str, str]:
         return f"[dim]absent: {escape(kernel.absence)}[/]", "", "", ""
     state = "[red]wrong[/]" if kernel.wrong else "[green]ready[/]"
     speed = "" if kernel.name == "reference" else f"{kernel.speedup:.0f}×"
+    if kernel.instructions is not None:
+        state += f" ({escape(kernel.instructions)})"
     return state, f"{kernel.error:.0e}", f"{kernel.latency_ms:.1f}", speed

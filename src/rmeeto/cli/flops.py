@@ -26,7 +26,7 @@ class Counted:
     paper: Cost
     exact: Cost
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         schedule = self.exact.schedule
         return {
@@ -55,7 +55,7 @@ def flops(
     described = describe(model)
     counted = [count(described, line) for line in reduce or default_reductions(described)]
     if as_json:
-        console.print_json({"model": described.name, "reductions": [one.as_dict() for one in counted]})
+        console.print_json({"model": described.name, "reductions": [one.to_dict() for one in counted]})
         return
     print_totals(described, counted)
     if terms:

@@ -1,0 +1,113 @@
+"""Peak memory of one forward pass: from the allocator of a GPU, or from a process of its own on a processor.
+
+A process for each, because a high water mark never falls and freed memory is kept: in one process every variant would
+inherit the largest one before it. A child imports PyTorch once and forks for each variant before any thread runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rmeeto.errors import RunError
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.config import ModelConfig
+from rmeeto.reduction import parse_reduction
+
+STATUS = Path("/proc/self/status")  # getrusage would count what the parent process held
+CHILD = "from rmeeto.bench.memory import answer; answer()"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """bfloat16 autocast, or nothing."""
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
+
+
+def peak_memories_mib(
+    variants: Sequence[VisionMamba], batch: int, precision: str, device: torch.device
+) -> list[float | None]:
+    """What each variant and one batch need, beyond a bare process or on the device; None where it cannot be told.
+
+    Raises:
+        RunError: the process that was to measure it died, most likely for want of memory.
+    """
+    if device.type == "cuda":
+        return [peak_on_gpu_mib(variant, batch, precision, device) for variant in variants]
+    if device.type != "cpu" or not STATUS.exists():
+        return [None] * len(variants)
+    questions = [
+        {
+            "config": asdict(variant.config),
+            "reduction": str(variant.reduction or "none"),
+            "impl": variant.impl,
+            "batch": batch,
+            "precision": precision,
+            "threads": torch.get_num_threads(),
+        }
+        for variant in variants
+    ]
+    child = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CHILD],
+        input=json.dumps(questions),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    peaks = child.stdout.split()
+    if len(peaks) != len(variants):
+        raise RunError(
+            "measure peak memory",
+            given=f"a forward pass of {batch} images in a process of its own",
+            why=f"it ended without an answer: {(child.stderr.strip() or 'no message').splitlines()[-1]}",
+            fix="use a smaller batch, or leave memory out (--no-memory)",
+        )
+    return [float(peak) for peak in peaks]
+
+
+def peak_on_gpu_mib(variant: VisionMamba, batch: int, precision: str, device: torch.device) -> float:
+    """The allocator's high water mark."""
+    torch.cuda.reset_peak_memory_stats(device)
+    forward(variant, batch, precision, device)
+    return torch.cuda.max_memory_allocated(device) / 2**20
+
+
+def forward(model: VisionMamba, batch: int, precision: str, device: torch.device) -> None:
+    """Run one batch of noise."""
+    images = torch.randn(batch, model.config.in_chans, *model.config.img_size, device=device)
+    with torch.inference_mode(), autocast(device, precision):
+        model(images)
+
+
+def answer() -> None:
+    """The child's whole life: read the questions from stdin, and answer each from a fork."""
+    for question in json.loads(sys.stdin.read()):
+        fork = os.fork()
+        if fork == 0:
+            print(growth_mib(question), flush=True)
+            os._exit(0)
+        os.waitpid(fork, 0)
+
+
+def growth_mib(question: dict[str, Any]) -> float:
+    """Build the model, run it once; how far resident memory rose."""
+    torch.set_num_threads(question["threads"])
+    before = resident_mib("VmRSS")
+    config, reduction = ModelConfig(**question["config"]), parse_reduction(question["reduction"])
+    model = VisionMamba(config, reduction, impl=question["impl"]).eval()
+    forward(model, question["batch"], question["precision"], torch.device("cpu"))
+    return resident_mib("VmHWM") - before
+
+
+def resident_mib(field: str) -> float:
+    """From Linux's account of this process: VmRSS, resident now, or VmHWM, its high water mark."""
+    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
+    return float(lines[field].split()[0]) / 1024

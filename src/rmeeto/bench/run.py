@@ -1,0 +1,166 @@
+"""Run a benchmark: every reduction at every batch size and precision, against the same unreduced model."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rmeeto.bench.memory import autocast, peak_memories_mib
+from rmeeto.bench.report import BenchReport, Measurement, Spread
+from rmeeto.bench.timing import Clock, Stopwatch, reduction_share, take_turns
+from rmeeto.cost import flops
+from rmeeto.doctor import machine
+from rmeeto.errors import UnknownName
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.ops.select import KERNELS, availability
+from rmeeto.progress import SILENT, Progress
+from rmeeto.reduction import Reduction
+
+Precision = Literal["float32", "bfloat16"]
+Forward = Callable[[Tensor], object]
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def bench(
+    model: VisionMamba,
+    reductions: Sequence[Reduction],
+    *,
+    name: str = "model",
+    batches: Sequence[int] = (1, 8),
+    precisions: Sequence[Precision] = ("float32",),
+    compiled: bool = False,
+    device: str = "auto",
+    warmup: int = 3,
+    rounds: int = 20,
+    budget_seconds: float = 30.0,
+    memory: bool = True,
+    clock: Clock = time.perf_counter,
+    progress: Progress = SILENT,
+) -> BenchReport:
+    """Measure the unreduced model and every reduction of it, on noise: no step depends on what images show.
+
+    Args:
+        model: its weights are used as they are; its own reduction is left alone.
+        reductions: what to compare with the unreduced model.
+        name: what the report calls the model.
+        batches: images per forward pass.
+        precisions: float32, or bfloat16 autocast.
+        compiled: run through ``torch.compile``, one graph per variant.
+        device: auto, cpu, cuda ….
+        warmup: untimed passes per variant and setting.
+        rounds: timed passes per variant and setting.
+        budget_seconds: stop a setting's rounds, after the fifth, when this long has been spent on them.
+        memory: also measure peak memory; on a processor this starts processes of its own.
+        clock: seconds that only grow.
+        progress: who is told.
+
+    Raises:
+        UnknownName: no such precision.
+        ConfigError: a reduction that this model cannot have.
+        RunError: peak memory could not be measured.
+
+    >>> report = bench(create_model("vim_tiny"), [TokenMerge(r=11)])
+    >>> report.measurements[1].speedup.median
+    1.31
+    """
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise UnknownName("precision", precision, PRECISIONS)
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    model = model.to(where).eval()
+    variants = [under(reduction, model) for reduction in (None, *reductions)]
+    stopwatch = Stopwatch(where, clock)
+    measurements: list[Measurement] = []
+    fewest = rounds
+    for batch in batches:
+        for precision in precisions:
+            images = torch.randn(batch, model.config.in_chans, *model.config.img_size, device=where)
+            with torch.inference_mode(), autocast(where, precision), compilation(compiled) as ready:
+                works = [partial(ready(variant), images) for variant in variants]
+                with progress.task(f"batch {batch}, {precision}", len(works) * (warmup + rounds)) as task:
+                    for work in works:
+                        for _ in range(warmup):
+                            work()
+                            task.advance()
+                    times = take_turns(
+                        works, stopwatch, rounds=rounds, budget_seconds=budget_seconds, tick=task.advance
+                    )
+                shares = [None if compiled else reduction_share(variant, images, stopwatch) for variant in variants]
+            unknown: list[float | None] = [None] * len(variants)
+            peaks = peak_memories_mib(variants, batch, precision, where) if memory else unknown
+            for variant, seconds, share, peak in zip(variants, times, shares, peaks, strict=True):
+                measurements.append(measurement(variant, variants[0], batch, precision, seconds, times[0], share, peak))
+            fewest = min(fewest, len(times[0]))
+    return BenchReport(
+        model=name,
+        device=str(where),
+        impl=kernels_of(model.impl, where),
+        compiled=compiled,
+        rounds=fewest,
+        torch=torch.__version__,
+        machine=machine(),
+        measurements=tuple(measurements),
+    )
+
+
+def under(reduction: Reduction | None, model: VisionMamba) -> VisionMamba:
+    """The same weights under another reduction: a shallow copy, so nothing is stored twice."""
+    variant = copy.copy(model)
+    variant.reduction = reduction
+    return variant
+
+
+@contextmanager
+def compilation(wanted: bool) -> Iterator[Callable[[VisionMamba], Forward]]:
+    """How a variant becomes something to call. Graphs are dropped at the end, lest they count against the next."""
+    if not wanted:
+        yield lambda variant: variant
+        return
+    torch.compiler.reset()
+    yield lambda variant: torch.compile(variant, fullgraph=True, dynamic=False)
+    torch.compiler.reset()
+
+
+def measurement(
+    variant: VisionMamba,
+    whole: VisionMamba,
+    batch: int,
+    precision: Precision,
+    seconds: Sequence[float],
+    whole_seconds: Sequence[float],
+    share: float | None,
+    peak: float | None,
+) -> Measurement:
+    """One variant's times beside the unreduced model's of the same rounds, and what its FLOPs promise."""
+    exact = flops(variant, convention="exact").total
+    return Measurement(
+        reduction=str(variant.reduction or "none"),
+        batch=batch,
+        precision=precision,
+        tokens=variant.schedule.tokens[-1],
+        reduction_ratio=variant.schedule.ratio,
+        gflops_exact=exact / 1e9,
+        gflops_paper=flops(variant, convention="paper").total / 1e9,
+        latency_ms=Spread.of([1e3 * time for time in seconds]),
+        images_per_second=Spread.of([batch / time for time in seconds]),
+        speedup=Spread.of([whole / time for whole, time in zip(whole_seconds, seconds, strict=True)]),
+        flops_speedup=flops(whole, convention="exact").total / exact,
+        reduction_share=share,
+        peak_memory_mib=peak,
+    )
+
+
+def kernels_of(impl: str, device: torch.device) -> str:
+    """What ``auto`` comes to on a device."""
+    if impl != "auto":
+        return impl
+    kernel = KERNELS.get(device.type, "reference")
+    return kernel if availability()[kernel] == "ready" else "reference"

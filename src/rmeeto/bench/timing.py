@@ -1,0 +1,100 @@
+"""Timing that noise cannot favour: variants take turns, and ratios are of times from the same round."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.reduction import Schedule
+from rmeeto.reduction.protocol import Reduction
+from rmeeto.tokens import Features, Tokens
+
+Clock = Callable[[], float]
+
+FEWEST_ROUNDS = 5  # however slow the model is
+SHARE_ROUNDS = 3
+
+
+class Stopwatch:
+    """Times work on a device, from an idle device to an idle device. clock: seconds that only grow."""
+
+    def __init__(self, device: torch.device, clock: Clock = time.perf_counter) -> None:
+        self.clock = clock
+        self._wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """How long ``work()`` takes."""
+        self._wait()
+        start = self.clock()
+        work()
+        self._wait()
+        return self.clock() - start
+
+
+def take_turns(
+    works: Sequence[Callable[[], object]],
+    stopwatch: Stopwatch,
+    *,
+    rounds: int,
+    budget_seconds: float,
+    tick: Callable[[], None],
+) -> list[list[float]]:
+    """Seconds of each work in each round: A B C, then C B A, and so on, so that a drifting machine favours none.
+
+    Stops early, but not before five rounds, when the budget is spent. tick: called after each single timing.
+    """
+    times: list[list[float]] = [[] for _ in works]
+    end = stopwatch.clock() + budget_seconds
+    for done in range(max(rounds, FEWEST_ROUNDS)):
+        if done >= FEWEST_ROUNDS and stopwatch.clock() >= end:
+            break
+        for place in range(len(works)) if done % 2 == 0 else reversed(range(len(works))):
+            times[place].append(stopwatch.seconds(works[place]))
+            tick()
+    return times
+
+
+class TimedReduction:
+    """A reduction that adds up the seconds its steps take."""
+
+    name: ClassVar[str] = "timed"
+
+    def __init__(self, reduction: Reduction, stopwatch: Stopwatch) -> None:
+        self.reduction, self.stopwatch, self.seconds = reduction, stopwatch, 0.0
+
+    def schedule(self, depth: int, tokens: int) -> Schedule:
+        """The wrapped one's."""
+        return self.reduction.schedule(depth, tokens)
+
+    def step(self, tokens: Tokens, features: Features | None, r: int) -> Tokens:
+        """The wrapped one's, timed."""
+        result = tokens
+
+        def work() -> None:
+            nonlocal result
+            result = self.reduction.step(tokens, features, r)
+
+        self.seconds += self.stopwatch.seconds(work)
+        return result
+
+
+def reduction_share(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) -> float:
+    """The part of a forward pass that the model's reduction takes: median of a few passes, timers included in both."""
+    reduction = model.reduction
+    if reduction is None:
+        return 0.0
+    shares = []
+    try:
+        for _ in range(SHARE_ROUNDS):
+            model.reduction = timed = TimedReduction(reduction, stopwatch)
+            total = stopwatch.seconds(lambda: model(images))
+            shares.append(timed.seconds / total)
+    finally:
+        model.reduction = reduction
+    return statistics.median(shares)

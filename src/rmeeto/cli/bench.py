@@ -1,0 +1,159 @@
+"""``rmeeto bench``: is the reduced model faster here, and by how much."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from rmeeto.cli import console
+from rmeeto.cli.flops import default_reductions
+from rmeeto.cli.model import RANDOM, build, describe
+from rmeeto.cli.options import ImplOption, JsonOption, ModelArgument, ReducesOption, WeightsOption
+from rmeeto.errors import ConfigError, UnknownName
+
+if TYPE_CHECKING:
+    from rmeeto.bench import BenchReport, Measurement, Spread
+    from rmeeto.bench.run import Precision
+
+PRECISIONS: dict[str, Literal["float32", "bfloat16"]] = {"float32": "float32", "bfloat16": "bfloat16"}
+
+
+def bench(
+    model: ModelArgument,
+    reduce: ReducesOption = None,
+    r: Annotated[str | None, typer.Option("--r", metavar="R,…", help="Short for --reduce merge:r=R, for each.")] = None,
+    batch: Annotated[
+        str, typer.Option("--batch", "-b", metavar="N,…", help="Images at a time; several to compare.")
+    ] = "1,8",
+    precision: Annotated[
+        str, typer.Option(metavar="NAME,…", help="float32, bfloat16 (autocast), or both.")
+    ] = "float32",
+    compile: Annotated[bool, typer.Option("--compile", help="Run through torch.compile.")] = False,
+    rounds: Annotated[int, typer.Option(min=5, help="Timed passes per variant.")] = 20,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Stop a setting's rounds, after the fifth, at this time.")
+    ] = 30.0,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, in processes of its own.")] = True,
+    weights: WeightsOption = RANDOM,
+    impl: ImplOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure throughput, latency and memory, reduced and not, with a verdict.
+
+    Variants take turns, so that noise hits them alike. Weights do not matter for speed and are random unless given.
+    """
+    batches = [whole_number("--batch", text, least=1) for text in batch.split(",")]
+    precisions = [precision_named(text.strip()) for text in precision.split(",")]
+    lines = list(reduce or [])
+    if r is not None:
+        lines += [f"merge:r={whole_number('--r', text, least=0)}" for text in r.split(",")]
+    described = describe(model)
+    lines = lines or default_reductions(described)
+
+    from rmeeto.bench import bench as measure
+    from rmeeto.reduction import parse_reduction
+
+    parsed = dict.fromkeys(parse_reduction(line) for line in lines if line != "merge:r=0")
+    report = measure(
+        build(model, weights, impl=impl),
+        [reduction for reduction in parsed if reduction is not None],
+        name=described.name,
+        batches=batches,
+        precisions=precisions,
+        compiled=compile,
+        rounds=rounds,
+        budget_seconds=seconds,
+        memory=memory,
+        progress=console.progress(),
+    )
+    if as_json:
+        console.print_json(report.to_dict())
+    else:
+        print_report(report)
+
+
+def whole_number(option: str, text: str, *, least: int) -> int:
+    """One entry of a comma-separated list.
+
+    Raises:
+        ConfigError: it is not a whole number, or too small.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise ConfigError(
+            f"read {option}",
+            given=repr(text.strip()),
+            why=f"it takes whole numbers from {least} on, separated by commas",
+            fix=f"for instance {option} 1,8",
+        )
+    return number
+
+
+def precision_named(text: str) -> Precision:
+    """One entry of ``--precision``."""
+    if text not in PRECISIONS:
+        raise UnknownName("precision", text, PRECISIONS)
+    return PRECISIONS[text]
+
+
+def print_report(report: BenchReport) -> None:
+    """A table per setting with its verdicts under it."""
+    out, machine = console.out(), report.machine
+    place = machine.processor if report.device == "cpu" else ", ".join(machine.accelerators)
+    how = f"{report.impl} kernels, {'compiled' if report.compiled else 'eager'}, {report.rounds} rounds"
+    out.print(f"[bold]{escape(report.model)}[/] on {escape(place)}, {machine.threads} threads, {how}")
+    for setting in report.settings():
+        out.print("", setting_table(setting))
+        for measured in setting:
+            print_verdict(measured, setting)
+
+
+def setting_table(setting: tuple[Measurement, ...]) -> Table:
+    """All variants at one batch size and precision."""
+    table = console.table(
+        Column("reduction", overflow="fold"),
+        console.number("tokens\nat end"),
+        console.number("images/s\nquartiles"),
+        console.number("ms per batch\nquartiles"),
+        console.number("speed-up\nmeasured"),
+        console.number("by exact\nFLOPs"),
+        console.number("time in\nreduction"),
+        console.number("peak\nMiB"),
+        title=f"batch {setting[0].batch}, {setting[0].precision}",
+    )
+    for one in setting:
+        table.add_row(
+            one.reduction,
+            str(one.tokens),
+            spread(one.images_per_second),
+            spread(one.latency_ms),
+            f"{one.speedup.median:.2f}×",
+            f"{one.flops_speedup:.2f}×",
+            "—" if one.reduction_share is None else f"{100 * one.reduction_share:.1f} %",
+            "—" if one.peak_memory_mib is None else f"{one.peak_memory_mib:.0f}",
+        )
+    return table
+
+
+def spread(value: Spread) -> str:
+    """The median, and the quartiles in small."""
+    digits = 0 if value.median >= 100 else 1 if value.median >= 10 else 2
+    return f"{value.median:.{digits}f} [dim]{value.lower:.{digits}f}–{value.upper:.{digits}f}[/]"
+
+
+def print_verdict(measured: Measurement, setting: tuple[Measurement, ...]) -> None:
+    """The sentence, marked by its colour."""
+    from rmeeto.bench import verdict
+
+    sentence = verdict(measured, setting)
+    if sentence is not None:
+        mark = "[green]▲[/]" if measured.faster else "[red]▼[/]" if measured.slower else "[yellow]●[/]"
+        line = Table.grid(padding=(0, 1, 0, 0))
+        line.add_row(mark, f"[bold]{escape(measured.reduction)}[/]: {escape(sentence)}")
+        console.out().print(line)
