@@ -10,6 +10,7 @@
 #include "interface.h"
 #include "parallel.h"
 #include "vector.h"
+#include <initializer_list>
 
 namespace rmeeto::RMEETO_ISA {
 
@@ -37,6 +38,13 @@ INLINE T* at(const Tokens& x, int64_t image, int64_t token, int64_t channel) {
 
 // The token that is step number `step` of the walk.
 INLINE int64_t token_at(const Scan& scan, int64_t step) { return scan.reverse ? scan.tokens - 1 - step : step; }
+
+// Asks for the next block's channels of a token while this one's are worked on: neighbouring tokens lie kilobytes
+// apart, which no processor foresees.
+template <class T>
+INLINE void prefetch_next(const Tokens& x, int64_t image, int64_t token, int64_t channel) {
+    if (x.data) __builtin_prefetch(at<const T>(x, image, token, channel + LANES));
+}
 
 INLINE int64_t count_blocks(int64_t channels) { return (channels + LANES - 1) / LANES; }
 
@@ -139,6 +147,7 @@ static void forward_tile(const Scan& scan, int64_t image, int64_t start, int tok
         Vec out = scratch.y[i];
         if (scan.gate.data) out *= silu(load(at<const T>(scan.gate, image, token, c), block.count));
         store(at<T>(scan.out, image, token, c), out, block.count);
+        for (const Tokens* x : {&scan.u, &scan.delta, &scan.gate, &scan.out}) prefetch_next<T>(*x, image, token, c);
     }
 }
 
