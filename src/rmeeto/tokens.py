@@ -36,7 +36,7 @@ class Tokens:
     x: ``(b, l, d)``, the previous block's output before it joins the residual stream.
     residual: ``(b, l, d)`` in float32, or None before the first block.
     cls_index: ``(b,)`` int64, the class token's place in each image.
-    size: ``(b, l)`` float32, how many original tokens each one stands for; None while every size is 1.
+    size: ``(b, l)``, at least float32, how many original tokens each one stands for; None while every size is 1.
     plans: the reductions so far, oldest first. :meth:`group` composes them on demand, so a forward pass
         that nobody asks about pays nothing for its source map.
     """
@@ -57,10 +57,12 @@ class Tokens:
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def sizes(self) -> Tensor:
-        """``(b, l)`` float32 sizes, ones where nothing has been merged yet."""
+        """``(b, l)`` sizes in at least float32, ones where nothing has been merged yet."""
         if self.size is not None:
             return self.size
-        return torch.ones(self.x.shape[:2], device=self.x.device)
+        return torch.ones(
+            self.x.shape[:2], device=self.x.device, dtype=torch.promote_types(self.x.dtype, torch.float32)
+        )
 
     def group(self) -> Tensor:
         """The source map, ``(b, l0)`` int64: which token each original one ended in, -1 where it was dropped."""

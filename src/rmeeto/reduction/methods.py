@@ -149,12 +149,13 @@ class TokenMerge(PairwiseReduction):
 
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Merge hidden values and residual with one plan and the same old sizes."""
-        size = tokens.size
+        size = tokens.sizes()
+        share = plan.shares(size if self.op == "sum" else torch.ones_like(size))
         return Tokens(
-            x=plan.merge(tokens.x, size, self.op),
-            residual=None if tokens.residual is None else plan.merge(tokens.residual, size, self.op),
+            x=plan.merge(tokens.x, share, self.op),
+            residual=None if tokens.residual is None else plan.merge(tokens.residual, share, self.op),
             cls_index=plan.follow(tokens.cls_index[:, None])[:, 0],
-            size=plan.merge_sizes(tokens.sizes()),
+            size=plan.merge_sizes(size),
             plans=(*tokens.plans, plan),
         )
 
@@ -169,8 +170,8 @@ class TokenPrune(PairwiseReduction):
         """Keep the survivors as they are."""
         plan = Plan(plan.kept, plan.source, None)
         return Tokens(
-            x=plan.merge(tokens.x, None),
-            residual=None if tokens.residual is None else plan.merge(tokens.residual, None),
+            x=plan.take(tokens.x),
+            residual=None if tokens.residual is None else plan.take(tokens.residual),
             cls_index=plan.follow(tokens.cls_index[:, None])[:, 0],
             size=None if tokens.size is None else plan.merge_sizes(tokens.size),
             plans=(*tokens.plans, plan),

@@ -61,38 +61,34 @@ class Plan:
         """Where tokens at ``(b, k)`` input positions are afterwards; -1 (dropped) stays -1."""
         return torch.where(positions < 0, positions, self.assignment().gather(1, positions.clamp(min=0)))
 
-    def merge(self, values: Tensor, size: Tensor | None, op: MergeOp = "sum") -> Tensor:
+    def take(self, values: Tensor) -> Tensor:
+        """The survivors' ``(b, l, …)`` values as they are, ``(b, m, …)``: what pruning does."""
+        return take(values, self.kept)
+
+    def merge(self, values: Tensor, share: Tensor, op: MergeOp = "sum") -> Tensor:
         """Move ``(b, l, …)`` values to ``(b, m, …)``; each target combines itself with its sources.
 
-        op: ``sum`` is the mean weighted by size (paper, algorithm 4, with ToMe's sizes); ``mean`` weighs the tokens
-        of a group alike; ``max`` and ``min`` are element-wise. A survivor that absorbs nothing keeps its value
-        bit for bit. size: ``(b, l)``, None for all ones; only ``sum`` looks at it.
+        share: ``(b, r)`` from :meth:`shares`. op: ``sum`` and ``mean`` are the mean of a group weighted by those
+        shares; ``max`` and ``min`` are element-wise. A survivor that absorbs nothing keeps its value bit for bit.
         """
-        kept = take(values, self.kept)
+        kept = self.take(values)
         if self.target is None or self.source.shape[1] == 0:
             return kept
-        sources = take(values, self.source)
-        rows = flat_index(self.target, kept.shape[1])
-        flat = kept.flatten(0, 1)
+        sources = take(values, self.source).flatten(0, 1)
+        rows, flat = flat_index(self.target, kept.shape[1]), kept.flatten(0, 1)
+        per_row = (-1, *[1] * (flat.dim() - 1))
         if op in ("max", "min"):
-            index = rows.reshape(-1, *[1] * (flat.dim() - 1)).expand_as(sources.flatten(0, 1))
-            merged = flat.scatter_reduce(0, index, sources.flatten(0, 1), f"a{op}", include_self=True)
-            return merged.reshape(kept.shape)
+            index = rows.reshape(per_row).expand_as(sources)
+            return flat.scatter_reduce(0, index, sources, f"a{op}", include_self=True).reshape(kept.shape)
         # v + Σ wᵢ(vᵢ - v)/W equals the weighted mean and touches only the r rows that change.
-        weight = self._shares(size if op == "sum" else None, values)
-        change = (sources.flatten(0, 1) - flat.index_select(0, rows)) * weight
+        change = (sources - flat.index_select(0, rows)) * share.reshape(per_row)
         return flat.index_add(0, rows, change.to(flat.dtype)).reshape(kept.shape)
 
-    def _shares(self, size: Tensor | None, values: Tensor) -> Tensor:
-        """Each source's share of its group's total size, ``(b·r, 1, …)`` to broadcast over its row."""
-        assert self.target is not None
-        precision = torch.promote_types(values.dtype, torch.float32)
-        if size is None:
-            size = torch.ones(values.shape[:2], device=values.device)
-        size = size.to(precision)
-        total = self.merge_sizes(size)
-        share = size.gather(1, self.source) / total.gather(1, self.target)
-        return share.reshape(-1, *[1] * (values.dim() - 2))
+    def shares(self, size: Tensor) -> Tensor:
+        """Each source's share of its group's total size, ``(b, r)``, from ``(b, l)`` sizes."""
+        if self.target is None:
+            return torch.zeros_like(self.source, dtype=size.dtype)
+        return size.gather(1, self.source) / self.merge_sizes(size).gather(1, self.target)
 
     def merge_sizes(self, size: Tensor) -> Tensor:
         """``(b, l)`` sizes to ``(b, m)``: a target's size grows by what it absorbed; dropped sizes are lost."""

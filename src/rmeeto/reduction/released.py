@@ -120,18 +120,18 @@ class ReleasedMerge:
     def combine(self, plan: Plan, values: Tensor, size: Tensor | None) -> Tensor:
         """reduce(value · size) / reduce(size) over each target and its sources; ``(b, l, d)`` to ``(b, m, d)``."""
         if plan.target is None:
-            return take(values, plan.kept)
+            return plan.take(values)
         size = torch.ones(values.shape[:2], device=values.device) if size is None else size
         weight = size.to(values.dtype)[..., None]
         return self._reduce(plan, values * weight) / self._reduce(plan, weight)
 
     def combine_sizes(self, plan: Plan, size: Tensor) -> Tensor:
         """Sizes go through the same reduction as the values, so only ``sum`` adds them up."""
-        return take(size, plan.kept) if plan.target is None else self._reduce(plan, size[..., None])[..., 0]
+        return plan.take(size) if plan.target is None else self._reduce(plan, size[..., None])[..., 0]
 
     def _reduce(self, plan: Plan, values: Tensor) -> Tensor:
         assert plan.target is not None
-        kept, sources = take(values, plan.kept), take(values, plan.source).flatten(0, 1)
+        kept, sources = plan.take(values), take(values, plan.source).flatten(0, 1)
         rows = flat_index(plan.target, kept.shape[1])[:, None].expand_as(sources)
         flat = kept.flatten(0, 1).scatter_reduce(0, rows, sources, self.op, include_self=True)
         return flat.reshape(*kept.shape)
