@@ -10,11 +10,13 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-from setuptools import Command, Distribution, setup
+from setuptools import Command, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 
@@ -67,9 +69,9 @@ def build_library(target):
     """Compile and link the kernels into the file ``target``, which is replaced only when all went well."""
     compiler = find_compiler()
     with tempfile.TemporaryDirectory() as folder:
-        jobs = {
-            name: ["kernels.cpp", f"-DRMEETO_ISA={name}", *flags] for name, flags in INSTRUCTION_SETS.items()
-        } | {name: [f"{name}.cpp"] for name in ("library", "parallel")}
+        jobs = {name: ["kernels.cpp", f"-DRMEETO_ISA={name}", *flags] for name, flags in INSTRUCTION_SETS.items()} | {
+            name: [f"{name}.cpp"] for name in ("library", "parallel")
+        }
 
         def compile_one(name):
             source, *flags = jobs[name]
@@ -99,11 +101,12 @@ class BuildKernels(Command):
             build_library(target)
         except BuildFailed as failure:
             target.unlink(missing_ok=True)  # an older library would answer for sources it was not made from
-            self.announce(NOTICE.format(reason=failure), level=3)
-            show_on_terminal(NOTICE.format(reason=failure))
+            say(NOTICE.format(reason=failure))
 
     def target(self):
-        root = Path(self.get_finalized_command("build_py").get_package_dir("")) if self.editable_mode else self.build_lib
+        root = (
+            Path(self.get_finalized_command("build_py").get_package_dir("")) if self.editable_mode else self.build_lib
+        )
         return Path(root) / LIBRARY
 
     def get_outputs(self):
@@ -116,25 +119,27 @@ class BuildKernels(Command):
         return [str(path.relative_to(Path(__file__).parent)) for path in sorted(SOURCES.iterdir())]
 
 
-def show_on_terminal(text):
-    """Print even under pip, which keeps a build's output to itself unless the build fails."""
-    try:
-        with open("/dev/tty", "w") as terminal:
-            terminal.write(text)
-    except OSError:
-        pass  # nobody is watching
-
-
-class BuildWithKernels(build):
-    sub_commands = [*build.sub_commands, ("build_kernels", None)]
+def say(text):
+    """Print on the terminal itself as well: pip keeps a build's output to itself unless the build fails."""
+    print(text, file=sys.stderr)
+    with suppress(OSError), open("/dev/tty", "w") as terminal:  # or nobody is watching
+        terminal.write(text)
 
 
 class PlatformWheel(bdist_wheel):
     """Tags the wheel py3-none-<platform> when it holds a library, py3-none-any when it does not."""
 
+    def run(self):
+        self.run_command("build")
+        if self.get_finalized_command("build_kernels").get_outputs():
+            self.root_is_pure = False
+            self.distribution.has_ext_modules = lambda: True  # or setuptools files everything as pure Python
+        super().run()
+
     def get_tag(self):
-        *_, system = super().get_tag()
-        return "py3", "none", system
+        python, abi, system = super().get_tag()
+        return (python, abi, system) if self.root_is_pure else ("py3", "none", system)
 
 
-setup(cmdclass={"build": BuildWithKernels, "build_kernels": BuildKernels, "bdist_wheel": PlatformWheel})
+build.sub_commands.append(("build_kernels", None))
+setup(cmdclass={"build_kernels": BuildKernels, "bdist_wheel": PlatformWheel})

@@ -75,9 +75,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 
 _OPERAND_TYPES = "Tensor x, Tensor weight, Tensor? bias, bool silu, bool reverse, str impl"
 torch.library.define("rmeeto::causal_conv", f"({_OPERAND_TYPES}) -> Tensor")
-torch.library.define(
-    "rmeeto::causal_conv_backward", f"(Tensor grad, {_OPERAND_TYPES}) -> (Tensor, Tensor, Tensor)"
-)
+torch.library.define("rmeeto::causal_conv_backward", f"(Tensor grad, {_OPERAND_TYPES}) -> (Tensor, Tensor, Tensor)")
 
 
 def _present(x: Tensor, weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:

@@ -90,9 +90,7 @@ def selective_scan(
 
 def _check(u: Tensor, A: Tensor, given: dict[str, Tensor | None]) -> None:
     if u.ndim != 3 or A.ndim != 2 or u.shape[1] == 0 or not u.is_floating_point():
-        raise _misfit(
-            given, f"u must be floating (b, l, e) with at least one token, and A (e, n); u is {u.dtype}"
-        )
+        raise _misfit(given, f"u must be floating (b, l, e) with at least one token, and A (e, n); u is {u.dtype}")
     (batch, length, e), n = u.shape, A.shape[1]
     tokens, states, channels = (batch, length, e), (batch, length, n), (e,)
     wanted = (tokens, tokens, (e, n), states, states, channels, tokens, channels)
