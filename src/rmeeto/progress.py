@@ -16,7 +16,7 @@ class Task(Protocol):
 
 
 class Progress(Protocol):
-    """Whoever watches. Library code only speaks; it neither draws nor asks."""
+    """Whoever watches. Library code only speaks; it neither draws nor asks. Tasks follow one another, never nested."""
 
     def task(self, description: str, total: int) -> AbstractContextManager[Task]:
         """Announce work of ``total`` units; it ends with the block, finished or not."""

@@ -17,7 +17,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
 
+Device = Literal["auto", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Impl = Literal["auto", "reference", "cpp", "triton"]
 Options = tuple[tuple[str, Any], ...]
 PUBLISHED = "published"
 
@@ -49,7 +51,8 @@ class Recipe:
         timm has them. Digits are only shifted and turned a little, whatever stands here.
 
     Where:
-        precision: ``auto`` is bfloat16 autocast on a GPU that has it, else float32. impl: kernels to use.
+        device: ``auto`` is the GPU if there is one. precision: ``auto`` is bfloat16 autocast on a GPU that has it,
+            else float32. impl: kernels to use.
         workers: processes that read images; 0 reads in the main one. They do not change the result.
         output: folder for weights, state, log and results. save_every_seconds: how much work an interruption may cost.
         log_every_steps: how often a line is logged.
@@ -87,8 +90,9 @@ class Recipe:
     random_erasing: float = 0.25
     drop_path_rate: float = 0.0
 
+    device: Device = "auto"
     precision: Precision = "auto"
-    impl: str = "auto"
+    impl: Impl = "auto"
     workers: int = 2
     output: str = "run"
     save_every_seconds: float = 300.0
@@ -102,6 +106,12 @@ class Recipe:
         for name, hint in _hints().items():
             object.__setattr__(self, name, _checked(name, getattr(self, name), hint))
         _check_ranges(self)
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether nothing trained is given: neither weights nor a folder that holds some."""
+        is_folder = self.model.startswith(("hf-hub:", "local-dir:")) or Path(self.model).is_dir()
+        return self.weights is None and not is_folder
 
     @property
     def images_per_step(self) -> int:

@@ -2,15 +2,377 @@
 
 from __future__ import annotations
 
-from rmeeto.progress import SILENT, Progress
-from rmeeto.recipe import Recipe
-from rmeeto.results import Results
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from dataclasses import asdict
+from datetime import timedelta
+from importlib.metadata import version
+
+from accelerate import Accelerator
+
+import rmeeto
+from rmeeto.average import WeightAverage
+from rmeeto.cost import flops
+from rmeeto.data import Batch, Preparation, check_classes, fingerprint, open_data, training_batches, training_indices
+from rmeeto.devices import backend, find_precision
+from rmeeto.errors import DataError, RmeetoWarning, RunError
+from rmeeto.evaluate import evaluate
+from rmeeto.interruption import Interruption
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.checkpoint import save_model
+from rmeeto.models.factory import create_model
+from rmeeto.objective import Objective, make_teacher
+from rmeeto.pace import Pace
+from rmeeto.progress import SILENT, Progress, Task
+from rmeeto.randomness import seed_of, seeded
+from rmeeto.recipe import PUBLISHED, Recipe
+from rmeeto.reduction import parse_reduction
+from rmeeto.results import EpochScore, Results, Row
+from rmeeto.run_folder import RunFolder
+from rmeeto.run_state import Journal, load_state, save_state
+from rmeeto.runlog import RunLog
+from rmeeto.step import Stepper, StepReport
+
+GATE_CLASSES = 10  # below, a model that has learnt little is too close to chance to tell
+GATE_DEVIATIONS = 3
 
 
 def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT) -> Results:
     """Evaluate unreduced and reduced, train, evaluate again; leave model, log and results in ``recipe.output``.
 
     The folder then holds ``config.json`` and ``model.safetensors`` (``rmeeto.create_model(folder)`` builds it),
-    ``best/`` with the best epoch, ``log.jsonl``, ``results.json``, ``recipe.toml`` and ``state.pt`` to resume from.
+    ``best/`` with the best epoch, ``log.jsonl``, ``results.json`` and ``recipe.toml``; and while the run is under
+    way ``state.pt``, from which ``resume=True`` goes on, bit for bit on a processor. ``resume=True`` also begins a
+    run that has not begun, and returns the results of one that is complete. Under a launcher such as torchrun the
+    processes share each step's images; process 0 alone writes and speaks.
+
+    Raises:
+        RunError: the output folder is in use, the disk is full, the loss is not finite, or the run was interrupted.
+        DataError, CheckpointError, ConfigError, UnknownName: before anything is written.
     """
-    raise NotImplementedError
+    accelerator = Accelerator(cpu=recipe.device == "cpu")
+    folder = RunFolder(recipe.output, resume=resume)
+    # the caller's random generators are left as they were
+    with folder if accelerator.is_main_process else nullcontext(), seeded(seed_of(recipe.seed, "weights")):
+        accelerator.wait_for_everyone()
+        if (results := folder.finished(recipe)) is not None:
+            return results
+        run = _Run(recipe, accelerator, folder, progress if accelerator.is_main_process else SILENT)
+        with Interruption(fix=f"go on with --resume (resume=True); the state is in {folder.path}") as interruption:
+            run.evaluate_before()
+            run.train(interruption)
+        return run.finish()
+
+
+def build_model(recipe: Recipe, classes: int) -> VisionMamba:
+    """The recipe's model, reduction included; one without trained weights gets a head for the data's classes."""
+    own_classes = classes if recipe.from_scratch else None
+    options = {
+        "num_classes": recipe.num_classes or own_classes,
+        "drop_path_rate": recipe.drop_path_rate,
+        **dict(recipe.model_options),
+    }
+    published = recipe.weights == PUBLISHED
+    model = create_model(
+        recipe.model,
+        pretrained=published,
+        weights=None if published else recipe.weights,
+        impl=recipe.impl,
+        **options,
+    )
+    # assigned here, because a model folder's own reduction would stand in for "none"
+    model.reduction = parse_reduction(recipe.reduction)
+    return model
+
+
+class _Run:
+    """One run from its first evaluation to its results. Everything that changes is in ``journal`` and the weights."""
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator, folder: RunFolder, progress: Progress) -> None:
+        self.recipe, self.accelerator, self.folder, self.progress = recipe, accelerator, folder, progress
+        self.train_data, self.val_data = open_data(recipe.data, "train"), open_data(recipe.data, "val")
+        self.model = build_model(recipe, len(self.train_data.classes))
+        _check_same_classes(self.train_data.classes, self.val_data.classes, recipe.data)
+        check_classes(self.train_data, self.model.num_classes)
+        self.indices = training_indices(self.train_data, recipe)
+        self.pace = Pace(recipe, len(self.indices), accelerator.num_processes)
+        self.precision = find_precision(recipe.precision, accelerator.device)
+        self.journal = Journal(data_fingerprint=fingerprint(self.train_data, self.val_data))
+        objective = Objective(recipe, self.model.num_classes, make_teacher(self.model, recipe, accelerator.device))
+        self.stepper = Stepper(accelerator, self.model, objective, self.pace, self.precision)
+        self.average = None if recipe.ema_decay is None else WeightAverage(self.model, recipe.ema_decay)
+        self._begin_or_resume()
+        self._started = self._last_save = time.perf_counter()
+        self._seconds_before = self.journal.seconds
+        self._stepped, self._stepping_seconds = 0, 0.0
+
+    def _begin_or_resume(self) -> None:
+        """Take over a saved state if there is one; only now, that model and data are in order, touch the folder."""
+        main = self.accelerator.is_main_process
+        self.log = RunLog(self.folder.log_file if main else None)
+        if main:
+            self.folder.begin(self.recipe)
+        self.accelerator.wait_for_everyone()
+        if not self.folder.state_file.exists():
+            self.log.write("start", 0, images=len(self.indices), total_steps=self.pace.total_steps)
+            self.progress.message(str(self.pace))
+            return
+        state = load_state(self.folder.state_file, self.recipe)
+        journal = Journal(**state["journal"])
+        if journal.data_fingerprint != self.journal.data_fingerprint:
+            raise RunError(
+                f"resume the run in {self.folder.path}",
+                given=f"{self.recipe.data}: fingerprint {self.journal.data_fingerprint}, "
+                f"at the start {journal.data_fingerprint}",
+                why="the data has changed: other classes, labels or file names",
+                fix="restore the data, or start another output folder",
+            )
+        self.journal = journal
+        self.model.load_state_dict(state["model"])
+        self.stepper.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.log.write("resume", journal.step)
+        self.progress.message(f"resumed after step {journal.step} of {self.pace.total_steps}")
+
+    def evaluate_before(self) -> None:
+        """The rows that training is measured against: the unreduced model and the training-free reduced one."""
+        if self.journal.before:
+            return
+        reduction = self.model.reduction
+        self.model.reduction = None
+        row = self._evaluate("before training" if reduction is None else "unreduced", self.model)
+        self.journal.before.append(asdict(row))
+        self._gate(row)
+        self.model.reduction = reduction
+        if reduction is not None:
+            self.journal.before.append(asdict(self._evaluate("reduced", self.model)))
+        self._save_state()
+
+    def train(self, interruption: Interruption) -> None:
+        """The remaining epochs, each with its evaluation, from wherever the journal stands."""
+        name = "training" if self.model.reduction is None else "re-training"
+        batches = training_batches(
+            self.train_data,
+            self.indices,
+            Preparation.of(self.model),
+            self.pace,
+            first_step=self.journal.step,
+            rank=self.accelerator.process_index,
+        )
+        steps, epochs = self.pace.steps_per_epoch, self.recipe.epochs
+        with closing(batches):
+            for epoch in range(len(self.journal.after), epochs):
+                done = self.journal.step - epoch * steps
+                with interruption.deferred(), self.progress.task(f"{name}, epoch {epoch + 1}/{epochs}", steps) as task:
+                    task.advance(done)
+                    self._steps((epoch + 1) * steps, batches, task, interruption)
+                    self._save_state()
+                self._end_epoch(epoch + 1)
+
+    def finish(self) -> Results:
+        """Put the table together and write it."""
+        journal, recipe = self.journal, self.recipe
+        rows = [*journal.before, journal.after[-1]]
+        results = Results(
+            rows=tuple(Row(**row) for row in rows),
+            epochs=tuple(
+                EpochScore(epoch, row["top1_percent"], row["loss"]) for epoch, row in enumerate(journal.after, 1)
+            ),
+            recipe=recipe.to_toml(),
+            output=str(self.folder.path),
+            seconds=self._seconds(),
+            steps=journal.step,
+            train_images=len(self.indices),
+            val_images=len(self.val_data.labels),
+            classes=self.model.num_classes,
+            skipped_images=tuple(journal.unreadable),
+            skipped_steps=journal.skipped_steps,
+            data_fingerprint=journal.data_fingerprint,
+            device=_device_name(self.accelerator),
+            precision=self.precision,
+            backend=backend(recipe.impl, self.accelerator.device),
+            processes=self.accelerator.num_processes,
+            versions=_versions(),
+        )
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.log.write("end", journal.step, seconds=results.seconds)
+            self.folder.finish(results)
+        return results
+
+    def _steps(self, until: int, batches: Iterator[Batch], task: Task, interruption: Interruption) -> None:
+        interval = _Interval(self.pace)
+        for step in range(self.journal.step, until):
+            started = time.perf_counter()
+            try:
+                report = self.stepper.step(step, batches, interrupted=interruption.requested)
+            except RuntimeError:
+                # the signal may have killed the reading processes too; the weights are still those of the last step
+                if not interruption.requested:
+                    raise
+                self._save_state()
+                raise interruption.error() from None
+            self._stepped += 1
+            self._stepping_seconds += time.perf_counter() - started
+            self.journal.step = step + 1
+            self._note(report)
+            if report.taken and self.average is not None:
+                self.average.update(self.model)
+            interval.add(report)
+            task.advance(1, loss=report.loss, **self._time_left())
+            if (step + 1) % self.recipe.log_every_steps == 0 or step + 1 == until:
+                epoch = (step + 1) / self.pace.steps_per_epoch
+                lr = self.pace.learning_rate(step)
+                self.log.write("step", step + 1, epoch=epoch, lr=lr, **interval.figures(), **self._skipped())
+                interval = _Interval(self.pace)
+            if report.interrupted:
+                self._save_state()
+                raise interruption.error()
+            if time.perf_counter() - self._last_save > self.recipe.save_every_seconds:
+                self._save_state()
+
+    def _note(self, report: StepReport) -> None:
+        """Remember and say what went wrong in a step."""
+        journal = self.journal
+        for name in report.unreadable:
+            if name not in journal.unreadable:
+                self.progress.message(f"unreadable image replaced by the next one: {name}")
+                self.log.write("unreadable_image", journal.step, name=name)
+            journal.unreadable[name] = journal.unreadable.get(name, 0) + 1
+        if not report.taken:
+            journal.skipped_steps += 1
+            self.progress.message(f"step {journal.step - 1} skipped: its loss or gradient was not finite")
+            self.log.write("skipped_step", journal.step, loss=str(report.loss), grad_norm=str(report.grad_norm))
+
+    def _skipped(self) -> dict[str, int]:
+        return {"skipped_images": sum(self.journal.unreadable.values()), "skipped_steps": self.journal.skipped_steps}
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Evaluate, keep the model, and the best one."""
+        model = self.model if self.average is None else self.average.model
+        row = self._evaluate("trained" if model.reduction is None else "reduced + re-trained", model, epoch)
+        best = max((earlier["top1_percent"] for earlier in self.journal.after), default=-1.0)
+        if self.accelerator.is_main_process:
+            metadata = {"recipe": self.recipe.to_toml(), "epoch": str(epoch), "top1_percent": f"{row.top1_percent:.3f}"}
+            save_model(model, self.folder.path, name=self.recipe.model, metadata=metadata)
+            if row.top1_percent > best:
+                save_model(model, self.folder.best, name=self.recipe.model, metadata=metadata)
+        self.journal.after.append(asdict(row))
+        self._save_state()
+
+    def _evaluate(self, name: str, model: VisionMamba, epoch: int = 0) -> Row:
+        evaluation = evaluate(
+            model,
+            self.val_data,
+            batch_size=self.recipe.batch_size,
+            device=self.accelerator.device,
+            precision=self.precision,
+            workers=self.recipe.workers,
+            progress=self.progress,
+            description=f"evaluating {name}" + (f", epoch {epoch}" if epoch else ""),
+        )
+        speed = evaluation.images_per_second
+        first = self.journal.before[0]["images_per_second"] if self.journal.before else speed
+        row = Row(
+            name=name,
+            top1_percent=evaluation.top1_percent,
+            top5_percent=evaluation.top5_percent,
+            loss=evaluation.loss,
+            gflops_exact=flops(model, convention="exact").total / 1e9,
+            gflops_paper=flops(model, convention="paper").total / 1e9,
+            tokens=model.schedule.tokens[-1],
+            reduction_ratio=model.schedule.ratio,
+            images_per_second=speed,
+            speedup=speed / first,
+            images=evaluation.images,
+        )
+        self.log.write("evaluation", self.journal.step, epoch=epoch, **asdict(row))
+        self.progress.message(f"{name}: top-1 {row.top1_percent:.2f} %, {row.images_per_second:.0f} images/s")
+        return row
+
+    def _gate(self, row: Row) -> None:
+        """Warn when a model that should know the data guesses."""
+        classes = self.model.num_classes
+        chance = 1 / classes
+        spread = (chance * (1 - chance) / row.images) ** 0.5
+        if self.recipe.from_scratch or classes < GATE_CLASSES:
+            return
+        if row.top1_percent / 100 <= chance + GATE_DEVIATIONS * spread:
+            warnings.warn(
+                f"the unreduced model scores {row.top1_percent:.2f} % on {classes} classes, no better than chance. "
+                "Likely causes: the class folders are in another order than in training, the images are normalised "
+                "otherwise (mean, std of the model's config), or the head is new and untrained.",
+                RmeetoWarning,
+                stacklevel=4,
+            )
+
+    def _save_state(self) -> None:
+        self._last_save = time.perf_counter()
+        self.journal.seconds = self._seconds()
+        if self.accelerator.is_main_process:
+            save_state(
+                self.folder.state_file, self.recipe, self.journal, self.model, self.average, self.stepper.optimizer
+            )
+
+    def _time_left(self) -> dict[str, str]:
+        """Of all training to come, evaluations not counted, at the mean pace of this attempt."""
+        seconds = self._stepping_seconds / self._stepped * (self.pace.total_steps - self.journal.step)
+        return {"left": str(timedelta(seconds=round(seconds)))}
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._started
+
+
+class _Interval:
+    """Sums over the steps between two log lines."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.images_per_step = pace.recipe.images_per_step
+        self.started = time.perf_counter()
+        self.steps, self.taken, self.loss, self.grad_norm, self.waiting = 0, 0, 0.0, 0.0, 0.0
+
+    def add(self, report: StepReport) -> None:
+        """One more step."""
+        self.steps += 1
+        self.waiting += report.waiting_seconds
+        if report.taken:
+            self.taken += 1
+            self.loss += report.loss
+            self.grad_norm += report.grad_norm
+
+    def figures(self) -> dict[str, float | None]:
+        """Means over the steps taken (None without any), speed, and the share of time spent waiting for images."""
+        seconds = time.perf_counter() - self.started
+        return {
+            "loss": self.loss / self.taken if self.taken else None,
+            "grad_norm": self.grad_norm / self.taken if self.taken else None,
+            "images_per_second": self.steps * self.images_per_step / seconds,
+            "data_wait_share": self.waiting / seconds,
+        }
+
+
+def _check_same_classes(train: tuple[str, ...], val: tuple[str, ...], address: str) -> None:
+    if train != val:
+        raise DataError(
+            f"train and evaluate on {address}",
+            given=f"{len(train)} classes to train on, {len(val)} to evaluate on",
+            why="the two splits number different classes",
+            fix="give both splits the same classes",
+        )
+
+
+def _device_name(accelerator: Accelerator) -> str:
+    if accelerator.device.type == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name(accelerator.device))
+    return f"{accelerator.device.type} ({platform.processor() or platform.machine()})"
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "timm", "accelerate", "numpy")}
+    return {"rmeeto": rmeeto.__version__, "python": platform.python_version(), **packages}

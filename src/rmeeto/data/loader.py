@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -55,7 +55,7 @@ def training_indices(source: Source, recipe: Recipe) -> tuple[int, ...]:
 
 def training_batches(
     source: Source, indices: Sequence[int], preparation: Preparation, pace: Pace, *, first_step: int = 0, rank: int = 0
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Micro-batches of one process from ``first_step`` on; the workers live as long as the run.
 
     Raises:

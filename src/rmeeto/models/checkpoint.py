@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from dataclasses import asdict
 from math import isqrt
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
@@ -239,9 +238,7 @@ def write_atomically(path: Path, write: Any) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # mkstemp's would be readable by nobody else
         write(temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:

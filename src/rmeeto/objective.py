@@ -1,0 +1,66 @@
+"""The loss of one micro-batch: mixed images, smoothed labels, and the unreduced model as a teacher where asked."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from timm.data.mixup import Mixup
+from torch import Tensor, nn
+
+from rmeeto.errors import ConfigError
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.recipe import Recipe
+
+
+class Objective:
+    """Cross-entropy against mixed and smoothed labels, plus ``distill`` times the divergence from the teacher."""
+
+    def __init__(self, recipe: Recipe, num_classes: int, teacher: VisionMamba | None) -> None:
+        self.label_smoothing, self.distill, self.teacher = recipe.label_smoothing, recipe.distill, teacher
+        self._mix: Mixup | None = None
+        if recipe.mixup or recipe.cutmix:
+            self._mix = Mixup(  # type: ignore[no-untyped-call]
+                recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=num_classes
+            )
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of ``(b, c, h, w)`` images with ``(b,)`` labels."""
+        if self._mix is None:
+            logits = model(images).float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        else:
+            images, soft_labels = self._mix(images.clone(), labels)  # timm mixes in place
+            logits = model(images).float()
+            loss = F.cross_entropy(logits, soft_labels)
+        if self.teacher is not None:
+            with torch.no_grad():
+                target = self.teacher(images).float()
+            loss = loss + self.distill * divergence(target, logits)
+        return loss
+
+
+def divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(teacher ‖ student) of ``(b, classes)`` logits at temperature 1, mean over the batch."""
+    return F.kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True)
+
+
+def make_teacher(model: VisionMamba, recipe: Recipe, device: torch.device) -> VisionMamba | None:
+    """The model before re-training, unreduced, in eval mode, on the device; None where the recipe does not distil.
+
+    Raises:
+        ConfigError: there are no weights that could teach anything.
+    """
+    if not recipe.distill:
+        return None
+    if recipe.from_scratch:
+        raise ConfigError(
+            "distil from the unreduced model",
+            given=f"distill = {recipe.distill:g}, weights = none",
+            why="a model without trained weights has nothing to teach",
+            fix="give weights, or distill = 0",
+        )
+    teacher = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+    teacher.reduction = None
+    return teacher
