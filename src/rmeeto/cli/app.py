@@ -13,6 +13,8 @@ from rmeeto.cli.bench import bench
 from rmeeto.cli.doctor import doctor
 from rmeeto.cli.flops import flops
 from rmeeto.cli.models import models
+from rmeeto.cli.predict import predict
+from rmeeto.cli.show import show
 from rmeeto.errors import RmeetoError
 
 MISTAKE, INTERRUPTED = 2, 130  # 128 + SIGINT, as shells count
@@ -28,7 +30,7 @@ class Verbs(TyperGroup):
             typer.Exit: 2 after an :class:`RmeetoError`, 130 after Ctrl-C.
         """
         try:
-            with console.plain_warnings():
+            with console.only_our_words():
                 return super().invoke(ctx)
         except RmeetoError as error:
             console.show_error(error)
@@ -72,5 +74,7 @@ LOOK, MEASURE, CHECK = "Look", "Reduce, re-train, measure", "Check"
 
 app.command(rich_help_panel=LOOK)(models)
 app.command(rich_help_panel=LOOK)(flops)
+app.command(rich_help_panel=LOOK)(show)
+app.command(rich_help_panel=LOOK)(predict)
 app.command(rich_help_panel=MEASURE)(bench)
 app.command(rich_help_panel=CHECK)(doctor)

@@ -11,8 +11,9 @@ from rich.table import Column, Table
 from rmeeto.cli import console
 from rmeeto.cli.flops import default_reductions
 from rmeeto.cli.model import RANDOM, build, describe
+from rmeeto.cli.numbers import whole_numbers
 from rmeeto.cli.options import ImplOption, JsonOption, ModelArgument, ReducesOption, WeightsOption
-from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.errors import UnknownName
 
 if TYPE_CHECKING:
     from rmeeto.bench import BenchReport, Measurement, Spread
@@ -45,11 +46,11 @@ def bench(
 
     Variants take turns, so that noise hits them alike. Weights do not matter for speed and are random unless given.
     """
-    batches = [whole_number("--batch", text, least=1) for text in batch.split(",")]
+    batches = whole_numbers("--batch", batch, least=1)
     precisions = [precision_named(text.strip()) for text in precision.split(",")]
     lines = list(reduce or [])
     if r is not None:
-        lines += [f"merge:r={whole_number('--r', text, least=0)}" for text in r.split(",")]
+        lines += ["merge:r=" + str(number) for number in whole_numbers("--r", r, least=0)]
     described = describe(model)
     lines = lines or default_reductions(described)
 
@@ -73,26 +74,6 @@ def bench(
         console.print_json(report.to_dict())
     else:
         print_report(report)
-
-
-def whole_number(option: str, text: str, *, least: int) -> int:
-    """One entry of a comma-separated list.
-
-    Raises:
-        ConfigError: it is not a whole number, or too small.
-    """
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise ConfigError(
-            f"read {option}",
-            given=repr(text.strip()),
-            why=f"it takes whole numbers from {least} on, separated by commas",
-            fix=f"for instance {option} 1,8",
-        )
-    return number
 
 
 def precision_named(text: str) -> Precision:

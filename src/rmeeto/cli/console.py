@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -85,8 +86,12 @@ def show_error(error: RmeetoError) -> None:
 
 
 @contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Show rmeeto's own warnings as one line without file and line number; others as Python does."""
+def only_our_words() -> Iterator[None]:
+    """Show rmeeto's own warnings as one line without file and line number, others as Python does.
+
+    The hub's client retries aloud, with addresses; the error at the end says the same once.
+    """
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         show = warnings.showwarning
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rmeeto.cli import console
 from rmeeto.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ def is_folder(model: str) -> bool:
 def build(model: str, weights: str | None, *, impl: Impl, reduction: Reduction | None = None) -> VisionMamba:
     """Build MODEL with the weights that ``--weights`` asks for: by default its published or saved ones."""
     from rmeeto import create_model
+    from rmeeto.models import zoo
 
     if weights == RANDOM and not is_folder(model):
         return create_model(model, reduction=reduction, impl=impl)
+    if weights is None and not is_folder(model) and zoo.find(model)[1].hub is not None:
+        console.note(f"weights: hf-hub:{zoo.find(model)[1].hub}")  # a first download takes a while
     return create_model(model, pretrained=True, weights=weights, reduction=reduction, impl=impl)

@@ -1,0 +1,86 @@
+"""``rmeeto predict``: what is in these images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from rmeeto.cli import console
+from rmeeto.cli.model import build
+from rmeeto.cli.options import (
+    BatchOption,
+    ImagesArgument,
+    ImplOption,
+    JsonOption,
+    ModelArgument,
+    ReduceOption,
+    WeightsOption,
+)
+
+if TYPE_CHECKING:
+    from rmeeto.predict import Prediction
+
+BAR_WIDTH = 20
+UNREADABLE = 1
+
+
+def predict(
+    model: ModelArgument,
+    images: ImagesArgument,
+    reduce: ReduceOption = None,
+    weights: WeightsOption = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 5,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Class names: one per line in the order of labels, or a JSON list."),
+    ] = None,
+    batch: BatchOption = 32,
+    impl: ImplOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Name the likeliest classes of each image.
+
+    An image that cannot be read is named and left out, and the exit code is then 1.
+    """
+    from rmeeto.predict import find_images, read_class_names
+    from rmeeto.predict import predict as run
+    from rmeeto.reduction import parse_reduction
+
+    paths = find_images(images)
+    names = None if labels is None else read_class_names(labels)
+    reduction = None if reduce is None else parse_reduction(reduce)
+    network = build(model, weights, impl=impl, reduction=reduction)
+    predictions = list(run(network, paths, top=top, batch_size=batch, names=names, progress=console.progress()))
+    if as_json:
+        console.print_json({"model": model, "predictions": [prediction.to_dict() for prediction in predictions]})
+    else:
+        print_predictions(predictions)
+    unreadable = [prediction for prediction in predictions if prediction.error is not None]
+    for prediction in unreadable:
+        console.note(f"unreadable: {prediction.image}: {prediction.error}")
+    if unreadable:
+        raise typer.Exit(UNREADABLE)
+
+
+def print_predictions(predictions: list[Prediction]) -> None:
+    """One block per image: class, probability, and a bar."""
+    for prediction in predictions:
+        if prediction.error is None:
+            console.out().print(f"[bold]{escape(prediction.image)}[/]", guesses_table(prediction), "")
+
+
+def guesses_table(prediction: Prediction) -> Table:
+    """The likeliest classes, likeliest first."""
+    rows = Table.grid(
+        Column(justify="right", width=8),
+        Column(width=BAR_WIDTH, style="cyan"),
+        Column(no_wrap=True, overflow="ellipsis"),
+        padding=(0, 2, 0, 0),
+    )
+    for guess in prediction.guesses:
+        rows.add_row(f"{100 * guess.probability:.1f} %", "━" * round(BAR_WIDTH * guess.probability), escape(guess.name))
+    return rows

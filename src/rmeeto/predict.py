@@ -1,0 +1,195 @@
+"""What a model says about images: files, folders or patterns in, the likeliest classes out.
+
+An image that cannot be read is named and left out; the others are still predicted.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rmeeto.data.folder import EXTENSIONS
+from rmeeto.data.samples import UNREADABLE
+from rmeeto.data.transforms import Preparation, evaluation_transform
+from rmeeto.errors import ConfigError, DataError
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.progress import SILENT, Progress
+
+IMAGENET_CLASSES = 1000
+GLOB_SIGNS = set("*?[")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class. label: its number. name: what people call it. probability: after softmax."""
+
+    label: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's likeliest classes, likeliest first; or why it could not be read (then ``guesses`` is empty)."""
+
+    image: str
+    guesses: tuple[Guess, ...]
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def find_images(places: Sequence[str]) -> list[Path]:
+    """The image files that files, folders (searched to the bottom) and patterns stand for, each once, in order.
+
+    A file that is named outright is taken whatever its ending.
+
+    Raises:
+        DataError: nothing there, or no image in it.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        path = Path(place).expanduser()
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if is_image(file))
+        elif path.exists():
+            files = [path]
+        elif GLOB_SIGNS & set(place):
+            files = sorted(Path(file) for file in glob.glob(str(path), recursive=True) if is_image(Path(file)))
+        else:
+            raise DataError(f"read {place}", why="there is no such file or folder", fix="check the path")
+        if not files:
+            raise DataError(
+                f"read the images in {place}",
+                why=f"there are none ({', '.join(EXTENSIONS)})",
+                fix="give image files, a folder of them, or a pattern such as 'photos/*.jpg'",
+            )
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is an image."""
+    return path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decode a file fully.
+
+    Raises:
+        DataError: it is missing, truncated, or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except UNREADABLE as error:
+        raise DataError(
+            f"read the image {path}",
+            why=str(error).strip() or type(error).__name__,
+            fix="restore the file, or leave it out",
+        ) from error
+    return image
+
+
+def predict(
+    model: VisionMamba,
+    paths: Sequence[Path],
+    *,
+    top: int = 5,
+    batch_size: int = 32,
+    names: Sequence[str] | None = None,
+    progress: Progress = SILENT,
+) -> Iterator[Prediction]:
+    """Predict batch by batch, in the order of ``paths``.
+
+    names: of the classes, by label; by default :func:`class_names` of their number.
+
+    Raises:
+        ConfigError: the names are not as many as the model's classes.
+
+    >>> for prediction in predict(model, find_images(["photos"])):
+    ...     print(prediction.image, prediction.guesses[0].name)
+    """
+    names = class_names(model.num_classes) if names is None else names
+    if len(names) != model.num_classes:
+        raise ConfigError(
+            "name the classes",
+            given=f"{len(names)} names, a model of {model.num_classes} classes",
+            why="every class needs one name",
+            fix="give the label file of the data the model was trained on, one name per line",
+        )
+    return _predictions(model.eval(), paths, top, batch_size, names, progress)
+
+
+def _predictions(
+    model: VisionMamba, paths: Sequence[Path], top: int, batch_size: int, names: Sequence[str], progress: Progress
+) -> Iterator[Prediction]:
+    transform = evaluation_transform(Preparation.of(model), glyphs=False)
+    with progress.task("predicting", len(paths)) as task:
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            images: dict[Path, Tensor] = {}
+            errors: dict[Path, str] = {}
+            for path in batch:
+                try:
+                    images[path] = transform(read_image(path))
+                except DataError as error:
+                    errors[path] = error.why
+            guesses = dict(zip(images, _guess(model, list(images.values()), top, names), strict=True))
+            for path in batch:
+                yield Prediction(str(path), guesses.get(path, ()), errors.get(path))
+            task.advance(len(batch))
+
+
+@torch.inference_mode()
+def _guess(model: VisionMamba, images: list[Tensor], top: int, names: Sequence[str]) -> list[tuple[Guess, ...]]:
+    if not images:
+        return []
+    device = model.head.weight.device
+    best = model(torch.stack(images).to(device)).float().softmax(-1).topk(min(top, model.num_classes))
+    return [
+        tuple(Guess(label, names[label], value) for label, value in zip(labels, values, strict=True))
+        for labels, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+def class_names(num_classes: int) -> list[str]:
+    """ImageNet's names for a thousand classes, numbers otherwise."""
+    if num_classes != IMAGENET_CLASSES:
+        return [f"class {label}" for label in range(num_classes)]
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo()
+    return [info.index_to_description(label) for label in range(IMAGENET_CLASSES)]
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Names by label from a file: one per line, or a JSON list.
+
+    Raises:
+        DataError: it cannot be read or holds no names.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        names = json.loads(text) if path.suffix == ".json" else [line.strip() for line in text.splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"read class names from {path}", why=str(error), fix="one name per line, or a JSON list"
+        ) from error
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise DataError(
+            f"read class names from {path}",
+            why="it is not a list of names",
+            fix="one name per line without gaps, or a JSON list",
+        )
+    return names
