@@ -27,6 +27,7 @@ Groups = NDArray[np.int64]
 DROPPED = -1
 BORDER = np.array([1.0, 1.0, 1.0])
 BORDER_OPACITY = 0.75
+BORDER_SHARE = 1 / 24  # of a patch's side: as thin beside a patch of 2 pixels as beside one of 16
 PICTURE_PIXELS = 672  # small images are enlarged to about this, so that borders stay thin beside their patches
 CELL_INCHES = 2.1
 
@@ -89,7 +90,8 @@ def draw_groups(image: Image.Image, groups: Groups, *, size: int = PICTURE_PIXEL
     painted = np.where((cells == DROPPED)[..., None], faded(pixels), mean_colours(pixels, cells))
     painted, cells = (array.repeat(factor, 0).repeat(factor, 1) for array in (painted, cells))
     painted = np.where((hatching(cells.shape) & (cells == DROPPED))[..., None], painted * 0.8, painted)
-    line = borders(cells, thickness=max(1, factor // 2))[..., None] * BORDER_OPACITY
+    patch = max(cells.shape) / max(groups.shape)
+    line = borders(cells, thickness=max(1, round(patch * BORDER_SHARE)))[..., None] * BORDER_OPACITY
     painted = painted * (1 - line) + BORDER * line
     return Image.fromarray((painted * 255).round().astype(np.uint8))
 
