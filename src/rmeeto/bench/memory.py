@@ -11,13 +11,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.config import ModelConfig
@@ -27,13 +27,8 @@ STATUS = Path("/proc/self/status")  # getrusage would count what the parent proc
 CHILD = "from rmeeto.bench.memory import answer; answer()"
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """bfloat16 autocast, or nothing."""
-    return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
-
-
 def peak_memories_mib(
-    variants: Sequence[VisionMamba], batch: int, precision: str, device: torch.device
+    variants: Sequence[VisionMamba], batch: int, precision: ActualPrecision, device: torch.device
 ) -> list[float | None]:
     """What each variant and one batch need, beyond a bare process or on the device; None where it cannot be told.
 
@@ -73,14 +68,14 @@ def peak_memories_mib(
     return [float(peak) for peak in peaks]
 
 
-def peak_on_gpu_mib(variant: VisionMamba, batch: int, precision: str, device: torch.device) -> float:
+def peak_on_gpu_mib(variant: VisionMamba, batch: int, precision: ActualPrecision, device: torch.device) -> float:
     """The allocator's high water mark."""
     torch.cuda.reset_peak_memory_stats(device)
     forward(variant, batch, precision, device)
     return torch.cuda.max_memory_allocated(device) / 2**20
 
 
-def forward(model: VisionMamba, batch: int, precision: str, device: torch.device) -> None:
+def forward(model: VisionMamba, batch: int, precision: ActualPrecision, device: torch.device) -> None:
     """Run one batch of noise."""
     images = torch.randn(batch, model.config.in_chans, *model.config.img_size, device=device)
     with torch.inference_mode(), autocast(device, precision):

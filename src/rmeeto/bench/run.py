@@ -7,26 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rmeeto.bench.memory import autocast, peak_memories_mib
+from rmeeto.bench.memory import peak_memories_mib
 from rmeeto.bench.report import BenchReport, Measurement, Spread
 from rmeeto.bench.timing import Clock, Stopwatch, reduction_share, take_turns
 from rmeeto.cost import flops
+from rmeeto.devices import ActualPrecision, autocast, backend, find_device, find_precision
 from rmeeto.doctor import machine
-from rmeeto.errors import UnknownName
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.ops.select import KERNELS, availability
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction
 
-Precision = Literal["float32", "bfloat16"]
 Forward = Callable[[Tensor], object]
-
-PRECISIONS = ("float32", "bfloat16")
 
 
 def bench(
@@ -35,7 +30,7 @@ def bench(
     *,
     name: str = "model",
     batches: Sequence[int] = (1, 8),
-    precisions: Sequence[Precision] = ("float32",),
+    precisions: Sequence[str] = ("float32",),
     compiled: bool = False,
     device: str = "auto",
     warmup: int = 3,
@@ -52,7 +47,7 @@ def bench(
         reductions: what to compare with the unreduced model.
         name: what the report calls the model.
         batches: images per forward pass.
-        precisions: float32, or bfloat16 autocast.
+        precisions: float32, bfloat16 (autocast) or auto.
         compiled: run through ``torch.compile``, one graph per variant.
         device: auto, cpu, cuda ….
         warmup: untimed passes per variant and setting.
@@ -64,24 +59,22 @@ def bench(
 
     Raises:
         UnknownName: no such precision.
-        ConfigError: a reduction that this model cannot have.
+        ConfigError: no such device, or a reduction that this model cannot have.
         RunError: peak memory could not be measured.
 
     >>> report = bench(create_model("vim_tiny"), [TokenMerge(r=11)])
     >>> report.measurements[1].speedup.median
     1.31
     """
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            raise UnknownName("precision", precision, PRECISIONS)
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    where = find_device(device)
+    kinds = [find_precision(name, where) for name in precisions]
     model = model.to(where).eval()
     variants = [under(reduction, model) for reduction in (None, *reductions)]
     stopwatch = Stopwatch(where, clock)
     measurements: list[Measurement] = []
     fewest = rounds
     for batch in batches:
-        for precision in precisions:
+        for precision in kinds:
             images = torch.randn(batch, model.config.in_chans, *model.config.img_size, device=where)
             with torch.inference_mode(), autocast(where, precision), compilation(compiled) as ready:
                 works = [partial(ready(variant), images) for variant in variants]
@@ -102,7 +95,7 @@ def bench(
     return BenchReport(
         model=name,
         device=str(where),
-        impl=kernels_of(model.impl, where),
+        impl=backend(model.impl, where),
         compiled=compiled,
         rounds=fewest,
         torch=torch.__version__,
@@ -133,7 +126,7 @@ def measurement(
     variant: VisionMamba,
     whole: VisionMamba,
     batch: int,
-    precision: Precision,
+    precision: ActualPrecision,
     seconds: Sequence[float],
     whole_seconds: Sequence[float],
     share: float | None,
@@ -156,11 +149,3 @@ def measurement(
         reduction_share=share,
         peak_memory_mib=peak,
     )
-
-
-def kernels_of(impl: str, device: torch.device) -> str:
-    """What ``auto`` comes to on a device."""
-    if impl != "auto":
-        return impl
-    kernel = KERNELS.get(device.type, "reference")
-    return kernel if availability()[kernel] == "ready" else "reference"

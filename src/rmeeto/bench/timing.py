@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from rmeeto.devices import synchronize
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.reduction import Schedule
 from rmeeto.reduction.protocol import Reduction
@@ -25,15 +26,14 @@ class Stopwatch:
     """Times work on a device, from an idle device to an idle device. clock: seconds that only grow."""
 
     def __init__(self, device: torch.device, clock: Clock = time.perf_counter) -> None:
-        self.clock = clock
-        self._wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+        self.device, self.clock = device, clock
 
     def seconds(self, work: Callable[[], object]) -> float:
         """How long ``work()`` takes."""
-        self._wait()
+        synchronize(self.device)
         start = self.clock()
         work()
-        self._wait()
+        synchronize(self.device)
         return self.clock() - start
 
 

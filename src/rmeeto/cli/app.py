@@ -10,10 +10,13 @@ from typer.core import TyperGroup
 from rmeeto import __version__
 from rmeeto.cli import console
 from rmeeto.cli.bench import bench
+from rmeeto.cli.demo import demo
 from rmeeto.cli.doctor import doctor
+from rmeeto.cli.eval import evaluate
 from rmeeto.cli.flops import flops
 from rmeeto.cli.models import models
 from rmeeto.cli.predict import predict
+from rmeeto.cli.retrain import retrain
 from rmeeto.cli.show import show
 from rmeeto.errors import RmeetoError
 
@@ -27,14 +30,14 @@ class Verbs(TyperGroup):
         """Run, with our warnings on one line each.
 
         Raises:
-            typer.Exit: 2 after an :class:`RmeetoError`, 130 after Ctrl-C.
+            typer.Exit: 2 after an :class:`RmeetoError` (or its own ``exit_code``), 130 after Ctrl-C.
         """
         try:
             with console.only_our_words():
                 return super().invoke(ctx)
         except RmeetoError as error:
             console.show_error(error)
-            raise typer.Exit(MISTAKE) from None
+            raise typer.Exit(getattr(error, "exit_code", MISTAKE)) from None
         except KeyboardInterrupt:
             console.note("interrupted")
             raise typer.Exit(INTERRUPTED) from None
@@ -70,11 +73,14 @@ def root(
     """
 
 
-LOOK, MEASURE, CHECK = "Look", "Reduce, re-train, measure", "Check"
+LOOK, REDUCE, CHECK = "Look", "Reduce, re-train, measure", "Check"
 
 app.command(rich_help_panel=LOOK)(models)
 app.command(rich_help_panel=LOOK)(flops)
 app.command(rich_help_panel=LOOK)(show)
 app.command(rich_help_panel=LOOK)(predict)
-app.command(rich_help_panel=MEASURE)(bench)
+app.command("eval", rich_help_panel=REDUCE)(evaluate)
+app.command(rich_help_panel=REDUCE)(retrain)
+app.command(rich_help_panel=REDUCE)(bench)
+app.command(rich_help_panel=CHECK)(demo)
 app.command(rich_help_panel=CHECK)(doctor)

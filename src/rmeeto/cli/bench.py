@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -13,13 +13,9 @@ from rmeeto.cli.flops import default_reductions
 from rmeeto.cli.model import RANDOM, build, describe
 from rmeeto.cli.numbers import whole_numbers
 from rmeeto.cli.options import ImplOption, JsonOption, ModelArgument, ReducesOption, WeightsOption
-from rmeeto.errors import UnknownName
 
 if TYPE_CHECKING:
     from rmeeto.bench import BenchReport, Measurement, Spread
-    from rmeeto.bench.run import Precision
-
-PRECISIONS: dict[str, Literal["float32", "bfloat16"]] = {"float32": "float32", "bfloat16": "bfloat16"}
 
 
 def bench(
@@ -44,10 +40,10 @@ def bench(
 ) -> None:
     """Measure throughput, latency and memory, reduced and not, with a verdict.
 
-    Variants take turns, so that noise hits them alike. Weights do not matter for speed and are random unless given.
+    Variants take turns, so that noise hits them alike. Weights are random unless given.
     """
     batches = whole_numbers("--batch", batch, least=1)
-    precisions = [precision_named(text.strip()) for text in precision.split(",")]
+    precisions = [name.strip() for name in precision.split(",")]
     lines = list(reduce or [])
     if r is not None:
         lines += ["merge:r=" + str(number) for number in whole_numbers("--r", r, least=0)]
@@ -76,13 +72,6 @@ def bench(
         print_report(report)
 
 
-def precision_named(text: str) -> Precision:
-    """One entry of ``--precision``."""
-    if text not in PRECISIONS:
-        raise UnknownName("precision", text, PRECISIONS)
-    return PRECISIONS[text]
-
-
 def print_report(report: BenchReport) -> None:
     """A table per setting with its verdicts under it."""
     out, machine = console.out(), report.machine
@@ -91,8 +80,7 @@ def print_report(report: BenchReport) -> None:
     out.print(f"[bold]{escape(report.model)}[/] on {escape(place)}, {machine.threads} threads, {how}")
     for setting in report.settings():
         out.print("", setting_table(setting))
-        for measured in setting:
-            print_verdict(measured, setting)
+        print_verdicts(setting)
 
 
 def setting_table(setting: tuple[Measurement, ...]) -> Table:
@@ -128,13 +116,14 @@ def spread(value: Spread) -> str:
     return f"{value.median:.{digits}f} [dim]{value.lower:.{digits}f}–{value.upper:.{digits}f}[/]"
 
 
-def print_verdict(measured: Measurement, setting: tuple[Measurement, ...]) -> None:
-    """The sentence, marked by its colour."""
+def print_verdicts(setting: tuple[Measurement, ...]) -> None:
+    """What to conclude, a sentence for each reduction."""
     from rmeeto.bench import verdict
 
-    sentence = verdict(measured, setting)
-    if sentence is not None:
-        mark = "[green]▲[/]" if measured.faster else "[red]▼[/]" if measured.slower else "[yellow]●[/]"
-        line = Table.grid(padding=(0, 1, 0, 0))
-        line.add_row(mark, f"[bold]{escape(measured.reduction)}[/]: {escape(sentence)}")
-        console.out().print(line)
+    for measured in setting:
+        sentence = verdict(measured, setting)
+        if sentence is not None:
+            mark = "[green]▲[/]" if measured.faster else "[red]▼[/]" if measured.slower else "[yellow]●[/]"
+            line = Table.grid(padding=(0, 1, 0, 0))
+            line.add_row(mark, f"[bold]{escape(measured.reduction)}[/]: {escape(sentence)}")
+            console.out().print(line)

@@ -49,8 +49,9 @@ def flops(
 ) -> None:
     """Count operations and tokens per block; nothing is run.
 
-    The paper convention reproduces the paper's Table 2: a multiply-add counts once, and one of the two scan
-    directions is counted. The exact convention counts every floating-point operation of both directions.
+    paper: as in the paper's Table 2; a multiply-add is one, and one of the two scan directions is counted.
+
+    exact: every floating-point operation, both directions.
     """
     described = describe(model)
     counted = [count(described, line) for line in reduce or default_reductions(described)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -10,7 +9,7 @@ import typer
 Impl = Literal["auto", "reference", "cpp", "triton"]
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A name, a folder that rmeeto saved, or hf-hub:owner/name[@revision].")
+    str, typer.Argument(metavar="MODEL", help="A name, a folder that rmeeto saved, or hf-hub:owner/name@revision.")
 ]
 ImagesArgument = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns such as 'a/*.jpg'.")
@@ -29,9 +28,16 @@ WeightsOption = Annotated[
     ),
 ]
 DataOption = Annotated[
-    str, typer.Option(metavar="DIR", help="A folder with train/ and val/, a timm dataset string, or 'digits'.")
+    str | None,
+    typer.Option(
+        "--data", "--data-dir", metavar="DIR", help="A folder with train/ and val/, a timm dataset string, or 'digits'."
+    ),
 ]
-BatchOption = Annotated[int, typer.Option("--batch", "-b", min=1, metavar="N", help="Images at a time.")]
+DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ….")]
+PrecisionOption = Annotated[str, typer.Option(metavar="NAME", help="float32, bfloat16 (autocast), or auto.")]
+WorkersOption = Annotated[int, typer.Option("--workers", "-j", min=0, help="Processes that read images.")]
+BatchOption = Annotated[
+    int, typer.Option("--batch", "-b", "--batch-size", min=1, metavar="N", help="Images at a time.")
+]
 ImplOption = Annotated[Impl, typer.Option(help="Kernels; one named here never falls back to another.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else there.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to write.")]
