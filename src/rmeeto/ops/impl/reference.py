@@ -1,13 +1,16 @@
 """The operations in plain PyTorch: the specification that every kernel is tested against.
 
-Runs on any device and in any floating dtype, and autograd differentiates it to any order. Arithmetic is float64
-for float64 inputs and float32 for everything else, whatever the storage, as in the kernels.
+Runs on any device and in any floating dtype, and autograd differentiates the two forward functions to any order.
+Arithmetic is float64 for float64 inputs and float32 for everything else, whatever the storage, as in the kernels.
+
+The gradients are written out as well: what they say about the kernels' backward is easier to read than autograd's
+doings, they need a third of the memory, and they work where autograd does not reach, inside an operation that runs
+under a dispatch mode (a FLOP counter, say). The tests compare them with autograd's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -40,19 +43,11 @@ def selective_scan(
         if delta_softplus:
             delta = functional.softplus(delta)
 
-        steps = list(
-            zip(
-                delta.unsqueeze(-1).unbind(1),  # (b, e, 1)
-                (delta * u).unsqueeze(-1).unbind(1),  # (b, e, 1)
-                B.unsqueeze(2).unbind(1),  # (b, 1, n)
-                C.unsqueeze(2).unbind(1),  # (b, 1, n)
-                strict=True,
-            )
-        )
+        steps = list(_steps(delta, delta * u, B, C))
         h = u.new_zeros(u.shape[0], *A.shape)  # (b, e, n)
         outputs = []
-        for delta_t, delta_u_t, B_t, C_t in reversed(steps) if reverse else steps:
-            h = torch.exp(delta_t * A) * h + delta_u_t * B_t
+        for delta_t, drive_t, B_t, C_t in reversed(steps) if reverse else steps:
+            h = torch.exp(delta_t * A) * h + drive_t * B_t
             outputs.append((h * C_t).sum(-1))
         y = torch.stack(outputs[::-1] if reverse else outputs, dim=1)
 
@@ -61,19 +56,6 @@ def selective_scan(
         if gate is not None:
             y = y * functional.silu(gate.to(dtype))
         return y.to(storage)
-
-
-def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
-    """Add up shifted copies of ``x``; see `rmeeto.ops.causal_conv` for the meaning and the shapes."""
-    storage, dtype, length, width = x.dtype, _arithmetic(x), x.shape[1], weight.shape[-1]
-    with torch.autocast(x.device.type, enabled=False):
-        taps = weight.to(dtype)[:, 0].unbind(-1)  # k of (e,), the newest token's last
-        padding = (0, 0, 0, width - 1) if reverse else (0, 0, width - 1, 0)
-        padded = functional.pad(x.to(dtype), padding)
-        y = torch.zeros_like(x, dtype=dtype) if bias is None else bias.to(dtype).expand(x.shape)
-        for start, tap in enumerate(reversed(taps) if reverse else taps):
-            y = y + tap * padded[:, start : start + length]
-        return (functional.silu(y) if silu else y).to(storage)
 
 
 def selective_scan_backward(
@@ -89,28 +71,120 @@ def selective_scan_backward(
     delta_softplus: bool,
     reverse: bool,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of u, delta, A, B, C, skip, gate, delta_bias; shape ``(0,)`` for absent ones."""
-    forward = partial(selective_scan, delta_softplus=delta_softplus, reverse=reverse)
-    return _differentiate(forward, (u, delta, A, B, C, skip, gate, delta_bias), grad)
+    """Return the gradients of u, delta, A, B, C, skip, gate, delta_bias; shape ``(0,)`` for absent ones.
+
+    With dy the gradient before the gate and dh_t that of h_t through everything the walk does after it::
+
+        dh_t = dy_t * C_t + exp(d_{t+1} * A) * dh_{t+1}
+        dB_t = sum_e(dh_t * d_t * u_t)               dC_t = sum_e(dy_t * h_t)
+        w_t  = dh_t * exp(d_t * A) * h_{t-1}         dA   = sum_t(w_t * d_t)
+        dd_t = u_t * sum_n(dh_t * B_t) + sum_n(w_t * A)
+        du_t = d_t * sum_n(dh_t * B_t) + dy_t * skip
+    """
+    operands, dtype = (u, delta, A, B, C, skip, gate, delta_bias), _arithmetic(u)
+    grad, u, delta, A, B, C = (x.to(dtype) for x in (grad, u, delta, A, B, C))
+    slope = torch.ones_like(delta)
+    if delta_bias is not None:
+        delta = delta + delta_bias.to(dtype)
+    if delta_softplus:
+        slope, delta = torch.sigmoid(delta), functional.softplus(delta)
+    dy = grad if gate is None else grad * functional.silu(gate.to(dtype))
+
+    walk = list(enumerate(_steps(delta, delta * u, B, C)))
+    walk = walk[::-1] if reverse else walk
+    states = [u.new_zeros(u.shape[0], *A.shape)]
+    for _, (delta_t, drive_t, B_t, _) in walk:
+        states.append(torch.exp(delta_t * A) * states[-1] + drive_t * B_t)
+
+    dA, passed = torch.zeros_like(A), torch.zeros_like(states[0])
+    y, dh_B, w_A = (torch.empty_like(u) for _ in range(3))
+    dB, dC = torch.empty_like(B), torch.empty_like(C)
+    for t, (delta_t, drive_t, B_t, C_t) in reversed(walk):
+        h, dy_t = states.pop(), dy[:, t].unsqueeze(-1)
+        dh = dy_t * C_t + passed
+        passed = torch.exp(delta_t * A) * dh
+        w = passed * states[-1]
+        dA += (w * delta_t).sum(0)
+        dB[:, t], dC[:, t] = (dh * drive_t).sum(1), (dy_t * h).sum(1)
+        dh_B[:, t], w_A[:, t], y[:, t] = (dh * B_t).sum(-1), (w * A).sum(-1), (h * C_t).sum(-1)
+
+    du, ddelta = delta * dh_B, (u * dh_B + w_A) * slope
+    dskip = dgate = ddelta_bias = None
+    if skip is not None:
+        y, du, dskip = y + skip.to(dtype) * u, du + dy * skip.to(dtype), (dy * u).sum((0, 1))
+    if gate is not None:
+        dgate = grad * y * _silu_slope(gate.to(dtype))
+    if delta_bias is not None:
+        ddelta_bias = ddelta.sum((0, 1))
+    return _stored((du, ddelta, dA, dB, dC, dskip, dgate, ddelta_bias), operands)
+
+
+def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
+    """Add up shifted copies of ``x``; see `rmeeto.ops.causal_conv` for the meaning and the shapes."""
+    storage, dtype = x.dtype, _arithmetic(x)
+    with torch.autocast(x.device.type, enabled=False):
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        y = _convolved(x, weight, bias, reverse)
+        return (functional.silu(y) if silu else y).to(storage)
 
 
 def causal_conv_backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
 ) -> tuple[Tensor, ...]:
-    """Return gradients of x, weight, bias; shape ``(0,)`` where there was no bias."""
-    return _differentiate(partial(causal_conv, silu=silu, reverse=reverse), (x, weight, bias), grad)
+    """Return the gradients of x, weight, bias; shape ``(0,)`` where there was no bias."""
+    operands, dtype, length = (x, weight, bias), _arithmetic(x), x.shape[1]
+    grad, x, weight, bias = grad.to(dtype), x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    if silu:
+        grad = grad * _silu_slope(_convolved(x, weight, bias, reverse))
+    padded, dweight = _padded(x, weight, reverse), torch.empty_like(weight)
+    dpadded = torch.zeros_like(padded)
+    for tap, start in _taps(weight, reverse):
+        window = slice(start, start + length)
+        dweight[:, 0, tap] = (grad * padded[:, window]).sum((0, 1))
+        dpadded[:, window] += weight[:, 0, tap] * grad
+    dx = dpadded[:, :length] if reverse else dpadded[:, -length:]
+    return _stored((dx, dweight, None if bias is None else grad.sum((0, 1))), operands)
 
 
 def _arithmetic(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _differentiate(
-    forward: Callable[..., Tensor], operands: Sequence[Tensor | None], grad: Tensor
-) -> tuple[Tensor, ...]:
-    """Run ``forward`` again, recorded this time, and pull ``grad`` back to every operand that is there."""
-    with torch.enable_grad():
-        leaves = [None if x is None else x.detach().requires_grad_() for x in operands]
-        out = forward(*leaves)
-    found = iter(torch.autograd.grad(out, [x for x in leaves if x is not None], grad))
-    return tuple(grad.new_empty(0) if x is None else next(found).contiguous() for x in leaves)
+def _steps(delta: Tensor, drive: Tensor, B: Tensor, C: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield each token's step size and drive (b, e, 1), and its B and C (b, 1, n)."""
+    per_channel = (x.unsqueeze(-1).unbind(1) for x in (delta, drive))
+    per_state = (x.unsqueeze(2).unbind(1) for x in (B, C))
+    return zip(*per_channel, *per_state, strict=True)
+
+
+def _taps(weight: Tensor, reverse: bool) -> list[tuple[int, int]]:
+    """Return each tap with the place in the padded sequence where it starts reading."""
+    width = weight.shape[-1]
+    return [(tap, width - 1 - tap if reverse else tap) for tap in range(width)]
+
+
+def _padded(x: Tensor, weight: Tensor, reverse: bool) -> Tensor:
+    extra = weight.shape[-1] - 1
+    return functional.pad(x, (0, 0, 0, extra) if reverse else (0, 0, extra, 0))
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
+    padded, y = _padded(x, weight, reverse), torch.zeros_like(x) if bias is None else bias.expand(x.shape)
+    for tap, start in _taps(weight, reverse):
+        y = y + weight[:, 0, tap] * padded[:, start : start + x.shape[1]]
+    return y
+
+
+def _silu_slope(x: Tensor) -> Tensor:
+    share = torch.sigmoid(x)
+    return share * (1 + x * (1 - share))
+
+
+def _stored(gradients: Sequence[Tensor | None], operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """Return each gradient contiguous and in its operand's dtype."""
+    lead = operands[0]
+    assert lead is not None
+    return tuple(
+        lead.new_empty(0) if x is None or g is None else g.to(x.dtype).contiguous()
+        for g, x in zip(gradients, operands, strict=True)
+    )
