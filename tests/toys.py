@@ -57,7 +57,7 @@ class Recorder:
     """A progress that remembers what it was told; ``at_step`` is called with the number of training steps so far."""
 
     def __init__(self, at_step=lambda step: None):
-        self.messages, self.tasks, self.steps, self.at_step = [], [], 0, at_step
+        self.messages, self.tasks, self.advanced, self.steps, self.at_step = [], [], [], 0, at_step
         self._open = False
 
     @contextmanager
@@ -65,18 +65,17 @@ class Recorder:
         assert not self._open, "tasks follow one another"
         self._open = True
         self.tasks.append((description, total))
-        yield _Task(self, training="training" in description and "evaluating" not in description)
-        self._open = False
+        self.advanced.append(0)
+        try:
+            yield self
+        finally:
+            self._open = False
+
+    def advance(self, n=1, **fields):
+        self.advanced[-1] += n
+        if "left" in fields:
+            self.steps += 1
+            self.at_step(self.steps)
 
     def message(self, text):
         self.messages.append(text)
-
-
-class _Task:
-    def __init__(self, recorder, training):
-        self.recorder, self.training = recorder, training
-
-    def advance(self, n=1, **fields):
-        if self.training and fields:
-            self.recorder.steps += 1
-            self.recorder.at_step(self.recorder.steps)

@@ -16,7 +16,16 @@ from accelerate import Accelerator
 import rmeeto
 from rmeeto.average import WeightAverage
 from rmeeto.cost import flops
-from rmeeto.data import Batch, Preparation, check_classes, fingerprint, open_data, training_batches, training_indices
+from rmeeto.data import (
+    Batch,
+    Preparation,
+    check_classes,
+    fingerprint,
+    open_data,
+    training_batches,
+    training_indices,
+    training_transform,
+)
 from rmeeto.devices import backend, find_precision
 from rmeeto.errors import DataError, RmeetoWarning, RunError
 from rmeeto.evaluate import evaluate
@@ -99,6 +108,7 @@ class _Run:
         check_classes(self.train_data, self.model.num_classes)
         self.indices = training_indices(self.train_data, recipe)
         self.pace = Pace(recipe, len(self.indices), accelerator.num_processes)
+        training_transform(Preparation.of(self.model), recipe, glyphs=self.train_data.glyphs)  # or refuse it now
         self.precision = find_precision(recipe.precision, accelerator.device)
         self.journal = Journal(data_fingerprint=fingerprint(self.train_data, self.val_data))
         objective = Objective(recipe, self.model.num_classes, make_teacher(self.model, recipe, accelerator.device))

@@ -88,9 +88,8 @@ def test_epochs_are_different_permutations_of_everything(folder):
 
 def test_an_image_looks_different_in_every_epoch(folder):
     seen = batches(folder, batch_size=24)
-    order = [
-        [draw.place for draw in batch] for batch in TrainingOrder(Pace(toy_recipe(folder, "out", batch_size=24), 24))
-    ]
+    pace = Pace(toy_recipe(folder, "out", batch_size=24), 24)
+    order = [[draw.place for draw in batch] for batch in TrainingOrder(pace)]
     image = [epoch.images[places.index(7)] for epoch, places in zip(seen, order, strict=True)]
     assert not torch.equal(image[0], image[1])
 

@@ -56,8 +56,10 @@ def test_torchvision_data_through_timm(tmp_path):
 
 class FakeHuggingFaceReader:
     label_key = "label"
-    class_to_idx = {"cat": 0, "dog": 1}
-    dataset = {"label": [1, 0, 1]}
+
+    def __init__(self):
+        self.class_to_idx = {"cat": 0, "dog": 1}
+        self.dataset = {"label": [1, 0, 1]}
 
     def __getitem__(self, index):
         file = io.BytesIO()

@@ -70,9 +70,8 @@ def test_photos_are_mirrored_in_training():
     photo[:, :5] = 255
     plain = Recipe(auto_augment=None, color_jitter=0, random_erasing=0)
     transform = training_transform(GREY, plain, glyphs=False)
-    sides = [
-        (t[:, :8].mean() > t[:, 8:].mean()).item() for t in (transform(Image.fromarray(photo))[0] for _ in range(60))
-    ]
+    tensors = [transform(Image.fromarray(photo))[0] for _ in range(60)]
+    sides = [(tensor[:, :8].mean() > tensor[:, 8:].mean()).item() for tensor in tensors]
     assert 10 < sum(sides) < 50
 
 

@@ -4,7 +4,7 @@ from rmeeto.data.loader import evaluation_batches, training_batches, training_in
 from rmeeto.data.open import open_data
 from rmeeto.data.samples import Batch
 from rmeeto.data.source import Source, Split, check_classes, fingerprint
-from rmeeto.data.transforms import Preparation, evaluation_transform
+from rmeeto.data.transforms import Preparation, evaluation_transform, training_transform
 
 __all__ = [
     "Batch",
@@ -18,4 +18,5 @@ __all__ = [
     "open_data",
     "training_batches",
     "training_indices",
+    "training_transform",
 ]

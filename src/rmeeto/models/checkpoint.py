@@ -238,8 +238,11 @@ def write_atomically(path: Path, write: Any) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # mkstemp's would be readable by nobody else
+        temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+        temporary.touch()
+        readers = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(readers)  # safetensors leaves files that nobody else may read
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise RunError(
