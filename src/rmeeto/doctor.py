@@ -24,8 +24,7 @@ from rmeeto.ops.select import KERNELS, availability
 
 REQUIRED = ("torch", "torchvision", "timm", "accelerate", "safetensors", "huggingface_hub", "pillow")
 SHAPE = (2, 197, 96, 16)  # images, tokens, channels, states: a second of work for the slow reference
-ERROR_BUDGET = 1e-4  # float32 rounding over 197 steps stays a hundred times below
-FP32_EPS = torch.finfo(torch.float32).eps
+ERROR_BUDGET = 1e-5  # float32 rounding over 197 steps stays fifty times below
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rmeeto.data.folder import EXTENSIONS
@@ -21,6 +22,7 @@ from rmeeto.data.samples import UNREADABLE
 from rmeeto.data.transforms import Preparation, evaluation_transform
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.checkpoint import WEIGHTS
 from rmeeto.progress import SILENT, Progress
 
 IMAGENET_CLASSES = 1000
@@ -171,6 +173,19 @@ def class_names(num_classes: int) -> list[str]:
 
     info = ImageNetInfo()
     return [info.index_to_description(label) for label in range(IMAGENET_CLASSES)]
+
+
+def saved_class_names(folder: Path) -> list[str] | None:
+    """The names that were saved with a model's weights (metadata ``classes``, a JSON list), if any were."""
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        return None
+    try:
+        with safe_open(weights, "pt") as file:
+            names: list[str] | None = json.loads((file.metadata() or {}).get("classes", "null"))
+    except (SafetensorError, OSError, ValueError):
+        return None  # loading the model tells what is wrong with the file
+    return names
 
 
 def read_class_names(path: Path) -> list[str]:

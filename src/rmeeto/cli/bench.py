@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from rmeeto.cli import console
 from rmeeto.cli.flops import default_reductions
-from rmeeto.cli.model import RANDOM, build, describe
+from rmeeto.cli.model import RANDOM, build, describe, is_folder
 from rmeeto.cli.numbers import whole_numbers
 from rmeeto.cli.options import ImplOption, JsonOption, ModelArgument, ReducesOption, WeightsOption
 
@@ -34,7 +34,7 @@ def bench(
         float, typer.Option(min=0, help="Stop a setting's rounds, after the fifth, at this time.")
     ] = 30.0,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in processes of its own.")] = True,
-    weights: WeightsOption = RANDOM,
+    weights: WeightsOption = None,
     impl: ImplOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +55,7 @@ def bench(
 
     parsed = dict.fromkeys(parse_reduction(line) for line in lines if line != "merge:r=0")
     report = measure(
-        build(model, weights, impl=impl),
+        build(model, weights or unimportant_weights(model), impl=impl),
         [reduction for reduction in parsed if reduction is not None],
         name=described.name,
         batches=batches,
@@ -70,6 +70,11 @@ def bench(
         console.print_json(report.to_dict())
     else:
         print_report(report)
+
+
+def unimportant_weights(model: str) -> str | None:
+    """Random ones where none are at hand: speed does not depend on them, and a download would."""
+    return None if is_folder(model) else RANDOM
 
 
 def print_report(report: BenchReport) -> None:

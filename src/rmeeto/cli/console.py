@@ -56,6 +56,7 @@ def table(*columns: str | Column, title: str | None = None) -> Table:
         *columns,
         title=None if title is None else escape(title),
         box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         title_justify="left",
         title_style="bold",
         header_style="dim",

@@ -36,6 +36,6 @@ def demo(
         out.print(rows_table(result.results.rows, f"handwritten digits, {result.seconds:.0f} s in all"), "")
         for setting in result.speed.settings():
             print_verdicts(setting)
-        out.print("", f"report: [bold]{result.report}[/]    model: [bold]{result.model}[/]")
+        out.print(f"\nreport: [bold]{result.report}[/]    model: [bold]{result.model}[/]")
     if open_report:
         webbrowser.open(result.report.resolve().as_uri())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmeeto.cli import console
-from rmeeto.errors import CheckpointError
+from rmeeto.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from rmeeto.models.backbone import VisionMamba
@@ -58,12 +58,27 @@ def is_folder(model: str) -> bool:
 
 
 def build(model: str, weights: str | None, *, impl: Impl, reduction: Reduction | None = None) -> VisionMamba:
-    """Build MODEL with the weights that ``--weights`` asks for: by default its published or saved ones."""
+    """Build MODEL with the weights that ``--weights`` asks for: by default its published or saved ones.
+
+    Raises:
+        ConfigError: random weights for a saved model. And whatever :func:`rmeeto.create_model` raises.
+    """
     from rmeeto import create_model
     from rmeeto.models import zoo
 
-    if weights == RANDOM and not is_folder(model):
+    if weights == RANDOM:
+        check_may_be_random(model)
         return create_model(model, reduction=reduction, impl=impl)
     if weights is None and not is_folder(model) and zoo.find(model)[1].hub is not None:
         console.note(f"weights: hf-hub:{zoo.find(model)[1].hub}")  # a first download takes a while
     return create_model(model, pretrained=True, weights=weights, reduction=reduction, impl=impl)
+
+
+def check_may_be_random(model: str) -> None:
+    """Raise :class:`ConfigError` for a saved model, which always comes with its weights."""
+    if is_folder(model):
+        raise ConfigError(
+            f"use {model} with random weights",
+            why="a saved model comes with its weights",
+            fix="leave --weights out, or name a model of the zoo",
+        )

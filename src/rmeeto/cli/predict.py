@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from rmeeto.cli import console
-from rmeeto.cli.model import build
+from rmeeto.cli.model import build, is_folder
 from rmeeto.cli.options import (
     BatchOption,
     ImagesArgument,
@@ -51,7 +51,7 @@ def predict(
     from rmeeto.reduction import parse_reduction
 
     paths = find_images(images)
-    names = None if labels is None else read_class_names(labels)
+    names = read_class_names(labels) if labels is not None else saved_names(model)
     reduction = None if reduce is None else parse_reduction(reduce)
     network = build(model, weights, impl=impl, reduction=reduction)
     predictions = list(run(network, paths, top=top, batch_size=batch, names=names, progress=console.progress()))
@@ -64,6 +64,14 @@ def predict(
         console.note(f"unreadable: {prediction.image}: {prediction.error}")
     if unreadable:
         raise typer.Exit(UNREADABLE)
+
+
+def saved_names(model: str) -> list[str] | None:
+    """The class names in a saved model; a model of the zoo has none of its own."""
+    from rmeeto.models import checkpoint
+    from rmeeto.predict import saved_class_names
+
+    return saved_class_names(checkpoint.resolve(model)) if is_folder(model) else None
 
 
 def print_predictions(predictions: list[Prediction]) -> None:

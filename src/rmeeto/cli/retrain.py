@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmeeto.cli import console
-from rmeeto.cli.model import RANDOM, is_folder
+from rmeeto.cli.model import RANDOM, check_may_be_random, is_folder
 from rmeeto.cli.options import DataOption, Impl, JsonOption, ReduceOption, WeightsOption
 from rmeeto.cli.rows import rows_table
 from rmeeto.errors import ConfigError
@@ -51,6 +51,7 @@ def retrain(
     num_classes: Annotated[
         int | None, data_option("--num-classes", "--nb-classes", help="Classes of a new head.")
     ] = None,
+    img_size: Annotated[int | None, data_option(help="Side of the images in pixels, if not the model's own.")] = None,
     epochs: Annotated[int | None, training(help="Passes over the training images.")] = None,
     batch: Annotated[int | None, training("--batch", "-b", "--batch-size", help="Images per forward pass.")] = None,
     accumulate: Annotated[
@@ -126,12 +127,15 @@ def recipe_from(source: str | None, options: dict[str, Any]) -> Recipe:
     for name, fix in (("model", "name one first"), ("data", "--data DIR, a folder with train/ and val/")):
         if source is None and name not in changes:
             raise ConfigError("re-train", why=f"neither an option nor a recipe names the {name}", fix=fix)
+    base = Recipe() if source is None else load_recipe(source)
     if changes.get("weights") == RANDOM:
+        check_may_be_random(changes.get("model", base.model))
         changes["weights"] = None
     elif "model" in changes and "weights" not in changes:
-        # what "MODEL" alone means to every verb: its published or saved weights, whatever the recipe's model had
+        # what MODEL alone means to every verb: its published or saved weights, whatever the recipe's model had
         changes["weights"] = None if is_folder(changes["model"]) else PUBLISHED
-    base = Recipe() if source is None else load_recipe(source)
+    if "img_size" in changes:
+        changes["model_options"] = {**dict(base.model_options), "img_size": changes.pop("img_size")}
     return base.changed(**changes)
 
 

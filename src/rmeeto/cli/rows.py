@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from rmeeto.cli import console
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def rows_table(rows: Sequence[Row], title: str) -> Table:
     """One line per state of the model, accuracy also as the distance to the first."""
     table = console.table(
-        "model",
+        Column("model", no_wrap=True),
         console.number("top-1\n%"),
         console.number("change\npoints"),
         console.number("top-5\n%"),
@@ -25,7 +25,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
         console.number("tokens\nat end"),
         console.number("paper\nG ops"),
         console.number("exact\nGFLOPs"),
-        console.number("images/s\nmodel alone"),
+        console.number("images/s\n(model)"),
         console.number("speed-up\n"),
         title=title,
     )

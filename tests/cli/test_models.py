@@ -1,0 +1,36 @@
+import pytest
+
+import rmeeto
+from rmeeto.cli.models import parameter_count
+from rmeeto.models.config import ModelConfig
+from rmeeto.models.zoo import ZOO
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ZOO["vim_tiny"].config,
+        ZOO["vim_digits"].config,
+        ModelConfig(dim=24, depth=2, state=3, expand=3, conv_width=2, dt_rank=5, num_classes=7, img_size=(32, 16)),
+    ],
+)
+def test_parameters_are_counted_without_building(config):
+    model = rmeeto.VisionMamba(config)
+    assert parameter_count(config) == sum(p.numel() for p in model.parameters())
+
+
+def test_every_model_is_listed_with_size_cost_and_weights(rmeeto_json):
+    entries = {entry["name"]: entry for entry in rmeeto_json("models")["models"]}
+    assert set(entries) == set(ZOO)
+    small = entries["vim_small"]
+    assert (small["tokens"], small["top1_percent"]) == (197, 80.5)
+    assert small["paper_operations"] == pytest.approx(5.08e9, rel=1e-3)
+    assert small["weights"] == "hf-hub:hustvl/Vim-small-midclstok"
+    assert entries["vim_digits"]["weights"] == "ships with rmeeto"
+
+
+def test_a_pattern_filters_and_one_without_models_suggests(rmeeto_cli):
+    lines = rmeeto_cli("models", "vim_s*").stdout
+    assert "vim_small_plus" in lines
+    assert "vim_tiny" not in lines
+    assert "vim_small" in rmeeto_cli("models", "vim_smal", code=2).stderr

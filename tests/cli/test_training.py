@@ -1,0 +1,93 @@
+"""eval and retrain: what reaches the recipe, what comes out, and the options that people may rely on."""
+
+import pytest
+from typer.main import get_command
+
+from rmeeto.cli import app
+from rmeeto.cli.retrain import recipe_from
+from rmeeto.errors import ConfigError
+from rmeeto.models.checkpoint import read_config
+from rmeeto.recipe import PUBLISHED, load_recipe
+
+RETRAIN_OPTIONS = """
+--accumulate --grad-accum-steps --auto-augment --aa --batch -b --batch-size --clip-grad --color-jitter --cutmix --data
+--data-dir --device --distill --drop-path-rate --drop-path --ema-decay --model-ema-decay --epochs --help --img-size
+--impl --json --label-smoothing --smoothing --log-every-steps --log-interval --lr --min-lr --mixup --num-classes
+--nb-classes --output -o --precision --random-erasing --reprob --recipe --reduce --resume --save-every-seconds --seed
+--subset --warmup-steps --weight-decay --weights --workers -j
+"""
+
+
+def test_retrains_options_are_a_promise():
+    command = get_command(app).commands["retrain"]
+    context = command.make_context("retrain", [], resilient_parsing=True)
+    found = {name for option in command.get_params(context) for name in option.opts if name.startswith("-")}
+    assert found == set(RETRAIN_OPTIONS.split())
+
+
+def test_options_override_the_recipe_and_nothing_else_changes():
+    recipe = recipe_from(
+        "vim_small", {"lr": 1e-4, "data": "d", "reduce": "prune:r=3", "batch": 64, "clip_grad": "none"}
+    )
+    expected = load_recipe("vim_small", lr=1e-4, data="d", reduction="prune:r=3", batch_size=64, clip_grad=None)
+    assert recipe == expected
+
+
+def test_a_model_alone_means_its_own_weights(model_folder):
+    assert recipe_from(None, {"model": "vim_tiny", "data": "d"}).weights == PUBLISHED
+    assert recipe_from(None, {"model": "vim_tiny", "data": "d", "weights": "random"}).weights is None
+    assert recipe_from(None, {"model": "vim_tiny", "data": "d", "weights": "w.pth"}).weights == "w.pth"
+    assert recipe_from(None, {"model": model_folder, "data": "d"}).weights is None
+    with pytest.raises(ConfigError, match="random"):
+        recipe_from(None, {"model": model_folder, "data": "d", "weights": "random"})
+    sized = recipe_from(None, {"model": "vim_tiny", "data": "d", "img_size": 64})
+    assert dict(sized.model_options) == {"img_size": 64}
+
+
+@pytest.mark.parametrize("missing", ["model", "data"])
+def test_without_a_recipe_model_and_data_must_be_named(missing):
+    given = {"model": "vim_tiny", "data": "d"}
+    with pytest.raises(ConfigError, match=missing):
+        recipe_from(None, {name: value for name, value in given.items() if name != missing})
+
+
+def test_retrain_ends_with_the_table_and_a_model(rmeeto_cli, rmeeto_json, model_folder, pictures, tmp_path):
+    output = tmp_path / "run"
+    options = ("--data", pictures, "--reduce", "merge:r=4", "--epochs", 1, "-b", 4, "-j", 0, "--output", output)
+    text = rmeeto_cli("retrain", model_folder, *options).stdout
+    for name in ("unreduced", "reduced", "reduced + re-trained", "top-1", "GFLOPs", "speed-up"):
+        assert name in text
+    assert read_config(output)["reduction"] == "merge:r=4"
+    assert rmeeto_json("retrain", model_folder, *options, "--resume")["steps"] == 3
+    assert "Traceback" not in rmeeto_cli("retrain", model_folder, *options, code=2).stderr  # the folder is in use
+
+
+def test_retrain_refuses_bad_values_before_writing(rmeeto_cli, pictures, tmp_path):
+    output = tmp_path / "run"
+    for options in (("--epochs", 0), ("--clip-grad", -1), ("--data", tmp_path / "none"), ("--reduce", "merge:r=900")):
+        arguments = ("retrain", "vim_tiny", "--weights", "random", "--data", pictures, "-o", output, *options)
+        rmeeto_cli(*arguments, code=2)
+    assert not (output / "model.safetensors").exists()
+
+
+def test_eval_compares_reductions_with_the_unreduced_model(rmeeto_json, model_folder, pictures):
+    options = ("--data", pictures, "-j", 0, "--reduce", "none", "--reduce", "merge:r=2", "--reduce", "prune:r=5")
+    rows = rmeeto_json("eval", model_folder, *options)["rows"]
+    assert [row["name"] for row in rows] == ["unreduced", "merge:r=2", "prune:r=5"]
+    assert [row["tokens"] for row in rows] == [17, 15, 12]
+    assert all(row["images"] == 6 for row in rows)
+    assert rows[0]["speedup"] == 1
+
+
+def test_eval_takes_the_saved_reduction(rmeeto_json, model_folder, pictures):
+    rows = rmeeto_json("eval", model_folder, "--data", pictures, "-j", 0)["rows"]
+    assert [row["name"] for row in rows] == ["unreduced", "merge:r=3"]
+
+
+def test_eval_refuses_what_it_cannot_score(rmeeto_cli, model_folder, pictures, tmp_path):
+    assert "--data" in rmeeto_cli("eval", model_folder, code=2).stderr
+    assert "no such folder" in rmeeto_cli("eval", model_folder, "--data", tmp_path / "none", code=2).stderr
+
+
+def test_a_shipped_recipe_can_be_named(rmeeto_cli):
+    assert "vim_small" in rmeeto_cli("retrain", "--recipe", "vim_smal", code=2).stderr
