@@ -9,10 +9,11 @@ from PIL import Image
 
 from rmeeto import parse_reduction
 from rmeeto.bench import BenchReport, Measurement, Spread
-from rmeeto.charts import loss_chart
 from rmeeto.doctor import Machine
 from rmeeto.recipe import Recipe
-from rmeeto.report import duration, operations, report, signed
+from rmeeto.report import report, timed
+from rmeeto.report.charts import loss_chart
+from rmeeto.report.words import duration, operations, signed
 from rmeeto.results import EpochScore, Results, Row
 from rmeeto.viz import Panel
 from rmeeto.viz import Row as Pictures
@@ -170,6 +171,13 @@ def test_a_benchmark_takes_the_place_of_the_evaluations_speed(results):
     assert "31 % fewer tokens run 1.36× as fast" in text
     assert "between 1.33× and 1.40×" in text
     assert "batch 128" in text
+
+
+def test_only_speeds_change_when_a_benchmark_times_the_results(results):
+    found = timed(results, REDUCTION, benchmark())
+    assert [(r.images_per_second, r.speedup) for r in found.rows] == [(4321, 1.0), (5876, 1.36), (5876, 1.36)]
+    unchanged = [replace(r, images_per_second=0, speedup=0) for r in results.rows]
+    assert [replace(r, images_per_second=0, speedup=0) for r in found.rows] == unchanged
 
 
 def test_the_headline_holds_when_the_reduced_model_is_slower(results):

@@ -14,17 +14,20 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from rmeeto.bench import BenchReport, Measurement
-from rmeeto.charts import Chart, accuracy_chart, loss_chart, tokens_chart
+from rmeeto import __version__
+from rmeeto.bench import BenchReport
 from rmeeto.doctor import Machine
-from rmeeto.recipe import Recipe, parse_recipe
+from rmeeto.recipe import parse_recipe
 from rmeeto.reduction import Schedule
+from rmeeto.report.charts import Chart, accuracy_chart, loss_chart, tokens_chart
+from rmeeto.report.facts import facts
+from rmeeto.report.table import table, timed
+from rmeeto.report.words import duration, plural, signed
 from rmeeto.results import Results, Row
 from rmeeto.viz import Panel
 from rmeeto.viz import Row as Pictures
 
 UNREDUCED, REDUCED = "unreduced", "reduced"
-STYLES = {UNREDUCED: "whole", "before training": "free", REDUCED: "free"}
 PICTURE_PIXELS = 240  # twice the size on the page, for dense screens
 Log = Sequence[Mapping[str, Any]]
 
@@ -76,49 +79,28 @@ def report(
         pictures: of merged groups (:func:`rmeeto.viz.merged_groups`), the same blocks for every image.
     """
     recipe = parse_recipe(results.recipe)
+    if speed is not None:
+        results = timed(results, recipe.reduction, speed)
     reduced = Reduced.of(results)
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
         (files("rmeeto") / "templates" / "report.html.j2").read_text(encoding="utf-8")
     )
-    speeds = speed_columns(results.rows, recipe.reduction, speed)
     return template.render(
         title=f"{recipe.model}, {recipe.reduction}: rmeeto report",
         kicker=f"{recipe.model} · {recipe.data} · {'trained whole' if reduced is None else recipe.reduction}",
-        headline=headline(results, reduced, speeds),
-        tiles=tiles(results, reduced, speeds),
-        table=table(results.rows, speeds, speed),
+        headline=headline(results, reduced),
+        tiles=tiles(results, reduced),
+        table=table(results.rows, speed),
         charts=chart_sections(results, reduced, log, schedule),
         gallery=gallery(pictures),
         command=command,
         facts=facts(results, recipe, machine),
         recipe=results.recipe.strip(),
-        footer=f"Written by rmeeto {results.versions.get('rmeeto', '')}. Every figure was measured in this run.",
+        footer=f"Written by rmeeto {__version__}. Every figure was counted or measured in this run.",
     )
 
 
-class Speed(NamedTuple):
-    """One row's speed. spread: a benchmark's quartiles of the speed-up."""
-
-    images_per_second: float
-    speedup: float
-    spread: tuple[float, float] | None
-
-
-def speed_columns(rows: Sequence[Row], reduction: str, speed: BenchReport | None) -> list[Speed]:
-    """Speeds by row: the benchmark's at its largest batch, or else the evaluation's own."""
-    if speed is None:
-        return [Speed(row.images_per_second, row.speedup, None) for row in rows]
-    measured = {m.reduction: m for m in largest_setting(speed)}
-    chosen = [measured["none" if row.reduction_ratio == 0 else reduction] for row in rows]
-    return [Speed(m.images_per_second.median, m.speedup.median, (m.speedup.lower, m.speedup.upper)) for m in chosen]
-
-
-def largest_setting(speed: BenchReport) -> tuple[Measurement, ...]:
-    """The measurements at the largest batch, where kernels count and not the calls around them."""
-    return max(speed.settings(), key=lambda setting: setting[0].batch)
-
-
-def headline(results: Results, reduced: Reduced | None, speeds: Sequence[Speed]) -> str:
+def headline(results: Results, reduced: Reduced | None) -> str:
     """What came out, in one or two sentences that hold whatever came out."""
     epochs = plural(len(results.epochs), "epoch")
     if reduced is None:
@@ -126,13 +108,13 @@ def headline(results: Results, reduced: Reduced | None, speeds: Sequence[Speed])
         return f"{epochs} of training took the accuracy from {before.top1_percent:.1f} to {after.top1_percent:.1f} %."
     whole, merged, trained = reduced.whole, reduced.merged, reduced.trained
     return (
-        f"{100 * trained.reduction_ratio:.0f} % fewer tokens run {speeds[-1].speedup:.2f}× as fast. "
+        f"{100 * trained.reduction_ratio:.0f} % fewer tokens run {trained.speedup:.2f}× as fast. "
         f"Accuracy: {whole.top1_percent:.1f} % unreduced, {merged.top1_percent:.1f} % reduced without training, "
         f"{trained.top1_percent:.1f} % after {epochs} of re-training."
     )
 
 
-def tiles(results: Results, reduced: Reduced | None, speeds: Sequence[Speed]) -> list[Tile]:
+def tiles(results: Results, reduced: Reduced | None) -> list[Tile]:
     """The figures that matter most."""
     first, last = results.rows[0], results.rows[-1]
     change = last.top1_percent - first.top1_percent
@@ -150,46 +132,10 @@ def tiles(results: Results, reduced: Reduced | None, speeds: Sequence[Speed]) ->
     share = 100 * reduced.trained.reduction_ratio
     return [
         accuracy,
-        Tile("Speed, measured", f"{speeds[-1].speedup:.2f}×", f"FLOPs promise {promise:.2f}×"),
+        Tile("Speed, measured", f"{reduced.trained.speedup:.2f}×", f"FLOPs promise {promise:.2f}×"),
         Tile("Tokens saved", f"{share:.0f} %", f"{first.tokens} → {last.tokens} at the last block"),
         time,
     ]
-
-
-def table(rows: Sequence[Row], speeds: Sequence[Speed], speed: BenchReport | None) -> dict[str, Any]:
-    """The rows of the results, as text."""
-    first = rows[0]
-    top5 = any(row.top5_percent is not None for row in rows)
-    columns = ["", "top-1 %", *(["top-5 %"] if top5 else []), "loss", "FLOPs, exact", "FLOPs, paper’s count"]
-    columns += ["tokens at the end", "images/s", "speed-up, measured", "speed-up, by FLOPs"]
-    body = []
-    for row, pace in zip(rows, speeds, strict=True):
-        cells = [f"{row.top1_percent:.1f}"]
-        if top5:
-            cells.append("" if row.top5_percent is None else f"{row.top5_percent:.1f}")
-        cells += [
-            f"{row.loss:.3f}",
-            operations(row.gflops_exact),
-            operations(row.gflops_paper),
-            f"{row.tokens}",
-            f"{pace.images_per_second:,.0f}",
-            f"{pace.speedup:.2f}×",
-            f"{first.gflops_exact / row.gflops_exact:.2f}×",
-        ]
-        body.append({"name": row.name, "style": STYLES.get(row.name, "trained"), "cells": cells})
-    return {"columns": columns, "rows": body, "note": table_note(rows, speeds, speed)}
-
-
-def table_note(rows: Sequence[Row], speeds: Sequence[Speed], speed: BenchReport | None) -> str:
-    """What the columns mean and how the speeds were measured."""
-    note = f"On {rows[-1].images:,} images that were not trained on. "
-    note += "Exact FLOPs count both scan directions; the paper’s count is its own counter’s, one direction. "
-    if speed is None:
-        return note + "Speeds are those of the evaluation, one model after the other."
-    note += f"Speeds are medians of {speed.rounds} rounds or more that take turns between the models, "
-    note += f"batch {largest_setting(speed)[0].batch}, {speed.impl} kernels"
-    spread = speeds[-1].spread
-    return note + (f"; half of the rounds lie between {spread[0]:.2f}× and {spread[1]:.2f}×." if spread else ".")
 
 
 def chart_sections(
@@ -239,62 +185,3 @@ def picture(panel: Panel, name: str) -> dict[str, str]:
     small.save(png, "PNG", optimize=True)
     address = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
     return {"address": address, "alt": f"{name}, {panel.title}"}
-
-
-def facts(results: Results, recipe: Recipe, machine: Machine) -> list[tuple[str, str]]:
-    """Everything that the figures depend on."""
-    versions = ", ".join(f"{name} {number}" for name, number in results.versions.items())
-    fingerprint = f"{results.data_fingerprint[:16]}"
-    found = [
-        ("model", recipe.model),
-        ("reduction", recipe.reduction),
-        (
-            "data",
-            f"{recipe.data}: {results.train_images:,} training and {results.val_images:,} validation images of "
-            f"{results.classes} classes (fingerprint {fingerprint})",
-        ),
-        (
-            "training",
-            f"{plural(len(results.epochs), 'epoch')}, {plural(results.steps, 'step')} of "
-            f"{recipe.images_per_step} images, learning rate {recipe.lr:g} → {recipe.min_lr:g}",
-        ),
-        ("seed", f"{recipe.seed}"),
-        (
-            "computed in",
-            f"{results.precision} on {results.device}, {results.backend} kernels, "
-            f"{plural(machine.threads, 'thread')}, {plural(results.processes, 'process', 'processes')}",
-        ),
-        ("versions", versions),
-        ("machine", f"{machine.processor}, {plural(machine.cores, 'core')}; {machine.system}; Python {machine.python}"),
-        ("time", duration(results.seconds)),
-    ]
-    if machine.accelerators:
-        found.append(("accelerators", ", ".join(machine.accelerators)))
-    if results.skipped_images:
-        found.append(("unreadable images", f"{len(results.skipped_images)} left out of training"))
-    if results.skipped_steps:
-        found.append(("skipped steps", f"{results.skipped_steps}, for a loss that was not finite"))
-    return found
-
-
-def operations(gflops: float) -> str:
-    """Operations in the unit that suits them: 3.58 G, 9.71 M."""
-    return f"{gflops:.2f} G" if gflops >= 0.1 else f"{1e3 * gflops:.2f} M"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them: 42 s, 12 min, 3.4 h."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def signed(value: float) -> str:
-    """One decimal with its sign: +0.4, −0.2, ±0.0."""
-    text = f"{abs(value):.1f}"
-    return f"±{text}" if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
-
-
-def plural(count: int, noun: str, many: str | None = None) -> str:
-    """``1 epoch``, ``6 epochs``."""
-    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

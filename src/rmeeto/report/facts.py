@@ -1,0 +1,42 @@
+"""What the figures depend on: enough to do the run again, and to see why another machine finds other speeds."""
+
+from __future__ import annotations
+
+from rmeeto.doctor import Machine
+from rmeeto.recipe import Recipe
+from rmeeto.report.words import duration, plural
+from rmeeto.results import Results
+
+
+def facts(results: Results, recipe: Recipe, machine: Machine) -> list[tuple[str, str]]:
+    """Names and values, in the order of reading."""
+    found = [
+        ("model", recipe.model),
+        ("reduction", recipe.reduction),
+        (
+            "data",
+            f"{recipe.data}: {results.train_images:,} training and {results.val_images:,} validation images of "
+            f"{results.classes} classes (fingerprint {results.data_fingerprint})",
+        ),
+        (
+            "training",
+            f"{plural(len(results.epochs), 'epoch')}, {plural(results.steps, 'step')} of "
+            f"{recipe.images_per_step} images, learning rate {recipe.lr:g} → {recipe.min_lr:g}",
+        ),
+        ("seed", f"{recipe.seed}"),
+        (
+            "computed in",
+            f"{results.precision} on {results.device}, {results.backend} kernels, "
+            f"{plural(machine.threads, 'thread')}, {plural(results.processes, 'process', 'processes')}",
+        ),
+        ("versions", ", ".join(f"{name} {number}" for name, number in results.versions.items())),
+        ("machine", f"{machine.processor}, {plural(machine.cores, 'core')}; {machine.system}; Python {machine.python}"),
+        ("time", duration(results.seconds)),
+    ]
+    if machine.accelerators:
+        found.append(("accelerators", ", ".join(machine.accelerators)))
+    if results.skipped_images:
+        found.append(("unreadable images", f"{len(results.skipped_images)} left out of training"))
+    if results.skipped_steps:
+        found.append(("skipped steps", f"{results.skipped_steps}, for a loss that was not finite"))
+    return found
