@@ -51,3 +51,12 @@ def test_blocks_and_terms_add_up_to_the_total(rmeeto_cli, rmeeto_json):
 def test_none_is_the_unreduced_model(rmeeto_json):
     (only,) = rmeeto_json("flops", "vim_tiny", "--reduce", "none")["reductions"]
     assert (only["reduction"], only["reduction_ratio"]) == ("none", 0)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{}", '{"config": 3}', '{"config": {"dim": "x"}}', '{"config": {"dam": 3}}', "{"]
+)
+def test_a_folder_that_describes_no_model(rmeeto_cli, tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert "config.json" in rmeeto_cli("flops", tmp_path, code=2).stderr

@@ -82,7 +82,8 @@ def print_report(report: BenchReport) -> None:
     out, machine = console.out(), report.machine
     place = machine.processor if report.device == "cpu" else ", ".join(machine.accelerators)
     how = f"{report.impl} kernels, {'compiled' if report.compiled else 'eager'}, {report.rounds} rounds"
-    out.print(f"[bold]{escape(report.model)}[/] on {escape(place)}, {machine.threads} threads, {how}")
+    threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+    out.print(f"[bold]{escape(report.model)}[/] on {escape(place)}, {threads}, {how}")
     for setting in report.settings():
         out.print("", setting_table(setting))
         print_verdicts(setting)

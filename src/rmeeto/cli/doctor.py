@@ -40,7 +40,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     facts.add_row("system", f"{machine.system}, Python {machine.python}")
     facts.add_row(
         "processor",
-        f"{machine.processor}, {machine.cores} cores, {machine.threads} PyTorch threads, {machine.vector_instructions}",
+        f"{machine.processor}, {machine.cores} cores ({machine.threads} used by PyTorch), {machine.vector_instructions}",
     )
     facts.add_row("accelerator", ", ".join(machine.accelerators) or "none")
     installed = [f"{name} {number}" for name, number in diagnosis.versions.items() if number is not None]

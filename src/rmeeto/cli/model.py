@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmeeto.cli import console
-from rmeeto.errors import CheckpointError, ConfigError
+from rmeeto.errors import CheckpointError, ConfigError, UnknownName
 
 if TYPE_CHECKING:
     from rmeeto.models.backbone import VisionMamba
@@ -41,15 +41,21 @@ def describe(model: str) -> Description:
         return Description(name, entry.config, None)
     folder = checkpoint.resolve(model)
     content = checkpoint.read_config(folder)
-    if content is None or not isinstance(content.get("config"), dict):
+    if content is None:
         raise CheckpointError(
             f"read the model in {model}",
-            why=f"there is no {checkpoint.CONFIG} that describes one",
+            why=f"there is no {checkpoint.CONFIG} in it to say what it is",
             fix="name the model and pass the folder as --weights",
         )
-    return Description(
-        content.get("name") or folder.name, ModelConfig().changed(**content["config"]), content["reduction"]
-    )
+    try:
+        config = ModelConfig().changed(**content["config"])
+    except (KeyError, TypeError, ValueError, UnknownName) as error:
+        raise CheckpointError(
+            f"read the model in {model}",
+            why=f"its {checkpoint.CONFIG} does not describe one ({error})",
+            fix="restore the file, or name the model and pass the folder as --weights",
+        ) from error
+    return Description(content.get("name") or folder.name, config, content.get("reduction"))
 
 
 def is_folder(model: str) -> bool:

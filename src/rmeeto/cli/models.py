@@ -32,7 +32,7 @@ def models(
         return
     table = console.table(
         Column("model", no_wrap=True),
-        console.number("million\nweights"),
+        console.number("million\nparameters"),
         console.number("image\npixels"),
         console.number("\ntokens"),
         console.number("paper\nG ops"),
