@@ -22,6 +22,7 @@ from rmeeto.progress import SILENT, Progress
 
 TOP5_CLASSES = 6
 NAMES_SHOWN = 10
+RANDOM_REDUCTIONS_SEED = 0  # a reduction with random choices scores the same in every evaluation
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def evaluate(
     model.to(place).eval()
     started = time.perf_counter()
     try:
-        tally = _run(model, source, batch_size, place, kind, workers, allow_missing, progress, description)
+        with torch.random.fork_rng([place] if place.type == "cuda" else []):
+            torch.manual_seed(RANDOM_REDUCTIONS_SEED)
+            tally = _run(model, source, batch_size, place, kind, workers, allow_missing, progress, description)
     finally:
         model.train(was_training)
     if tally.skipped:
@@ -131,7 +134,7 @@ def _run(
     description: str,
 ) -> _Tally:
     """Score this process's share, then add up all shares."""
-    processes = PartialState()
+    processes = PartialState(cpu=device.type == "cpu")
     rank, count = processes.process_index, processes.num_processes
     sums = torch.zeros(4, dtype=torch.float64)  # right at rank 1, right among 5, loss, images
     watch = Stopwatch()
@@ -150,7 +153,7 @@ def _run(
             task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
     if count > 1:
         # a share of one image less must not keep the others waiting, so refusal comes after the sums
-        sums = reduce(sums.to(device)).cpu()
+        sums = reduce(sums.to(device), "sum").cpu()
         unreadable = gather_object(unreadable)
     right, among5, loss, images = sums.tolist()
     if (unreadable and not allow_missing) or not images:

@@ -43,12 +43,14 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A block that signals must not tear apart."""
+        """A block that signals must not tear apart; one that came in it is raised at its end."""
         self._deferring = True
         try:
             yield
         finally:
             self._deferring = False
+        if self.requested:
+            raise self.error()
 
     def error(self) -> Interrupted:
         """What to raise for an orderly stop."""

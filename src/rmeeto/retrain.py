@@ -26,7 +26,7 @@ from rmeeto.data import (
     training_indices,
     training_transform,
 )
-from rmeeto.devices import backend, find_precision
+from rmeeto.devices import backend, find_device, find_precision
 from rmeeto.errors import DataError, RmeetoWarning, RunError
 from rmeeto.evaluate import evaluate
 from rmeeto.interruption import Interruption
@@ -62,7 +62,7 @@ def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT
         RunError: the output folder is in use, the disk is full, the loss is not finite, or the run was interrupted.
         DataError, CheckpointError, ConfigError, UnknownName: before anything is written.
     """
-    accelerator = Accelerator(cpu=recipe.device == "cpu")
+    accelerator = Accelerator(cpu=recipe.device == "cpu" or find_device("auto").type == "cpu")
     folder = RunFolder(recipe.output, resume=resume)
     # the caller's random generators are left as they were
     with folder if accelerator.is_main_process else nullcontext(), seeded(seed_of(recipe.seed, "weights")):
@@ -145,7 +145,7 @@ class _Run:
         self.stepper.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.log.write("resume", journal.step)
+        self.log.write("resume", journal.step, evaluations=len(journal.before) + len(journal.after))
         self.progress.message(f"resumed after step {journal.step} of {self.pace.total_steps}")
 
     def evaluate_before(self) -> None:
@@ -239,7 +239,8 @@ class _Run:
                 lr = self.pace.learning_rate(step)
                 self.log.write("step", step + 1, epoch=epoch, lr=lr, **interval.figures(), **self._skipped())
                 interval = _Interval(self.pace)
-            if report.interrupted:
+            alone = self.accelerator.num_processes == 1
+            if report.interrupted or (alone and interruption.requested):  # several agree on it within the next step
                 self._save_state()
                 raise interruption.error()
             if time.perf_counter() - self._last_save > self.recipe.save_every_seconds:

@@ -50,6 +50,16 @@ def read_log(path: str | Path) -> list[Record]:
         except json.JSONDecodeError:
             continue
         if record["event"] == "resume":
-            records = [earlier for earlier in records if earlier["step"] <= record["step"]]
+            records = _still_valid(records, record["step"], record["evaluations"])
         records.append(record)
     return records
+
+
+def _still_valid(records: list[Record], step: int, evaluations: int) -> list[Record]:
+    """What the state that a run resumed from knew of: records up to its step, and its first evaluations."""
+    kept: list[Record] = []
+    for record in records:
+        evaluations -= record["event"] == "evaluation"
+        if record["step"] <= step and not (record["event"] == "evaluation" and evaluations < 0):
+            kept.append(record)
+    return kept
