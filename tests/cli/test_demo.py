@@ -1,13 +1,13 @@
 from dataclasses import replace
 
 import pytest
-from toys import SIZES
 
 import rmeeto
 from rmeeto.bench import bench
 from rmeeto.demo import DemoResult
 from rmeeto.errors import ConfigError
 from rmeeto.results import Results, Row
+from toys import SIZES
 
 ROW = Row("unreduced", 97.0, None, 0.1, 0.04, 0.02, 17, 0.0, 500.0, 1.0, 100)
 

@@ -38,10 +38,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
     facts.add_row("system", f"{machine.system}, Python {machine.python}")
-    facts.add_row(
-        "processor",
-        f"{machine.processor}, {machine.cores} cores ({machine.threads} used by PyTorch), {machine.vector_instructions}",
-    )
+    cores = f"{machine.cores} cores ({machine.threads} used by PyTorch)"
+    facts.add_row("processor", f"{machine.processor}, {cores}, {machine.vector_instructions}")
     facts.add_row("accelerator", ", ".join(machine.accelerators) or "none")
     installed = [f"{name} {number}" for name, number in diagnosis.versions.items() if number is not None]
     facts.add_row("packages", escape(", ".join(installed)))
