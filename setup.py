@@ -37,7 +37,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 NOTICE = """
 rmeeto: THE C++ KERNELS WERE NOT BUILT
   {reason}
-  Everything works without them, but scans run some 20 times slower on the processor.
+  Everything works without them, but scans run 10 to 20 times slower on the processor.
   To get them: install a C++ compiler (g++ or clang++) and run the same pip command again.
 """
 

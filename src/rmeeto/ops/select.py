@@ -140,7 +140,7 @@ def _warn_once(reason: str) -> None:
         return
     _warned = True  # before warning: a filter may turn the warning into an error
     warnings.warn(
-        f"{reason}. The plain PyTorch loop runs instead: the same results, some 50 times slower on a scan. "
+        f"{reason}. The plain PyTorch loop runs instead: the same results, 10 to 20 times slower on a scan. "
         "`rmeeto doctor` shows what is missing and how to get it.",
         FallbackWarning,
         stacklevel=2,

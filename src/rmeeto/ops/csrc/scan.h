@@ -7,10 +7,11 @@
 // and float32, `finish` takes it back.
 #pragma once
 
+#include <initializer_list>
+
 #include "interface.h"
 #include "parallel.h"
 #include "vector.h"
-#include <initializer_list>
 
 namespace rmeeto::RMEETO_ISA {
 

@@ -19,10 +19,7 @@
 
 namespace rmeeto::RMEETO_ISA {
 
-#ifndef RMEETO_CHUNK
-#define RMEETO_CHUNK 256
-#endif
-constexpr int CHUNK = RMEETO_CHUNK;
+constexpr int CHUNK = 256;
 
 struct ChannelSums {
     Vec A[STATES], skip, delta_bias;
@@ -291,7 +288,8 @@ static bool scan_backward(const Scan& scan, int threads) {
                           static_cast<ChannelSums*>(sums.data())};
     const bool wide = scan.storage != BFLOAT16;
     const size_t scratch = sizeof(BackwardScratch) + sizeof(Vec[GROUP][STATES]) * chunks;
-    return for_each(scan.batch * groups, threads, scratch, wide ? backward_item<float> : backward_item<bfloat16>, &job) &&
+    const Body walk = wide ? backward_item<float> : backward_item<bfloat16>;
+    return for_each(scan.batch * groups, threads, scratch, walk, &job) &&
            for_each(scan.batch, threads, 0, wide ? reduce_rows<float> : reduce_rows<bfloat16>, &job) &&
            for_each(blocks, threads, 0, reduce_channels, &job);
 }
