@@ -88,7 +88,7 @@ static void conv_tile(const Conv& conv, int64_t image, int64_t start, int tokens
         const Vec sum = convolve<WIDTH>(taps, x, past, bias);
         push<WIDTH - 1>(past, x);
         store(at<T>(conv.out, image, token, block.channel), conv.silu ? silu(sum) : sum, block.count);
-        for (const Tokens* each : {&conv.x, &conv.out}) prefetch_next<T>(*each, image, token, block.channel);
+        prefetch_next<T>(image, token, block.channel, conv.x, conv.out);
     }
     for (int j = 0; j < WIDTH - 1; j++) block.past[j] = past[j];
 }
@@ -136,8 +136,7 @@ static void conv_backward_tile(const Conv& conv, int64_t image, int64_t start, i
         for (int j = 1; j < WIDTH; j++) dtaps[j] += slope * past[j - 1];
         push<WIDTH - 1>(past, x);
         finish_input(start + i, slope);
-        for (const Tokens* each : {&conv.x, &conv.grad, &conv.dx})
-            prefetch_next<T>(*each, image, token, block.channel);
+        prefetch_next<T>(image, token, block.channel, conv.x, conv.grad, conv.dx);
     }
     if (start + tokens == conv.tokens)
         for (int j = 0; j < WIDTH - 1; j++) finish_input(conv.tokens + j, Vec{});

@@ -3,11 +3,9 @@
 // A *block* is one vector of channels. Its 16 states stay in registers along the tokens; B and C of a token are the
 // same for all channels and enter as broadcast scalars. An item of work is one image and a *group* of neighbouring
 // blocks, walked tile by tile (a few dozen tokens, so that everything about a tile is in the nearest cache). The
-// recurrence sees neither storage type nor direction nor optional operands: `prepare` brings a tile into walk order
-// and float32, `finish` takes it back.
+// recurrence sees neither storage type nor direction nor optional operands: around it, a tile is brought into walk
+// order and float32, and taken back.
 #pragma once
-
-#include <initializer_list>
 
 #include "interface.h"
 #include "parallel.h"
@@ -42,9 +40,9 @@ INLINE int64_t token_at(const Scan& scan, int64_t step) { return scan.reverse ? 
 
 // Asks for the next block's channels of a token while this one's are worked on: neighbouring tokens lie kilobytes
 // apart, which no processor foresees.
-template <class T>
-INLINE void prefetch_next(const Tokens& x, int64_t image, int64_t token, int64_t channel) {
-    if (x.data) __builtin_prefetch(at<const T>(x, image, token, channel + LANES));
+template <class T, class... Each>
+INLINE void prefetch_next(int64_t image, int64_t token, int64_t channel, const Each&... each) {
+    ((each.data ? __builtin_prefetch(at<const T>(each, image, token, channel + LANES)) : void()), ...);
 }
 
 INLINE int64_t count_blocks(int64_t channels) { return (channels + LANES - 1) / LANES; }
@@ -148,7 +146,7 @@ static void forward_tile(const Scan& scan, int64_t image, int64_t start, int tok
         Vec out = scratch.y[i];
         if (scan.gate.data) out *= silu(load(at<const T>(scan.gate, image, token, c), block.count));
         store(at<T>(scan.out, image, token, c), out, block.count);
-        for (const Tokens* x : {&scan.u, &scan.delta, &scan.gate, &scan.out}) prefetch_next<T>(*x, image, token, c);
+        prefetch_next<T>(image, token, c, scan.u, scan.delta, scan.gate, scan.out);
     }
 }
 

@@ -170,8 +170,8 @@ static void walk_back(const Scan& scan, int64_t image, int64_t start, int tokens
         store(at<T>(scan.ddelta, image, token, c), ddelta, block.count);
         if (scan.gate.data)
             store(at<T>(scan.dgate, image, token, c), scratch.gate_slope[i] * scratch.y[i], block.count);
-        for (const Tokens* x : {&scan.u, &scan.delta, &scan.gate, &scan.grad, &scan.du, &scan.ddelta, &scan.dgate})
-            prefetch_next<T>(*x, image, token, c);
+        prefetch_next<T>(image, token, c, scan.u, scan.delta, scan.gate, scan.grad);
+        prefetch_next<T>(image, token, c, scan.du, scan.ddelta, scan.dgate);
         dskip += step.dy * u;
         dbias += ddelta;
     }
