@@ -82,6 +82,7 @@ ZOO: dict[str, ZooEntry] = {
             crop_pct=1.0,
         ),
         packaged="vim_digits.safetensors",
+        top1_percent=99.4,
     ),
 }
 
