@@ -11,15 +11,13 @@ from rmeeto.errors import RunError
 
 
 @dataclass(frozen=True)
-class Row:
+class Score:
     """One model state on the validation images.
 
     name: ``unreduced``, ``reduced``, ``reduced + re-trained``; without a reduction ``before training``, ``trained``.
-    top1_percent, top5_percent: accuracy; top 5 only from six classes on. loss: mean cross-entropy.
-    gflops_exact, gflops_paper: per image, in both conventions of :mod:`rmeeto.cost`.
+    top1_percent, top5_percent: accuracy over ``images`` images; top 5 only from six classes on. loss: mean
+    cross-entropy. gflops_exact, gflops_paper: per image, in both conventions of :mod:`rmeeto.cost`.
     tokens: per image, leaving the last block. reduction_ratio: share of tokens saved, averaged over the blocks.
-    images_per_second: of the model alone, in evaluation; speedup: over the unreduced row's (or the first row's).
-    images: how many images the accuracy is about.
     """
 
     name: str
@@ -30,9 +28,19 @@ class Row:
     gflops_paper: float
     tokens: int
     reduction_ratio: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Row(Score):
+    """A score and how fast such a model runs here.
+
+    images_per_second, speedup: of one process; the unreduced and the reduced model take turns at the end of the run,
+    so that a drifting machine favours neither. Re-training changes no cost: the reduced rows share their figures.
+    """
+
     images_per_second: float
     speedup: float
-    images: int
 
 
 @dataclass(frozen=True)

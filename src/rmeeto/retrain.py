@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict
@@ -15,7 +14,6 @@ from accelerate import Accelerator
 
 import rmeeto
 from rmeeto.average import WeightAverage
-from rmeeto.cost import flops
 from rmeeto.data import (
     Batch,
     Preparation,
@@ -27,7 +25,7 @@ from rmeeto.data import (
     training_transform,
 )
 from rmeeto.devices import backend, find_device, find_precision
-from rmeeto.errors import DataError, RmeetoWarning, RunError
+from rmeeto.errors import DataError, RunError
 from rmeeto.evaluate import evaluate
 from rmeeto.interruption import Interruption
 from rmeeto.models.backbone import VisionMamba
@@ -39,14 +37,12 @@ from rmeeto.progress import SILENT, Progress, Task
 from rmeeto.randomness import seed_of, seeded
 from rmeeto.recipe import PUBLISHED, Recipe
 from rmeeto.reduction import parse_reduction
-from rmeeto.results import EpochScore, Results, Row
+from rmeeto.results import EpochScore, Results, Score
 from rmeeto.run_folder import RunFolder
 from rmeeto.run_state import Journal, load_state, save_state
 from rmeeto.runlog import RunLog
-from rmeeto.step import Stepper, StepReport
-
-GATE_CLASSES = 10  # below, a model that has learnt little is too close to chance to tell
-GATE_DEVIATIONS = 3
+from rmeeto.step import Interval, Stepper, StepReport
+from rmeeto.table import add_speeds, score, warn_at_chance
 
 
 def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT) -> Results:
@@ -154,9 +150,10 @@ class _Run:
             return
         reduction = self.model.reduction
         self.model.reduction = None
-        row = self._evaluate("before training" if reduction is None else "unreduced", self.model)
-        self.journal.before.append(asdict(row))
-        self._gate(row)
+        unreduced = self._evaluate("before training" if reduction is None else "unreduced", self.model)
+        self.journal.before.append(asdict(unreduced))
+        if not self.recipe.from_scratch:
+            warn_at_chance(unreduced, self.model.num_classes)
         self.model.reduction = reduction
         if reduction is not None:
             self.journal.before.append(asdict(self._evaluate("reduced", self.model)))
@@ -186,9 +183,9 @@ class _Run:
     def finish(self) -> Results:
         """Put the table together and write it."""
         journal, recipe = self.journal, self.recipe
-        rows = [*journal.before, journal.after[-1]]
+        scores = [Score(**row) for row in (*journal.before, journal.after[-1])]
         results = Results(
-            rows=tuple(Row(**row) for row in rows),
+            rows=add_speeds(scores, self.model, recipe.batch_size, self.accelerator.device, self.precision),
             epochs=tuple(
                 EpochScore(epoch, row["top1_percent"], row["loss"]) for epoch, row in enumerate(journal.after, 1)
             ),
@@ -215,7 +212,7 @@ class _Run:
         return results
 
     def _steps(self, until: int, batches: Iterator[Batch], task: Task, interruption: Interruption) -> None:
-        interval = _Interval(self.pace)
+        interval = Interval(self.recipe.images_per_step)
         for step in range(self.journal.step, until):
             started = time.perf_counter()
             try:
@@ -238,7 +235,7 @@ class _Run:
                 epoch = (step + 1) / self.pace.steps_per_epoch
                 lr = self.pace.learning_rate(step)
                 self.log.write("step", step + 1, epoch=epoch, lr=lr, **interval.figures(), **self._skipped())
-                interval = _Interval(self.pace)
+                interval = Interval(self.recipe.images_per_step)
             alone = self.accelerator.num_processes == 1
             if report.interrupted or (alone and interruption.requested):  # several agree on it within the next step
                 self._save_state()
@@ -265,17 +262,21 @@ class _Run:
     def _end_epoch(self, epoch: int) -> None:
         """Evaluate, keep the model, and the best one."""
         model = self.model if self.average is None else self.average.model
-        row = self._evaluate("trained" if model.reduction is None else "reduced + re-trained", model, epoch)
+        found = self._evaluate("trained" if model.reduction is None else "reduced + re-trained", model, epoch)
         best = max((earlier["top1_percent"] for earlier in self.journal.after), default=-1.0)
         if self.accelerator.is_main_process:
-            metadata = {"recipe": self.recipe.to_toml(), "epoch": str(epoch), "top1_percent": f"{row.top1_percent:.3f}"}
+            metadata = {
+                "recipe": self.recipe.to_toml(),
+                "epoch": str(epoch),
+                "top1_percent": f"{found.top1_percent:.3f}",
+            }
             save_model(model, self.folder.path, name=self.recipe.model, metadata=metadata)
-            if row.top1_percent > best:
+            if found.top1_percent > best:
                 save_model(model, self.folder.best, name=self.recipe.model, metadata=metadata)
-        self.journal.after.append(asdict(row))
+        self.journal.after.append(asdict(found))
         self._save_state()
 
-    def _evaluate(self, name: str, model: VisionMamba, epoch: int = 0) -> Row:
+    def _evaluate(self, name: str, model: VisionMamba, epoch: int = 0) -> Score:
         evaluation = evaluate(
             model,
             self.val_data,
@@ -286,40 +287,11 @@ class _Run:
             progress=self.progress,
             description=f"evaluating {name}" + (f", epoch {epoch}" if epoch else ""),
         )
+        found = score(name, model, evaluation)
         speed = evaluation.images_per_second
-        first = self.journal.before[0]["images_per_second"] if self.journal.before else speed
-        row = Row(
-            name=name,
-            top1_percent=evaluation.top1_percent,
-            top5_percent=evaluation.top5_percent,
-            loss=evaluation.loss,
-            gflops_exact=flops(model, convention="exact").total / 1e9,
-            gflops_paper=flops(model, convention="paper").total / 1e9,
-            tokens=model.schedule.tokens[-1],
-            reduction_ratio=model.schedule.ratio,
-            images_per_second=speed,
-            speedup=speed / first,
-            images=evaluation.images,
-        )
-        self.log.write("evaluation", self.journal.step, epoch=epoch, **asdict(row))
-        self.progress.message(f"{name}: top-1 {row.top1_percent:.2f} %, {row.images_per_second:.0f} images/s")
-        return row
-
-    def _gate(self, row: Row) -> None:
-        """Warn when a model that should know the data guesses."""
-        classes = self.model.num_classes
-        chance = 1 / classes
-        spread = (chance * (1 - chance) / row.images) ** 0.5
-        if self.recipe.from_scratch or classes < GATE_CLASSES:
-            return
-        if row.top1_percent / 100 <= chance + GATE_DEVIATIONS * spread:
-            warnings.warn(
-                f"the unreduced model scores {row.top1_percent:.2f} % on {classes} classes, no better than chance. "
-                "Likely causes: the class folders are in another order than in training, the images are normalised "
-                "otherwise (mean, std of the model's config), or the head is new and untrained.",
-                RmeetoWarning,
-                stacklevel=4,
-            )
+        self.log.write("evaluation", self.journal.step, epoch=epoch, **asdict(found), images_per_second=speed)
+        self.progress.message(f"{name}: top-1 {found.top1_percent:.2f} %")
+        return found
 
     def _save_state(self) -> None:
         self._last_save = time.perf_counter()
@@ -336,34 +308,6 @@ class _Run:
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
-
-
-class _Interval:
-    """Sums over the steps between two log lines."""
-
-    def __init__(self, pace: Pace) -> None:
-        self.images_per_step = pace.recipe.images_per_step
-        self.started = time.perf_counter()
-        self.steps, self.taken, self.loss, self.grad_norm, self.waiting = 0, 0, 0.0, 0.0, 0.0
-
-    def add(self, report: StepReport) -> None:
-        """One more step."""
-        self.steps += 1
-        self.waiting += report.waiting_seconds
-        if report.taken:
-            self.taken += 1
-            self.loss += report.loss
-            self.grad_norm += report.grad_norm
-
-    def figures(self) -> dict[str, float | None]:
-        """Means over the steps taken (None without any), speed, and the share of time spent waiting for images."""
-        seconds = time.perf_counter() - self.started
-        return {
-            "loss": self.loss / self.taken if self.taken else None,
-            "grad_norm": self.grad_norm / self.taken if self.taken else None,
-            "images_per_second": self.steps * self.images_per_step / seconds,
-            "data_wait_share": self.waiting / seconds,
-        }
 
 
 def _check_same_classes(train: tuple[str, ...], val: tuple[str, ...], address: str) -> None:

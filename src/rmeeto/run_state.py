@@ -28,7 +28,7 @@ class Journal:
     step: optimiser steps done, skipped ones included; with the seed it fixes the learning rate, the images to come
     and every random draw, so no generator is saved. seconds: spent so far, over all attempts.
     data_fingerprint: of the data it began with. unreadable: times met, by ``name: reason``.
-    before: table rows from before training. after: one row per finished epoch.
+    before: scores from before training. after: one score per finished epoch.
     """
 
     step: int = 0

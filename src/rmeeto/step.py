@@ -133,6 +133,34 @@ class Stepper:
         )
 
 
+class Interval:
+    """Sums over the steps between two log lines."""
+
+    def __init__(self, images_per_step: int) -> None:
+        self.images_per_step = images_per_step
+        self.started = time.perf_counter()
+        self.steps, self.taken, self.loss, self.grad_norm, self.waiting = 0, 0, 0.0, 0.0, 0.0
+
+    def add(self, report: StepReport) -> None:
+        """One more step."""
+        self.steps += 1
+        self.waiting += report.waiting_seconds
+        if report.taken:
+            self.taken += 1
+            self.loss += report.loss
+            self.grad_norm += report.grad_norm
+
+    def figures(self) -> dict[str, float | None]:
+        """Means over the steps taken (None without any), speed, and the share of time spent waiting for images."""
+        seconds = time.perf_counter() - self.started
+        return {
+            "loss": self.loss / self.taken if self.taken else None,
+            "grad_norm": self.grad_norm / self.taken if self.taken else None,
+            "images_per_second": self.steps * self.images_per_step / seconds,
+            "data_wait_share": self.waiting / seconds,
+        }
+
+
 def make_optimizer(model: VisionMamba, recipe: Recipe) -> AdamW:
     """AdamW; weight decay only where it does no harm: not on norms, biases, embeddings, A and skip."""
     spared = model.no_weight_decay()

@@ -9,7 +9,7 @@ from rmeeto.errors import ConfigError
 from rmeeto.results import Results, Row
 from toys import SIZES
 
-ROW = Row("unreduced", 97.0, None, 0.1, 0.04, 0.02, 17, 0.0, 500.0, 1.0, 100)
+ROW = Row("unreduced", 97.0, None, 0.1, 0.04, 0.02, 17, 0.0, 100, 500.0, 1.0)
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""What stands in a run's table: scores as they come in, and speeds measured side by side at the end."""
+
+from __future__ import annotations
+
+import statistics
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+
+import torch
+
+from rmeeto.bench.run import under
+from rmeeto.bench.timing import Stopwatch, take_turns
+from rmeeto.cost import flops
+from rmeeto.devices import ActualPrecision, autocast
+from rmeeto.errors import RmeetoWarning
+from rmeeto.evaluate import Evaluation
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.results import Row, Score
+
+SPEED_ROUNDS = 10
+SPEED_SECONDS = 10.0
+SPEED_BATCH_ON_CPU = 32
+GATE_CLASSES = 10  # below, a model that has learnt little is too close to chance to tell
+GATE_DEVIATIONS = 3
+
+
+def score(name: str, model: VisionMamba, evaluation: Evaluation) -> Score:
+    """What an evaluation found out about a model, beside what the model costs."""
+    return Score(
+        name=name,
+        top1_percent=evaluation.top1_percent,
+        top5_percent=evaluation.top5_percent,
+        loss=evaluation.loss,
+        images=evaluation.images,
+        gflops_exact=flops(model, convention="exact").total / 1e9,
+        gflops_paper=flops(model, convention="paper").total / 1e9,
+        tokens=model.schedule.tokens[-1],
+        reduction_ratio=model.schedule.ratio,
+    )
+
+
+def add_speeds(
+    scores: Sequence[Score], model: VisionMamba, batch_size: int, device: torch.device, precision: ActualPrecision
+) -> tuple[Row, ...]:
+    """Rows with the speed of the model whole and as it is, on noise: no step depends on what images show."""
+    variants = [under(None, model)] if model.reduction is None else [under(None, model), model]
+    batch = min(batch_size, SPEED_BATCH_ON_CPU) if device.type == "cpu" else batch_size
+    config, was_training = model.config, model.training
+    images = torch.randn(batch, config.in_chans, *config.img_size, device=device)
+    model.eval()
+    with torch.inference_mode(), autocast(device, precision):
+        works = [partial(variant, images) for variant in variants]
+        for work in works:
+            work()
+        stopwatch = Stopwatch(device)
+        times = take_turns(works, stopwatch, rounds=SPEED_ROUNDS, budget_seconds=SPEED_SECONDS, tick=lambda: None)
+    model.train(was_training)
+    whole, reduced = times[0], times[-1]
+    speedup = statistics.median(slow / fast for slow, fast in zip(whole, reduced, strict=True))
+
+    def row(score: Score) -> Row:
+        times, ratio = (reduced, speedup) if score.reduction_ratio else (whole, 1.0)
+        return Row(**asdict(score), images_per_second=batch / statistics.median(times), speedup=ratio)
+
+    return tuple(map(row, scores))
+
+
+def warn_at_chance(unreduced: Score, classes: int) -> None:
+    """Warn when a model that should know the data guesses."""
+    chance = 1 / classes
+    spread = (chance * (1 - chance) / unreduced.images) ** 0.5
+    if classes >= GATE_CLASSES and unreduced.top1_percent / 100 <= chance + GATE_DEVIATIONS * spread:
+        warnings.warn(
+            f"the unreduced model scores {unreduced.top1_percent:.2f} % on {classes} classes, no better than chance. "
+            "Likely causes: the class folders are in another order than in training, the images are normalised "
+            "otherwise (mean, std of the model's config), or the head is new and untrained.",
+            RmeetoWarning,
+            stacklevel=2,
+        )
