@@ -225,8 +225,9 @@ class TestSignals:
         assert interruption.requested
 
 
-def test_ctrl_c_at_a_terminal_reaches_workers_too_and_still_saves(toys, tmp_path):
-    """Ctrl-C signals the whole process group; the step is finished with the workers' images all the same."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "scheduler"])
+def test_a_signal_to_the_whole_process_group_still_saves(toys, tmp_path, number):
+    """Terminals and schedulers signal the workers too; the step is finished with their images all the same."""
     recipe = toy_recipe(toys, tmp_path / "run", workers=1, epochs=500)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     code = """
@@ -251,7 +252,7 @@ except Interrupted as error:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["journal"]["step"] >= 3

@@ -386,6 +386,8 @@ class TestBadInput:
         with pytest.raises(DataError, match="another set") as error:
             retrain(toy_recipe(data, tmp_path / "run"))
         assert str(broken) in str(error.value)
+        broken.unlink()
+        assert retrain(toy_recipe(data, tmp_path / "run", epochs=1)).val_images == 5  # nothing to resume, nothing lost
 
 
 class TestNonFinite:
@@ -445,6 +447,16 @@ class TestNonFinite:
         monkeypatch.setattr(retrain_module, "Objective", Exploding)
         with pytest.raises(RunError, match="gradient of"):
             retrain(toy_recipe(toys, tmp_path / "run"))
+
+
+def test_a_batch_too_large_for_the_device_says_what_to_halve(toys, tmp_path, monkeypatch):
+    class Greedy(Objective):
+        def __call__(self, model, images, labels):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90.00 GiB.\nSee the manual.")
+
+    monkeypatch.setattr(retrain_module, "Objective", Greedy)
+    with pytest.raises(RunError, match=r"90\.00 GiB\.\n.*halve batch_size"):
+        retrain(toy_recipe(toys, tmp_path / "run"))
 
 
 class TestFullDisk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +135,7 @@ def _run(
     description: str,
 ) -> _Tally:
     """Score this process's share, then add up all shares."""
-    processes = PartialState(cpu=device.type == "cpu")
-    rank, count = processes.process_index, processes.num_processes
+    rank, count = _place_among_processes(device)
     sums = torch.zeros(4, dtype=torch.float64)  # right at rank 1, right among 5, loss, images
     watch = Stopwatch()
     unreadable: list[str] = []
@@ -160,6 +160,14 @@ def _run(
         raise _refusal(source, unreadable)
     speed = watch.images_per_second() * count
     return _Tally(round(right), round(among5), loss, round(images), tuple(unreadable), speed)
+
+
+def _place_among_processes(device: torch.device) -> tuple[int, int]:
+    """The number of this process and how many there are."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return 0, 1  # without asking accelerate, which would settle on this device for later runs too
+    state = PartialState(cpu=device.type == "cpu")
+    return state.process_index, state.num_processes
 
 
 def _score(
@@ -201,7 +209,7 @@ def _refusal(source: Source, unreadable: list[str]) -> DataError:
         f"evaluate on {source.address}",
         given="\n         ".join(shown) or None,
         why="an accuracy over fewer images than the set has would be about another set",
-        fix="restore the files, or allow missing images (--allow-missing) and quote the number that was evaluated",
+        fix="restore or remove the files; an evaluation alone can also allow missing images (--allow-missing)",
     )
 
 

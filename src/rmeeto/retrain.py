@@ -25,7 +25,7 @@ from rmeeto.data import (
     training_transform,
 )
 from rmeeto.devices import backend, find_device, find_precision
-from rmeeto.errors import DataError, RunError
+from rmeeto.errors import ConfigError, DataError, RunError
 from rmeeto.evaluate import evaluate
 from rmeeto.interruption import Interruption
 from rmeeto.models.backbone import VisionMamba
@@ -58,7 +58,7 @@ def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT
         RunError: the output folder is in use, the disk is full, the loss is not finite, or the run was interrupted.
         DataError, CheckpointError, ConfigError, UnknownName: before anything is written.
     """
-    accelerator = Accelerator(cpu=recipe.device == "cpu" or find_device("auto").type == "cpu")
+    accelerator = make_accelerator(recipe)
     folder = RunFolder(recipe.output, resume=resume)
     # the caller's random generators are left as they were
     with folder if accelerator.is_main_process else nullcontext(), seeded(seed_of(recipe.seed, "weights")):
@@ -70,6 +70,24 @@ def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT
             run.evaluate_before()
             run.train(interruption)
         return run.finish()
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Processes and device; on a machine without a GPU, processes talk over gloo.
+
+    Raises:
+        ConfigError: an earlier run in this Python process has settled on another device.
+    """
+    wanted = find_device(recipe.device)
+    accelerator = Accelerator(cpu=wanted.type == "cpu")
+    if accelerator.device.type != wanted.type:
+        raise ConfigError(
+            f"train with device = {recipe.device}",
+            given=f"{accelerator.device.type} in use",
+            why="accelerate settles on one kind of device per Python process, at the first run",
+            fix="start a new Python process",
+        )
+    return accelerator
 
 
 def build_model(recipe: Recipe, classes: int) -> VisionMamba:
@@ -215,14 +233,7 @@ class _Run:
         interval = Interval(self.recipe.images_per_step)
         for step in range(self.journal.step, until):
             started = time.perf_counter()
-            try:
-                report = self.stepper.step(step, batches, interrupted=interruption.requested)
-            except RuntimeError:
-                # the signal may have killed the reading processes too; the weights are still those of the last step
-                if not interruption.requested:
-                    raise
-                self._save_state()
-                raise interruption.error() from None
+            report = self.stepper.step(step, batches, interrupted=interruption.requested)
             self._stepped += 1
             self._stepping_seconds += time.perf_counter() - started
             self.journal.step = step + 1
@@ -234,7 +245,7 @@ class _Run:
             if (step + 1) % self.recipe.log_every_steps == 0 or step + 1 == until:
                 epoch = (step + 1) / self.pace.steps_per_epoch
                 lr = self.pace.learning_rate(step)
-                self.log.write("step", step + 1, epoch=epoch, lr=lr, **interval.figures(), **self._skipped())
+                self.log.write("step", step + 1, epoch=epoch, lr=lr, **interval.figures(), **self._so_far())
                 interval = Interval(self.recipe.images_per_step)
             alone = self.accelerator.num_processes == 1
             if report.interrupted or (alone and interruption.requested):  # several agree on it within the next step
@@ -256,8 +267,12 @@ class _Run:
             self.progress.message(f"step {journal.step - 1} skipped: its loss or gradient was not finite")
             self.log.write("skipped_step", journal.step, loss=str(report.loss), grad_norm=str(report.grad_norm))
 
-    def _skipped(self) -> dict[str, int]:
-        return {"skipped_images": sum(self.journal.unreadable.values()), "skipped_steps": self.journal.skipped_steps}
+    def _so_far(self) -> dict[str, float]:
+        return {
+            "skipped_images": sum(self.journal.unreadable.values()),
+            "skipped_steps": self.journal.skipped_steps,
+            "seconds": self._seconds(),
+        }
 
     def _end_epoch(self, epoch: int) -> None:
         """Evaluate, keep the model, and the best one."""

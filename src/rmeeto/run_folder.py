@@ -55,10 +55,9 @@ class RunFolder:
         self._lock.release()
 
     def begin(self, recipe: Recipe) -> None:
-        """Note the recipe of a fresh run, or refuse one that differs from the run that is there."""
-        if self.recipe_file.exists():
-            self._refuse_other(recipe)
-        else:
+        """Note the recipe of a run that has saved nothing yet, and start its log afresh."""
+        if not self.state_file.exists():
+            self.log_file.unlink(missing_ok=True)
             write_atomically(self.recipe_file, lambda path: path.write_text(recipe.to_toml(), encoding="utf-8"))
 
     def finished(self, recipe: Recipe) -> Results | None:
@@ -78,7 +77,8 @@ class RunFolder:
 
     def _refuse_foreign_content(self) -> None:
         content = sorted(p.name for p in self.path.iterdir() if p.name not in (LOCK, HOLDER))
-        if not content:
+        stillborn = [self.log_file.name, self.recipe_file.name]  # it stopped before it saved anything
+        if not content or content == stillborn:
             return
         if not self.resume:
             what = "a run" if self.recipe_file.exists() else f"{len(content)} files, {content[0]} among them"

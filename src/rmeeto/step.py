@@ -74,19 +74,23 @@ class Stepper:
             group["lr"] = self.pace.learning_rate(step)
         self.model.train()
         self.optimizer.zero_grad()
-        taken_batches, waiting, loss = [], 0.0, 0.0
+        taken_batches, waiting = [], 0.0
+        total = torch.zeros((), device=self.accelerator.device)
         for micro in range(count):
             started = time.perf_counter()
             batch = next(batches)
             waiting += time.perf_counter() - started
             taken_batches.append(batch)
             last = micro == count - 1
-            with nullcontext() if last else self.accelerator.no_sync(self._wrapped):
-                part = self._loss(self._wrapped, step, micro, batch) / count
-                self.accelerator.backward(part)
-            loss += part.item()
+            try:
+                with nullcontext() if last else self.accelerator.no_sync(self._wrapped):
+                    part = self._loss(self._wrapped, step, micro, batch) / count
+                    self.accelerator.backward(part)
+            except torch.OutOfMemoryError as error:
+                raise self._too_large(error) from error
+            total += part.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_grad or math.inf).item()
-        loss, stop, unreadable = self._agree(loss, interrupted, taken_batches)
+        loss, stop, unreadable = self._agree(total.item(), interrupted, taken_batches)
         taken = math.isfinite(loss) and math.isfinite(norm)
         if taken:
             self.optimizer.step()
@@ -114,6 +118,14 @@ class Stepper:
             interrupted = stop > 0
             unreadable = gather_object(unreadable) if missing else []
         return loss, interrupted, tuple(unreadable)
+
+    def _too_large(self, error: torch.OutOfMemoryError) -> RunError:
+        return RunError(
+            "fit a training step into the device's memory",
+            given=f"{self.pace.micro_batch} images per forward pass, {self.precision}",
+            why=str(error).splitlines()[0],
+            fix="halve batch_size and double accumulate: as many images per step, half of the memory",
+        )
 
     def _diverged(self, step: int, loss: float, norm: float, batches: list[Batch]) -> RunError:
         place = first_nonfinite_gradient(self.model)

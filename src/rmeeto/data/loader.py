@@ -100,6 +100,9 @@ def evaluation_batches(
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Ctrl-C reaches the whole group; workers must go on reading until the main process has finished its step."""
+    """Ctrl-C and schedulers signal the whole group; workers read on until the main process has finished its step.
+
+    They end when it closes the loader, and within seconds when it dies.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
