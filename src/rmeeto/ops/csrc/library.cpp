@@ -23,6 +23,7 @@ namespace {
 
 bool can_run(const Kernels& kernels) {
 #if defined(__x86_64__)
+    __builtin_cpu_init();
     if (&kernels == &avx512::kernels)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

@@ -132,30 +132,23 @@ constexpr float LOWEST = -126.0f, HIGHEST = 127.4f;  // rounded up to 128, it wo
 constexpr int STEPS_LOG2 = LANES == 16 ? 4 : 3;
 constexpr int EXPONENT_SHIFT = 23 - STEPS_LOG2;
 
-INLINE Bits step_powers() {
-    Bits table{};
-    constexpr double root[16] = {1.0,
-                                 1.0442737824274138,
-                                 1.0905077326652577,
-                                 1.1387886347566916,
-                                 1.189207115002721,
-                                 1.241857812073484,
-                                 1.2968395546510096,
-                                 1.3542555469368927,
-                                 1.4142135623730951,
-                                 1.4768261459394993,
-                                 1.5422108254079407,
-                                 1.6104903319492543,
-                                 1.681792830507429,
-                                 1.7562521603732995,
-                                 1.8340080864093424,
-                                 1.9152065613971474};
-    for (int j = 0; j < LANES; j++) {
-        const float power = (float)root[j * (16 / LANES)];
-        uint32_t bits;
-        __builtin_memcpy(&bits, &power, 4);
-        table[j] = bits - ((uint32_t)j << EXPONENT_SHIFT);
+// 2^(j/16) as float32.
+constexpr uint32_t ROOTS[16] = {
+    0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532, 0x3fa5fed7, 0x3fad583f,
+    0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c, 0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d,
+};
+
+struct Powers {
+    alignas(4 * LANES) uint32_t bits[LANES];
+    constexpr Powers() : bits() {
+        for (int j = 0; j < LANES; j++) bits[j] = ROOTS[j * (16 / LANES)] - ((uint32_t)j << EXPONENT_SHIFT);
     }
+};
+constexpr Powers POWERS;
+
+INLINE Bits step_powers() {
+    Bits table;
+    __builtin_memcpy(&table, POWERS.bits, sizeof table);
     return table;
 }
 
