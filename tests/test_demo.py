@@ -91,9 +91,9 @@ def test_a_short_run_does_not_spend_itself_on_warming_up():
 
 def test_what_is_left_out_is_said():
     wanted = load_recipe("digits")
-    assert "for all of its 8 epochs" in announcement(planned(600), wanted, 0.05, 600)
+    assert "for all of its 10 epochs" in announcement(planned(600), wanted, 0.05, 600)
     fewer = announcement(planned(15), wanted, 0.05, 15)
-    assert f"{planned(15).recipe.epochs} epochs; 8 epochs would not fit into 15 s" in fewer
+    assert f"{planned(15).recipe.epochs} epochs; 10 epochs would not fit into 15 s" in fewer
     assert "one epoch on" in announcement(planned(2), wanted, 0.05, 2)
 
 
@@ -126,14 +126,14 @@ def test_end_to_end(tmp_path):
     assert rows[1].reduction_ratio >= 0.30
     assert rows[0].top1_percent >= 97
     assert rows[0].top1_percent > rows[1].top1_percent
-    assert [m.reduction for m in found.speed.measurements] == ["none", "merge:ratio=0.31"]
+    assert [m.reduction for m in found.speed.measurements] == ["none", "merge:r=13"]
 
     html = found.report.read_text(encoding="utf-8")
     assert f"{rows[0].top1_percent:.1f} % unreduced" in html
     assert html.count("data:image/png;base64,") == 10 * 4, "ten digits: the image, and blocks 2, 4 and 6"
 
     again = rmeeto.create_model(str(found.model))
-    assert str(again.reduction) == "merge:ratio=0.31"
+    assert str(again.reduction) == "merge:r=13"
     assert evaluate(again, "digits", workers=0).top1_percent == pytest.approx(rows[2].top1_percent)
     assert load_results(found.model).epochs == found.results.epochs
     assert rows[2].speedup == found.speed.measurements[1].speedup.median

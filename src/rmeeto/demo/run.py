@@ -30,7 +30,7 @@ from rmeeto.viz import Row as Pictures
 from rmeeto.viz import merged_groups, reducing_blocks
 
 RECIPE = "digits"
-BENCH_SHARE, BENCH_MOST_SECONDS, BENCH_ROUNDS = 0.12, 12.0, 25
+BENCH_SHARE, BENCH_MOST_SECONDS, BENCH_ROUNDS = 0.1, 10.0, 25
 PAGE_SECONDS = 4.0  # pictures, charts, writing
 MARGIN = 0.85  # of the time left is planned with: the first steps may not be typical
 
