@@ -98,7 +98,7 @@ def test_what_is_left_out_is_said():
 
 
 def test_the_benchmark_takes_a_batch_that_this_machine_can_time():
-    assert bench_batch(image_seconds=0.001, seconds=10) == 128
+    assert bench_batch(image_seconds=0.001, seconds=10) == 512
     assert bench_batch(image_seconds=0.03, seconds=10) == 32
     assert bench_batch(image_seconds=10.0, seconds=10) == 8
 
