@@ -209,7 +209,7 @@ def test_a_run_without_reduction_has_no_merging_in_it(results):
     text = " ".join(Page(html).text)
     assert "2 epochs of training took the accuracy from 9.8 to 98.6 %." in text
     assert "Tokens per block" not in text
-    assert "What merged with what" not in text
+    assert "What became of the patches" not in text
 
 
 def test_top5_has_a_column_only_where_it_was_measured(results):
