@@ -145,7 +145,7 @@ def chart_sections(
     sections = []
     if reduced is not None and schedule is not None:
         whole = Schedule((0,) * len(schedule.counts), schedule.start)
-        note = f"{schedule.start} tokens enter, one of them the class token; the reduction works before some of the blocks."
+        note = f"{schedule.start} tokens enter, one of them the class token; some blocks begin with a reduction."
         sections.append({"title": "Tokens per block", "note": note, "charts": [tokens_chart(whole, schedule)]})
     curves: list[Chart] = []
     if results.epochs:
