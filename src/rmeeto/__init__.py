@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from rmeeto.models.factory import create_model
     from rmeeto.models.zoo import list_models
     from rmeeto.ops import causal_conv, selective_scan
+    from rmeeto.recipe import Recipe, load_recipe
     from rmeeto.reduction import Plan, ReleasedMerge, TokenMerge, TokenPrune, parse_reduction
     from rmeeto.tokens import Tokens
+    from rmeeto.training import retrain
 
 __version__ = "0.1.0"
 
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ModelConfig": "rmeeto.models.config",
     "Plan": "rmeeto.reduction",
+    "Recipe": "rmeeto.recipe",
     "ReleasedMerge": "rmeeto.reduction",
     "RmeetoError": "rmeeto.errors",
     "RmeetoWarning": "rmeeto.errors",
@@ -42,7 +45,9 @@ _HOMES = {
     "create_model": "rmeeto.models.factory",
     "flops": "rmeeto.cost",
     "list_models": "rmeeto.models.zoo",
+    "load_recipe": "rmeeto.recipe",
     "parse_reduction": "rmeeto.reduction",
+    "retrain": "rmeeto.training",
     "save_model": "rmeeto.models.checkpoint",
     "selective_scan": "rmeeto.ops",
 }
@@ -50,6 +55,7 @@ _HOMES = {
 __all__ = [
     "ModelConfig",
     "Plan",
+    "Recipe",
     "ReleasedMerge",
     "RmeetoError",
     "RmeetoWarning",
@@ -61,7 +67,9 @@ __all__ = [
     "create_model",
     "flops",
     "list_models",
+    "load_recipe",
     "parse_reduction",
+    "retrain",
     "save_model",
     "selective_scan",
 ]

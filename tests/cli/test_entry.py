@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from rmeeto.cli.app import Verbs
 from rmeeto.errors import ConfigError, RmeetoWarning
-from rmeeto.interruption import Interrupted
+from rmeeto.training.interruption import Interrupted
 
 VERBS = ("models", "flops", "show", "predict", "eval", "retrain", "bench", "demo", "doctor")
 

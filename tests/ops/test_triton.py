@@ -17,6 +17,7 @@ import torch
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops import causal_conv, selective_scan
 from rmeeto.ops.impl import reference
+from triton_kernels import call_kernel
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 needs_device = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -24,11 +25,6 @@ needs_device = pytest.mark.skipif(not torch.cuda.is_available(), reason="there i
 OPTIONAL = ("skip", "gate", "delta_bias")
 SCAN_GRADIENTS = ("u", "delta", "A", "B", "C", *OPTIONAL)
 CONV_GRADIENTS = ("x", "weight", "bias")
-
-
-def call_kernel(name, *args, **kwargs):
-    """Import and run; in the interpreter's process the import brings the interpreted kernels."""
-    return getattr(importlib.import_module("rmeeto.ops.impl.triton"), name)(*args, **kwargs)
 
 
 def call_on_device(name, *args, **kwargs):

@@ -106,7 +106,7 @@ def retrain(
     given = {name: value for name, value in context.params.items() if value is not None and name not in NOT_IN_RECIPES}
     wanted = recipe_from(recipe, given)
 
-    from rmeeto.retrain import retrain as run
+    from rmeeto.training import retrain as run
 
     results = run(wanted, resume=resume, progress=console.progress())
     if as_json:

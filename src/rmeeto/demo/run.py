@@ -24,8 +24,8 @@ from rmeeto.progress import SILENT, Progress
 from rmeeto.recipe import load_recipe
 from rmeeto.report import report, timed
 from rmeeto.results import Results
-from rmeeto.retrain import retrain
-from rmeeto.runlog import read_log
+from rmeeto.training import retrain
+from rmeeto.training.runlog import read_log
 from rmeeto.viz import Row as Pictures
 from rmeeto.viz import merged_groups, reducing_blocks
 

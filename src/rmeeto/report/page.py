@@ -70,10 +70,10 @@ def report(
     """Lay out a run as a self-contained HTML page.
 
     Args:
-        results: of :func:`rmeeto.retrain.retrain`.
+        results: of :func:`rmeeto.training.retrain`.
         command: what to type to do it again.
         machine: where it ran.
-        log: records of the run's ``log.jsonl`` (:func:`rmeeto.runlog.read_log`), for the loss curve.
+        log: records of the run's ``log.jsonl`` (:func:`rmeeto.training.runlog.read_log`), for the loss curve.
         schedule: the reduced model's, for the chart of tokens per block.
         speed: a benchmark of the same reduction, which then gives the speeds in place of the evaluation's.
         pictures: of merged groups (:func:`rmeeto.viz.merged_groups`), the same blocks for every image.

@@ -19,10 +19,10 @@ from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.nonfinite import first_nonfinite, first_nonfinite_gradient
-from rmeeto.objective import Objective
 from rmeeto.pace import Pace
 from rmeeto.randomness import seed_all, seed_of
 from rmeeto.recipe import Recipe
+from rmeeto.training.objective import Objective
 
 BAD_STEPS_ALLOWED = 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from importlib.metadata import version
 from accelerate import Accelerator
 
 import rmeeto
-from rmeeto.average import WeightAverage
 from rmeeto.data import (
     Batch,
     Preparation,
@@ -27,22 +27,23 @@ from rmeeto.data import (
 from rmeeto.devices import backend, find_device, find_precision
 from rmeeto.errors import ConfigError, DataError, RunError
 from rmeeto.evaluate import evaluate
-from rmeeto.interruption import Interruption
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import save_model
 from rmeeto.models.factory import create_model
-from rmeeto.objective import Objective, make_teacher
 from rmeeto.pace import Pace
 from rmeeto.progress import SILENT, Progress, Task
 from rmeeto.randomness import seed_of, seeded
 from rmeeto.recipe import PUBLISHED, Recipe
 from rmeeto.reduction import parse_reduction
 from rmeeto.results import EpochScore, Results, Score
-from rmeeto.run_folder import RunFolder
-from rmeeto.run_state import Journal, load_state, save_state
-from rmeeto.runlog import RunLog
-from rmeeto.step import Interval, Stepper, StepReport
-from rmeeto.table import add_speeds, score, warn_at_chance
+from rmeeto.training.average import WeightAverage
+from rmeeto.training.interruption import Interruption
+from rmeeto.training.objective import Objective, make_teacher
+from rmeeto.training.run_folder import RunFolder
+from rmeeto.training.run_state import Journal, load_state, save_state
+from rmeeto.training.runlog import RunLog
+from rmeeto.training.step import Interval, Stepper, StepReport
+from rmeeto.training.table import add_speeds, score, warn_at_chance
 
 
 def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT) -> Results:
@@ -282,6 +283,7 @@ class _Run:
         if self.accelerator.is_main_process:
             metadata = {
                 "recipe": self.recipe.to_toml(),
+                "classes": json.dumps(list(self.train_data.classes), ensure_ascii=False),
                 "epoch": str(epoch),
                 "top1_percent": f"{found.top1_percent:.3f}",
             }

@@ -12,7 +12,7 @@ from rmeeto.errors import RunError
 from rmeeto.models.checkpoint import WEIGHTS, write_atomically
 from rmeeto.recipe import Recipe, parse_recipe
 from rmeeto.results import Results, load_results
-from rmeeto.run_state import refuse_changes
+from rmeeto.training.run_state import refuse_changes
 
 LOCK, HOLDER = "run.lock", "run.pid"
 

@@ -10,10 +10,10 @@ import torch
 
 from rmeeto import create_model
 from rmeeto.errors import RunError
-from rmeeto.interruption import Interrupted, Interruption
 from rmeeto.results import load_results
-from rmeeto.retrain import retrain
-from rmeeto.runlog import RunLog, read_log
+from rmeeto.training import retrain
+from rmeeto.training.interruption import Interrupted, Interruption
+from rmeeto.training.runlog import RunLog, read_log
 from toys import Recorder, make_folder, toy_recipe
 
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -232,9 +232,9 @@ def test_a_signal_to_the_whole_process_group_still_saves(toys, tmp_path, number)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     code = """
 import sys
-from rmeeto.interruption import Interrupted
+from rmeeto.training.interruption import Interrupted
 from rmeeto.recipe import load_recipe
-from rmeeto.retrain import retrain
+from rmeeto.training import retrain
 try:
     retrain(load_recipe(sys.argv[1]))
 except Interrupted as error:
@@ -263,9 +263,9 @@ import signal, sys, torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 from toys import Recorder
-from rmeeto.interruption import Interrupted
+from rmeeto.training.interruption import Interrupted
 from rmeeto.recipe import load_recipe
-from rmeeto.retrain import retrain
+from rmeeto.training import retrain
 def stop(step):
     if step == 8:
         signal.raise_signal(signal.SIGTERM)

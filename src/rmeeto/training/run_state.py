@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from rmeeto.average import WeightAverage
 from rmeeto.errors import RunError
 from rmeeto.models.checkpoint import write_atomically
 from rmeeto.recipe import Recipe, parse_recipe
+from rmeeto.training.average import WeightAverage
 
 FORMAT = 1
 # Where and how often a run writes and reads does not change what it computes.

@@ -13,19 +13,20 @@ import torch
 from safetensors import safe_open
 
 import goldens
-import rmeeto.retrain as retrain_module
-import rmeeto.run_state
+import rmeeto.training.run as run_module
+import rmeeto.training.run_state
 from rmeeto import create_model
-from rmeeto.average import WeightAverage
 from rmeeto.data import Preparation, evaluation_transform, open_data
 from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning, RunError
 from rmeeto.evaluate import evaluate
-from rmeeto.objective import Objective, divergence, make_teacher
 from rmeeto.recipe import Recipe, parse_recipe
 from rmeeto.results import load_results
-from rmeeto.retrain import build_model, retrain
-from rmeeto.runlog import read_log
-from rmeeto.step import make_optimizer
+from rmeeto.training import retrain
+from rmeeto.training.average import WeightAverage
+from rmeeto.training.objective import Objective, divergence, make_teacher
+from rmeeto.training.run import build_model
+from rmeeto.training.runlog import read_log
+from rmeeto.training.step import make_optimizer
 from toys import COLOURS, SIZES, Recorder, make_folder, toy_recipe, truncate
 
 REDUCTION = "merge:r=3"
@@ -363,7 +364,7 @@ class TestBadInput:
         caught = []
 
         def second_run(step):
-            code = "import sys; from rmeeto.retrain import retrain; from rmeeto.recipe import load_recipe\n"
+            code = "import sys; from rmeeto.training import retrain; from rmeeto.recipe import load_recipe\n"
             code += "retrain(load_recipe(sys.argv[1]), resume=True)"
             command = [sys.executable, "-c", code, str(output / "recipe.toml")]
             if step == 1:
@@ -401,7 +402,7 @@ class TestNonFinite:
         """Make one module of the next model spit infinity in some of its training passes, counted from 1."""
 
         def plant(module_name, passes):
-            build = retrain_module.build_model
+            build = run_module.build_model
 
             def planted(recipe, classes):
                 model = build(recipe, classes)
@@ -413,7 +414,7 @@ class TestNonFinite:
                 model.get_submodule(module_name).register_forward_hook(spit)
                 return model
 
-            monkeypatch.setattr(retrain_module, "build_model", planted)
+            monkeypatch.setattr(run_module, "build_model", planted)
 
         return plant
 
@@ -449,7 +450,7 @@ class TestNonFinite:
                     loss.register_hook(lambda gradient: gradient * torch.inf)
                 return loss
 
-        monkeypatch.setattr(retrain_module, "Objective", Exploding)
+        monkeypatch.setattr(run_module, "Objective", Exploding)
         with pytest.raises(RunError, match="gradient of"):
             retrain(toy_recipe(toys, tmp_path / "run"))
 
@@ -459,7 +460,7 @@ def test_a_batch_too_large_for_the_device_says_what_to_halve(toys, tmp_path, mon
         def __call__(self, model, images, labels):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90.00 GiB.\nSee the manual.")
 
-    monkeypatch.setattr(retrain_module, "Objective", Greedy)
+    monkeypatch.setattr(run_module, "Objective", Greedy)
     with pytest.raises(RunError, match=r"90\.00 GiB\.\n.*halve batch_size"):
         retrain(toy_recipe(toys, tmp_path / "run"))
 
@@ -479,7 +480,7 @@ class TestFullDisk:
             file.write(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(rmeeto.run_state.torch, "save", full)
+        monkeypatch.setattr(rmeeto.training.run_state.torch, "save", full)
         with pytest.raises(RunError, match="No space left") as error:
             retrain(toy_recipe(toys, output, save_every_seconds=0.0))
         assert "untouched" in str(error.value)
