@@ -14,6 +14,7 @@ LAYERS = [
     {"demo"},
     {"report"},
     {"training"},
+    {"table"},
     {"evaluate", "bench", "viz", "predict", "doctor"},
     {"data", "cost"},
     {"pace", "nonfinite"},

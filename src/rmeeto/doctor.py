@@ -39,8 +39,6 @@ class Extra:
 EXTRAS = (
     Extra("triton", "fast kernels on NVIDIA and AMD graphics cards", "gpu"),
     Extra("scikit-learn", "rmeeto demo, and --data digits", "demo"),
-    Extra("av", "reading video", "video"),
-    Extra("onnx", "exporting to ONNX", "export"),
 )
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 
 from rmeeto.data import Batch, Preparation, Source, check_classes, evaluation_batches, open_data
-from rmeeto.devices import ActualPrecision, autocast, find_device, find_precision, synchronize
+from rmeeto.devices import ActualPrecision, autocast, find_device, find_precision
 from rmeeto.errors import DataError, RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.nonfinite import first_nonfinite
@@ -28,11 +27,11 @@ RANDOM_REDUCTIONS_SEED = 0  # a reduction with random choices scores the same in
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy and speed over a set of images.
+    """Accuracy over a set of images.
 
     top1_percent, top5_percent: of ``images``; top 5 is None below six classes. loss: mean cross-entropy.
     images: how many were evaluated. skipped: ``name: reason`` of unreadable ones, left out only when that was allowed.
-    images_per_second: of the model alone, all processes together (see :class:`Stopwatch`); seconds: all in all.
+    seconds: all in all, reading included.
     """
 
     top1_percent: float
@@ -40,7 +39,6 @@ class Evaluation:
     loss: float
     images: int
     skipped: tuple[str, ...]
-    images_per_second: float
     seconds: float
 
 
@@ -87,29 +85,8 @@ def evaluate(
         loss=tally.loss / tally.images,
         images=tally.images,
         skipped=tally.skipped,
-        images_per_second=tally.images_per_second,
         seconds=time.perf_counter() - started,
     )
-
-
-class Stopwatch:
-    """Images per second of the model alone: the median over the full batches, the first left out as a warm-up.
-
-    Where there is no second full batch, whatever there is.
-    """
-
-    def __init__(self) -> None:
-        self._batches: list[tuple[int, float]] = []
-
-    def add(self, images: int, seconds: float) -> None:
-        """A batch took so long."""
-        self._batches.append((images, seconds))
-
-    def images_per_second(self) -> float:
-        """0 before the first batch."""
-        full = max((images for images, _ in self._batches), default=0)
-        rates = [images / seconds for images, seconds in self._batches if images == full and seconds > 0]
-        return median(rates[1:] or rates or [0.0])
 
 
 @dataclass(frozen=True)
@@ -119,7 +96,6 @@ class _Tally:
     loss: float
     images: int
     skipped: tuple[str, ...]
-    images_per_second: float
 
 
 @torch.no_grad()
@@ -137,7 +113,6 @@ def _run(
     """Score this process's share, then add up all shares."""
     rank, count = _place_among_processes(device)
     sums = torch.zeros(4, dtype=torch.float64)  # right at rank 1, right among 5, loss, images
-    watch = Stopwatch()
     unreadable: list[str] = []
     batches = evaluation_batches(
         source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=rank, processes=count
@@ -148,7 +123,7 @@ def _run(
             if batch.unreadable and not allow_missing and count == 1:
                 break
             if len(batch.labels):
-                sums += _score(model, batch, device, precision, watch)
+                sums += _score(model, batch, device, precision)
             right, _, _, images = sums.tolist()
             task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
     if count > 1:
@@ -158,29 +133,22 @@ def _run(
     right, among5, loss, images = sums.tolist()
     if (unreadable and not allow_missing) or not images:
         raise _refusal(source, unreadable)
-    speed = watch.images_per_second() * count
-    return _Tally(round(right), round(among5), loss, round(images), tuple(unreadable), speed)
+    return _Tally(round(right), round(among5), loss, round(images), tuple(unreadable))
 
 
 def _place_among_processes(device: torch.device) -> tuple[int, int]:
-    """The number of this process and how many there are."""
+    """Number of this process, and how many there are."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1  # without asking accelerate, which would settle on this device for later runs too
     state = PartialState(cpu=device.type == "cpu")
     return state.process_index, state.num_processes
 
 
-def _score(
-    model: nn.Module, batch: Batch, device: torch.device, precision: ActualPrecision, watch: Stopwatch
-) -> Tensor:
-    """Right at rank 1, right among the first 5, summed loss, images; and the time the model took."""
+def _score(model: nn.Module, batch: Batch, device: torch.device, precision: ActualPrecision) -> Tensor:
+    """Right at rank 1, right among the first 5, summed loss, images."""
     images, labels = batch.images.to(device), batch.labels.to(device)
-    synchronize(device)
-    started = time.perf_counter()
     with autocast(device, precision):
         logits = model(images)
-    synchronize(device)
-    watch.add(len(labels), time.perf_counter() - started)
     logits = logits.float()
     if not logits.isfinite().all():
         raise _not_finite(model, images, device, precision)

@@ -77,6 +77,15 @@ def test_eval_compares_reductions_with_the_unreduced_model(rmeeto_json, model_fo
     assert [row["tokens"] for row in rows] == [17, 15, 12]
     assert all(row["images"] == 6 for row in rows)
     assert rows[0]["speedup"] == 1
+    assert all(row["images_per_second"] > 0 and row["speedup"] > 0 for row in rows)
+
+
+def test_of_several_processes_the_first_alone_speaks(rmeeto_cli, model_folder, pictures, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    for form in ((), ("--json",)):
+        done = rmeeto_cli("eval", model_folder, "--data", pictures, "-j", 0, *form)
+        assert (done.stdout, done.stderr) == ("", "")
+    assert "no such folder" in rmeeto_cli("eval", model_folder, "--data", "nowhere", code=2).stderr
 
 
 def test_eval_takes_the_saved_reduction(rmeeto_json, model_folder, pictures):

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -282,7 +283,7 @@ def test_two_processes_equal_one_and_one_can_finish_what_two_began(toys, tmp_pat
     recipe = toy_recipe(toys, tmp_path / "shared", batch_size=4, accumulate=2, ema_decay=0.9)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     retrain(recipe.changed(output=str(tmp_path / "alone")))
-    command = [sys.executable, "-c", TWO_PROCESSES, os.path.dirname(__file__), str(tmp_path / "recipe.toml")]
+    command = [sys.executable, "-c", TWO_PROCESSES, str(Path(__file__).parents[1]), str(tmp_path / "recipe.toml")]
     assert launch(command, processes=2) == [130, 130]
     resumed = retrain(recipe, resume=True)
     alone = load_results(tmp_path / "alone")

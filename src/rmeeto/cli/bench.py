@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from rmeeto.cli import console
 from rmeeto.cli.flops import default_reductions
-from rmeeto.cli.model import RANDOM, build, describe, is_folder
+from rmeeto.cli.model import RANDOM, build
 from rmeeto.cli.numbers import whole_numbers
 from rmeeto.cli.options import ImplOption, JsonOption, ModelArgument, ReducesOption, WeightsOption
 
@@ -47,12 +47,13 @@ def bench(
     lines = list(reduce or [])
     if r is not None:
         lines += ["merge:r=" + str(number) for number in whole_numbers("--r", r, least=0)]
-    described = describe(model)
-    lines = lines or default_reductions(described)
 
     from rmeeto.bench import bench as measure
+    from rmeeto.models.description import describe
     from rmeeto.reduction import parse_reduction
 
+    described = describe(model)
+    lines = lines or default_reductions(described)
     parsed = dict.fromkeys(parse_reduction(line) for line in lines if line != "merge:r=0")
     report = measure(
         build(model, weights or unimportant_weights(model), impl=impl),
@@ -74,6 +75,8 @@ def bench(
 
 def unimportant_weights(model: str) -> str | None:
     """Random ones where none are at hand: speed does not depend on them, and a download would."""
+    from rmeeto.models.description import is_folder
+
     return None if is_folder(model) else RANDOM
 
 

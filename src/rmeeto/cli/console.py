@@ -1,4 +1,7 @@
-"""How the command line speaks: tables on stdout; progress, warnings and errors on stderr."""
+"""How the command line speaks: tables on stdout; progress, warnings and errors on stderr.
+
+Of several processes under a launcher such as torchrun, the first alone speaks; errors come from whichever fails.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,13 @@ from rich.text import Text
 
 from rmeeto.cli.progress import Bars, Lines
 from rmeeto.errors import RmeetoError
-from rmeeto.progress import Progress
+from rmeeto.progress import SILENT, Progress
 
 PIPE_WIDTH = 160  # a file has no width; a table in it should not be cut at 80 columns
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _console(stream: TextIO) -> Console:
@@ -32,7 +39,9 @@ def _console(stream: TextIO) -> Console:
 
 def out() -> Console:
     """For results. Made anew for each use, because the streams may be redirected between two."""
-    return _console(sys.stdout)
+    console = _console(sys.stdout)
+    console.quiet = not _is_first_process()
+    return console
 
 
 def err() -> Console:
@@ -42,7 +51,8 @@ def err() -> Console:
 
 def print_json(value: object) -> None:
     """The whole result as one JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    if _is_first_process():
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def number(header: str) -> Column:
@@ -67,13 +77,16 @@ def table(*columns: str | Column, title: str | None = None) -> Table:
 
 def progress() -> Progress:
     """Who is told how long work goes."""
+    if not _is_first_process():
+        return SILENT
     console = err()
     return Bars(console) if console.is_terminal else Lines(console)
 
 
 def note(text: str) -> None:
     """One line on stderr."""
-    err().print(Text(text))
+    if _is_first_process():
+        err().print(Text(text))
 
 
 def show_error(error: RmeetoError) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmeeto.cli import console
-from rmeeto.cli.model import Description, describe
 from rmeeto.cli.options import JsonOption, ModelArgument, ReducesOption
 
 if TYPE_CHECKING:
     from rmeeto.cost import Cost
+    from rmeeto.models.description import Description
 
 PAPER_R = {"vim_tiny": 5, "vim_small": 11, "vim_base": 11}  # Table 2
 PAPER, EXACT = "paper convention\nG operations", "exact convention\nGFLOPs"
@@ -53,6 +53,8 @@ def flops(
 
     exact: every floating-point operation, both directions.
     """
+    from rmeeto.models.description import describe
+
     described = describe(model)
     counted = [count(described, line) for line in reduce or default_reductions(described)]
     if as_json:

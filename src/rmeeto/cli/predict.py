@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from rmeeto.cli import console
-from rmeeto.cli.model import build, is_folder
+from rmeeto.cli.model import build
 from rmeeto.cli.options import (
     BatchOption,
     ImagesArgument,
@@ -68,10 +68,11 @@ def predict(
 
 def saved_names(model: str) -> list[str] | None:
     """The class names in a saved model; a model of the zoo has none of its own."""
-    from rmeeto.models import checkpoint
+    from rmeeto.models.description import describe
     from rmeeto.predict import saved_class_names
 
-    return saved_class_names(checkpoint.resolve(model)) if is_folder(model) else None
+    folder = describe(model).folder
+    return None if folder is None else saved_class_names(folder)
 
 
 def print_predictions(predictions: list[Prediction]) -> None:

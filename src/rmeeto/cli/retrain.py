@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmeeto.cli import console
-from rmeeto.cli.model import RANDOM, check_may_be_random, is_folder
+from rmeeto.cli.model import RANDOM, check_may_be_random
 from rmeeto.cli.options import DataOption, Impl, JsonOption, ReduceOption, WeightsOption
 from rmeeto.cli.rows import rows_table
 from rmeeto.errors import ConfigError
@@ -121,6 +121,7 @@ def recipe_from(source: str | None, options: dict[str, Any]) -> Recipe:
     Raises:
         ConfigError: no model or no data named anywhere, or values that do not fit.
     """
+    from rmeeto.models.description import is_folder
     from rmeeto.recipe import PUBLISHED, Recipe, load_recipe
 
     changes = {RENAMED.get(name, name): value for name, value in options.items()}

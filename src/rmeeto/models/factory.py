@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rmeeto.errors import CheckpointError, UnknownName
-from rmeeto.models import checkpoint, zoo
+from rmeeto.errors import CheckpointError
+from rmeeto.models import checkpoint
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.config import ModelConfig
+from rmeeto.models.description import Description, describe
 from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction, parse_reduction
 
@@ -42,7 +42,8 @@ def create_model(
     >>> create_model("vim_tiny", reduction="merge:r=5").schedule.tokens[-1]
     142
     """
-    config, saved_reduction, source = _describe(name, pretrained, weights)
+    described = describe(name)
+    config, source = described.config, _weights(described, pretrained, weights)
     old_grid = config.grid
     state = None if source is None else checkpoint.read_weights(source)
     if state is not None and options.get("num_classes") is None:
@@ -50,8 +51,8 @@ def create_model(
     config = config.changed(**options)
     if isinstance(reduction, str):
         reduction = parse_reduction(reduction)
-    elif reduction is None and saved_reduction is not None:
-        reduction = parse_reduction(saved_reduction)
+    elif reduction is None and described.reduction is not None:
+        reduction = parse_reduction(described.reduction)
     model = VisionMamba(config, reduction, impl=impl)
     if state is not None:
         assert source is not None
@@ -59,35 +60,18 @@ def create_model(
     return model.eval()
 
 
-def _describe(name: str, pretrained: bool, weights: str | Path | None) -> tuple[ModelConfig, str | None, Path | None]:
-    """The config, the saved reduction if any, and the weight file that a request names."""
-    if name.startswith(("hf-hub:", "local-dir:")) or Path(name).is_dir():
-        folder = checkpoint.resolve(name)
-        content = checkpoint.read_config(folder)
-        if content is None:
-            raise CheckpointError(
-                f"build the model in {name}",
-                why=f"there is no {checkpoint.CONFIG} beside the weights to say what it is",
-                fix=f"name the model and pass weights={name}",
-            )
-        config = _read_sizes(content.get("config"), folder)
-        return config, content.get("reduction"), folder if weights is None else checkpoint.resolve(weights)
-    _, entry = zoo.find(name)
+def _weights(described: Description, pretrained: bool, weights: str | Path | None) -> Path | None:
+    """Where the weights are: those asked for, those a saved model comes with, the published ones, or nowhere."""
     if weights is not None:
-        return entry.config, None, checkpoint.resolve(weights)
+        return checkpoint.resolve(weights)
+    if described.folder is not None:
+        return described.folder
     if not pretrained:
-        return entry.config, None, None
-    if entry.packaged_path is not None:
-        return entry.config, None, checkpoint.resolve(entry.packaged_path)
-    return entry.config, None, checkpoint.resolve(f"hf-hub:{entry.hub}")
-
-
-def _read_sizes(sizes: object, folder: Path) -> ModelConfig:
-    try:
-        return ModelConfig().changed(**dict(sizes))  # type: ignore[call-overload]
-    except (TypeError, ValueError, UnknownName) as error:
+        return None
+    if described.pretrained is None:
         raise CheckpointError(
-            f"build the model in {folder}",
-            why=f"its {checkpoint.CONFIG} does not describe one ({error})",
-            fix="restore the file, or name the model and pass the folder as weights",
-        ) from error
+            f"build a pretrained {described.name}",
+            why="nobody has published weights for it",
+            fix="pass weights=FILE, or leave pretrained out",
+        )
+    return checkpoint.resolve(described.pretrained)

@@ -36,6 +36,7 @@ from rmeeto.randomness import seed_of, seeded
 from rmeeto.recipe import PUBLISHED, Recipe
 from rmeeto.reduction import parse_reduction
 from rmeeto.results import EpochScore, Results, Score
+from rmeeto.table import add_speeds, score, warn_at_chance
 from rmeeto.training.average import WeightAverage
 from rmeeto.training.interruption import Interruption
 from rmeeto.training.objective import Objective, make_teacher
@@ -43,7 +44,6 @@ from rmeeto.training.run_folder import RunFolder
 from rmeeto.training.run_state import Journal, load_state, save_state
 from rmeeto.training.runlog import RunLog
 from rmeeto.training.step import Interval, Stepper, StepReport
-from rmeeto.training.table import add_speeds, score, warn_at_chance
 
 
 def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT) -> Results:
@@ -204,7 +204,14 @@ class _Run:
         journal, recipe = self.journal, self.recipe
         scores = [Score(**row) for row in (*journal.before, journal.after[-1])]
         results = Results(
-            rows=add_speeds(scores, self.model, recipe.batch_size, self.accelerator.device, self.precision),
+            rows=add_speeds(
+                scores,
+                [None, *[self.model.reduction] * (len(scores) - 1)],
+                self.model,
+                recipe.batch_size,
+                self.accelerator.device,
+                self.precision,
+            ),
             epochs=tuple(
                 EpochScore(epoch, row["top1_percent"], row["loss"]) for epoch, row in enumerate(journal.after, 1)
             ),
@@ -305,8 +312,7 @@ class _Run:
             description=f"evaluating {name}" + (f", epoch {epoch}" if epoch else ""),
         )
         found = score(name, model, evaluation)
-        speed = evaluation.images_per_second
-        self.log.write("evaluation", self.journal.step, epoch=epoch, **asdict(found), images_per_second=speed)
+        self.log.write("evaluation", self.journal.step, epoch=epoch, **asdict(found), seconds=evaluation.seconds)
         self.progress.message(f"{name}: top-1 {found.top1_percent:.2f} %")
         return found
 

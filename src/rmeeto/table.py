@@ -17,6 +17,7 @@ from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RmeetoWarning
 from rmeeto.evaluate import Evaluation
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.reduction import Reduction
 from rmeeto.results import Row, Score
 
 SPEED_ROUNDS = 10
@@ -42,29 +43,39 @@ def score(name: str, model: VisionMamba, evaluation: Evaluation) -> Score:
 
 
 def add_speeds(
-    scores: Sequence[Score], model: VisionMamba, batch_size: int, device: torch.device, precision: ActualPrecision
+    scores: Sequence[Score],
+    reductions: Sequence[Reduction | None],
+    model: VisionMamba,
+    batch_size: int,
+    device: torch.device,
+    precision: ActualPrecision,
 ) -> tuple[Row, ...]:
-    """Rows with the speed of the model whole and as it is, on noise: no step depends on what images show."""
-    variants = [under(None, model)] if model.reduction is None else [under(None, model), model]
+    """Rows with the speed of the model under each score's reduction, on noise: no step depends on what images show.
+
+    The first is what the others are compared with; equal reductions share their figures. Each process measures
+    alone.
+    """
+    variants = {reduction: under(reduction, model) for reduction in reductions}
     batch = min(batch_size, SPEED_BATCH_ON_CPU) if device.type == "cpu" else batch_size
     config, was_training = model.config, model.training
     images = torch.randn(batch, config.in_chans, *config.img_size, device=device)
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
-        works = [partial(variant, images) for variant in variants]
+        works = [partial(variant.eval(), images) for variant in variants.values()]
         for work in works:
             work()
         stopwatch = Stopwatch(device)
         times = take_turns(works, stopwatch, rounds=SPEED_ROUNDS, budget_seconds=SPEED_SECONDS, tick=lambda: None)
     model.train(was_training)
-    whole, reduced = times[0], times[-1]
-    speedup = statistics.median(slow / fast for slow, fast in zip(whole, reduced, strict=True))
+    seconds = dict(zip(variants, times, strict=True))
+    whole = seconds[reductions[0]]
 
-    def row(score: Score) -> Row:
-        times, ratio = (reduced, speedup) if score.reduction_ratio else (whole, 1.0)
-        return Row(**asdict(score), images_per_second=batch / statistics.median(times), speedup=ratio)
+    def row(score: Score, reduction: Reduction | None) -> Row:
+        taken = seconds[reduction]
+        speedup = statistics.median(slow / fast for slow, fast in zip(whole, taken, strict=True))
+        return Row(**asdict(score), images_per_second=batch / statistics.median(taken), speedup=speedup)
 
-    return tuple(map(row, scores))
+    return tuple(map(row, scores, reductions))
 
 
 def warn_at_chance(unreduced: Score, classes: int) -> None:

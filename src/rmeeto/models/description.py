@@ -1,0 +1,60 @@
+"""What a model's name stands for, read without building it (or loading timm)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rmeeto.errors import CheckpointError, UnknownName
+from rmeeto.models import checkpoint, zoo
+from rmeeto.models.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model that has not been built.
+
+    name: of the zoo, or the one it was saved under. config: its sizes. reduction: the line saved with it.
+    folder: where it was saved, None for one of the zoo. pretrained: address of the zoo's weights, if they exist.
+    """
+
+    name: str
+    config: ModelConfig
+    reduction: str | None = None
+    folder: Path | None = None
+    pretrained: str | Path | None = None
+
+
+def describe(name: str) -> Description:
+    """Look up a zoo name, or read the folder that a path or ``hf-hub:owner/name[@revision]`` stands for.
+
+    Raises:
+        UnknownName: no such model, with the nearest that exist.
+        CheckpointError: a folder that does not say what is in it.
+    """
+    if not is_folder(name):
+        full_name, entry = zoo.find(name)
+        hub = None if entry.hub is None else f"hf-hub:{entry.hub}"
+        return Description(full_name, entry.config, pretrained=entry.packaged_path or hub)
+    folder = checkpoint.resolve(name)
+    content = checkpoint.read_config(folder)
+    if content is None:
+        raise CheckpointError(
+            f"read the model in {name}",
+            why=f"there is no {checkpoint.CONFIG} beside the weights to say what it is",
+            fix=f"name the model and pass {name} as its weights",
+        )
+    try:
+        config = ModelConfig().changed(**dict(content["config"]))
+    except (KeyError, TypeError, ValueError, UnknownName) as error:
+        raise CheckpointError(
+            f"read the model in {name}",
+            why=f"its {checkpoint.CONFIG} does not describe one ({error})",
+            fix=f"restore the file, or name the model and pass {name} as its weights",
+        ) from error
+    return Description(content.get("name") or folder.name, config, content.get("reduction"), folder)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name stands for a saved model rather than one of the zoo."""
+    return name.startswith(("hf-hub:", "local-dir:")) or Path(name).is_dir()
