@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rmeeto.config import ModelConfig
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.config import ModelConfig
 from rmeeto.models.zoo import ZOO
 from rmeeto.reduction import ReleasedMerge
 

@@ -7,10 +7,10 @@ import torch
 import rmeeto
 from rmeeto.bench import Spread, bench, verdict
 from rmeeto.bench.timing import Stopwatch, take_turns
+from rmeeto.config import ModelConfig
 from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.config import ModelConfig
 from rmeeto.reduction import TokenMerge
 from toys import SIZES
 

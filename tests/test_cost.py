@@ -5,6 +5,7 @@ from rmeeto import ReleasedMerge, TokenMerge, create_model, flops
 from rmeeto.cost import count
 from rmeeto.errors import UnknownName
 from rmeeto.models.zoo import ZOO
+from rmeeto.reduction.schedule import Stack
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_every_figure_of_the_authors_counter_for_even_blocks():
         ours = count(ZOO[name].config, method, convention="paper").total / 1e9
         unserved = 0
         if method is not None:  # it charges requested tokens, also those that half of the sequence could not serve
-            *done, last = [c for c in method.schedule(24, 197).counts if c]
+            *done, last = [c for c in method.schedule(Stack(24, 197)).counts if c]
             wanted = 197 - sum(done) - method.final
             unserved = sum(options["num_prune"] - c for c in done) + wanted - last
         assert ours + unserved * ZOO[name].config.dim / 1e9 == pytest.approx(row["get_flops_G"], abs=2e-6), row["name"]

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, DataError, RmeetoError, UnknownName
 from rmeeto.models.zoo import find
 from rmeeto.pace import Pace
@@ -19,7 +20,7 @@ def test_every_shipped_recipe_reads_prints_and_fits_its_model(name):
     _, entry = find(recipe.model)
     reduction = parse_reduction(recipe.reduction)
     if reduction is not None:
-        reduction.schedule(entry.config.depth, entry.config.tokens)
+        reduction.schedule(stack_of(entry.config))
 
 
 def test_the_papers_recipes():

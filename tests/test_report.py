@@ -11,6 +11,7 @@ from rmeeto import parse_reduction
 from rmeeto.bench import BenchReport, Measurement, Spread
 from rmeeto.doctor import Machine
 from rmeeto.recipe import Recipe
+from rmeeto.reduction.schedule import Stack
 from rmeeto.report import report, timed
 from rmeeto.report.charts import loss_chart
 from rmeeto.report.words import duration, operations, signed
@@ -129,7 +130,7 @@ def everything(results, **changes):
         "command": "rmeeto demo --seconds 120",
         "machine": MACHINE,
         "log": [{"event": "start", "step": 0}, *log],
-        "schedule": parse_reduction(REDUCTION).schedule(8, 65),
+        "schedule": parse_reduction(REDUCTION).schedule(Stack(8, 65)),
         "speed": benchmark(),
         "pictures": [Pictures(name, panels) for name in ("three", "four", "five")],
     }

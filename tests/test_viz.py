@@ -5,8 +5,8 @@ from PIL import Image
 
 import rmeeto
 from rmeeto import viz
+from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, RunError
-from rmeeto.models.config import ModelConfig
 from toys import SIZES
 
 GROUPS = np.array([[0, 0, 1], [2, 1, 1], [2, 3, -1]])

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from rmeeto import _timm_hook
 
 if TYPE_CHECKING:
+    from rmeeto.config import ModelConfig
     from rmeeto.cost import flops
     from rmeeto.errors import RmeetoError, RmeetoWarning
     from rmeeto.models.backbone import VisionMamba
     from rmeeto.models.checkpoint import save_model
-    from rmeeto.models.config import ModelConfig
     from rmeeto.models.factory import create_model
     from rmeeto.models.zoo import list_models
     from rmeeto.ops import causal_conv, selective_scan
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 
 # Loaded at first use, so that `import rmeeto` and `rmeeto --help` do not wait for torch.
 _HOMES = {
-    "ModelConfig": "rmeeto.models.config",
+    "ModelConfig": "rmeeto.config",
     "Plan": "rmeeto.reduction",
     "Recipe": "rmeeto.recipe",
     "ReleasedMerge": "rmeeto.reduction",

@@ -35,7 +35,7 @@ class Tokens:
 
     x: ``(b, l, d)``, the previous block's output before it joins the residual stream.
     residual: ``(b, l, d)`` in float32, or None before the first block.
-    cls_index: ``(b,)`` int64, the class token's place in each image.
+    protected: ``(b, p)`` int64, the places of the tokens that no reduction touches, the class token's first.
     size: ``(b, l)``, at least float32, how many original tokens each one stands for; None while every size is 1.
     plans: the reductions so far, oldest first. :meth:`group` composes them on demand, so a forward pass
         that nobody asks about pays nothing for its source map.
@@ -43,9 +43,14 @@ class Tokens:
 
     x: Tensor
     residual: Tensor | None
-    cls_index: Tensor
+    protected: Tensor
     size: Tensor | None = None
     plans: tuple[Plan, ...] = ()
+
+    @property
+    def cls_index(self) -> Tensor:
+        """``(b,)`` int64, the class token's place in each image."""
+        return self.protected[:, 0]
 
     @property
     def length(self) -> int:

@@ -14,11 +14,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
 
+from rmeeto.config import ModelConfig
 from rmeeto.data.transforms import Preparation, evaluation_transform
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import write_atomically
-from rmeeto.models.config import ModelConfig
 from rmeeto.tokens import Tokens
 
 Pixels = NDArray[np.float64]

@@ -2,7 +2,7 @@ import pytest
 
 import rmeeto
 from rmeeto.cli.models import parameter_count
-from rmeeto.models.config import ModelConfig
+from rmeeto.config import ModelConfig
 from rmeeto.models.zoo import ZOO
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from rmeeto import TokenMerge, TokenPrune, create_model
+from rmeeto.config import ModelConfig
 from rmeeto.errors import UnsupportedInput
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.config import ModelConfig
 from rmeeto.models.layers import resize_position_embedding
 
 TINY = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=4, num_classes=5)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import goldens
-from rmeeto.models.config import ModelConfig
+from rmeeto.config import ModelConfig
 from rmeeto.models.mixers import BidirectionalMixer
 
 TRAINING = sorted(name for name in goldens.table("index")["cases"] if name.startswith("train_small"))

@@ -12,9 +12,9 @@ def distance(a: list[float], b: list[float], name: str) -> float:
     return math.dist(a, b)
 
 
-def choose(features, cls_index: int, r: int, *, grouping="odd-even", distance_name="cosine", nth=1):
+def choose(features, protected: list[int], r: int, *, grouping="odd-even", distance_name="cosine", nth=1):
     """Pairs (source, target) by falling similarity, and all candidates in that order."""
-    patches = [i for i in range(len(features)) if i != cls_index]
+    patches = [i for i in range(len(features)) if i not in protected]
     half = len(patches) - len(patches) // 2
     split = {"odd-even": (patches[0::2], patches[1::2]), "front-behind": (patches[:half], patches[half:])}
     candidates, targets = split[grouping]
@@ -27,7 +27,7 @@ def choose(features, cls_index: int, r: int, *, grouping="odd-even", distance_na
     return [(source, target) for _, source, target in found[:r]], [source for _, source, _ in found], targets
 
 
-def layout(length: int, cls_index: int, pairs, ranked, targets, order: str) -> list[int]:
+def layout(length: int, protected: list[int], pairs, ranked, targets, order: str) -> list[int]:
     """Input positions of the survivors in output order."""
     gone = {source for source, _ in pairs}
     kept = [i for i in range(length) if i not in gone]
@@ -35,8 +35,8 @@ def layout(length: int, cls_index: int, pairs, ranked, targets, order: str) -> l
         return kept
     remaining = [c for c in ranked if c not in gone]
     patches = (sorted(remaining) if order == "odd-even" else remaining) + targets
-    place = kept.index(cls_index)
-    return [*patches[:place], cls_index, *patches[place:]]
+    patches = iter(patches)
+    return [token if token in protected else next(patches) for token in kept]
 
 
 def combine(values, sizes, kept, pairs, op: str):

@@ -7,6 +7,7 @@ import torch
 
 from rmeeto import TokenMerge, TokenPrune, Tokens, parse_reduction
 from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.reduction.plan import take
 from rmeeto.tokens import Features
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -14,11 +15,11 @@ import naive
 
 
 def random_tokens(length=23, batch=3, dim=6) -> Tokens:
-    """Integer-valued sizes and class tokens in different places of each image."""
+    """Integer-valued sizes; a class token and a register, in different places of each image."""
     return Tokens(
         x=torch.randn(batch, length, dim, dtype=torch.float64),
         residual=torch.randn(batch, length, dim, dtype=torch.float64),
-        cls_index=torch.tensor([0, length // 2, length - 1])[:batch],
+        protected=torch.tensor([[0, 3], [length // 2, 0], [length - 1, length - 2]])[:batch],
         size=torch.randint(1, 5, (batch, length)).double(),
     )
 
@@ -51,11 +52,11 @@ def test_equals_a_loop_over_tokens(features, distance, grouping, nth, order, op)
 
     by = tokens.x if features == "X" else sum(computed.pair(features)) / 2
     for i in range(len(tokens.x)):
-        cls_index = int(tokens.cls_index[i])
+        protected = tokens.protected[i].tolist()
         pairs, ranked, targets = naive.choose(
-            by[i].tolist(), cls_index, r, grouping=grouping, distance_name=distance, nth=nth
+            by[i].tolist(), protected, r, grouping=grouping, distance_name=distance, nth=nth
         )
-        kept = naive.layout(tokens.length, cls_index, pairs, ranked, targets, order)
+        kept = naive.layout(tokens.length, protected, pairs, ranked, targets, order)
         absorbed = [] if op == "prune" else pairs
         for name in ("x", "residual"):
             values, sizes = naive.combine(
@@ -63,7 +64,7 @@ def test_equals_a_loop_over_tokens(features, distance, grouping, nth, order, op)
             )
             torch.testing.assert_close(getattr(reduced, name)[i], torch.tensor(values, dtype=torch.float64))
         assert reduced.size[i].tolist() == sizes
-        assert kept[reduced.cls_index[i]] == cls_index
+        assert [kept[place] for place in reduced.protected[i]] == protected
         ended = {survivor: place for place, survivor in enumerate(kept)}
         ended |= {source: ended[target] if op != "prune" else -1 for source, target in pairs}
         assert reduced.group()[i].tolist() == [ended[j] for j in range(tokens.length)]
@@ -83,18 +84,18 @@ METHODS = [
 @pytest.mark.parametrize("length", [9, 10, 23])
 def test_properties_over_successive_steps(method, length):
     start = tokens = random_tokens(length).replace(size=None)
-    cls_value = tokens.x[torch.arange(3), tokens.cls_index]
+    protected_values = take(tokens.x, tokens.protected)
     left = length
     for _ in range(3):
-        r = min(4, (left - 1) // 2)
+        r = min(4, (left - 2) // 2)
         tokens, left = method.step(tokens, None, r), left - r
         assert tokens.length == left
-        torch.testing.assert_close(tokens.x[torch.arange(3), tokens.cls_index], cls_value, rtol=0, atol=0)
+        torch.testing.assert_close(take(tokens.x, tokens.protected), protected_values, rtol=0, atol=0)
         group = tokens.group()
         for i in range(3):
             members = torch.bincount(group[i][group[i] >= 0], minlength=left)
             assert members.tolist() == tokens.sizes()[i].tolist()  # every size counts its own originals
-            assert members[tokens.cls_index[i]] == 1
+            assert members[tokens.protected[i]].tolist() == [1, 1]
             assert (members >= 1).all()
             if isinstance(method, TokenMerge):
                 assert (group[i] >= 0).all()
@@ -123,7 +124,7 @@ def test_untouched_tokens_keep_their_bits():
 
 def test_equal_similarities_rank_by_index():
     x = torch.ones(1, 11, 4)
-    reduced = TokenMerge(r=3).step(Tokens(x, None, torch.tensor([5])), None, 3)
+    reduced = TokenMerge(r=3).step(Tokens(x, None, torch.tensor([[5]])), None, 3)
     assert sorted(reduced.plans[0].source[0].tolist()) == [0, 2, 4]
     assert reduced.group()[0, [0, 2, 4]].tolist() == [0, 0, 0]  # every one of them goes to the first target
 
@@ -131,14 +132,14 @@ def test_equal_similarities_rank_by_index():
 def test_zero_vectors_do_not_poison_the_choice():
     x = torch.randn(1, 11, 4)
     x[0, 2] = 0
-    assert TokenMerge(r=3).step(Tokens(x, None, torch.tensor([5])), None, 3).x.isfinite().all()
+    assert TokenMerge(r=3).step(Tokens(x, None, torch.tensor([[5]])), None, 3).x.isfinite().all()
 
 
 def test_gradients_reach_values_not_the_choice():
     x = torch.randn(2, 11, 4, dtype=torch.float64, requires_grad=True)
 
     def merged(x, op):
-        return TokenMerge(r=3, op=op).step(Tokens(x, None, torch.tensor([5, 2])), None, 3).x
+        return TokenMerge(r=3, op=op).step(Tokens(x, None, torch.tensor([[5], [2]])), None, 3).x
 
     for op in ("sum", "mean", "max", "min"):
         assert torch.autograd.gradcheck(lambda x, op=op: merged(x, op), x)
@@ -147,7 +148,7 @@ def test_gradients_reach_values_not_the_choice():
 def test_the_class_token_stays_with_its_image():
     """Its place depends on how many tokens before it leave, image by image."""
     x = torch.randn(64, 101, 8)
-    tokens = Tokens(x, None, torch.full((64,), 50))
+    tokens = Tokens(x, None, torch.full((64, 1), 50))
     places = TokenMerge(r=20).step(tokens, None, 20).cls_index
     assert len(places.unique()) > 3
 

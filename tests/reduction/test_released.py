@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import goldens
-from rmeeto.reduction.schedule import capacity
+from rmeeto.reduction.schedule import Stack
 
 CASES = goldens.table("merge_function")
 TAGS = sorted(tag for tag in CASES if not tag.startswith("vit_"))
@@ -14,7 +14,7 @@ INPUTS = goldens.arrays("merge_function")
 
 def bound(options: dict, length: int) -> int:
     """The program halves l - 1 with its class flag on, l without; nothing else hangs on that flag."""
-    most = capacity(length) if options["class_token"] else length // 2
+    most = Stack(1, length).capacity(length) if options["class_token"] else length // 2
     return max(0, min(options["num_prune"], most))
 
 

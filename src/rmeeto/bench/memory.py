@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
+from rmeeto.config import ModelConfig
 from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.config import ModelConfig
 from rmeeto.reduction import parse_reduction
 
 STATUS = Path("/proc/self/status")  # getrusage would count what the parent process held

@@ -13,7 +13,8 @@ from torch import Tensor
 from rmeeto.devices import synchronize
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.reduction import Schedule
-from rmeeto.reduction.protocol import Reduction
+from rmeeto.reduction.protocol import Reduction, Widths
+from rmeeto.reduction.schedule import Stack
 from rmeeto.tokens import Features, Tokens
 
 Clock = Callable[[], float]
@@ -68,9 +69,13 @@ class TimedReduction:
     def __init__(self, reduction: Reduction, stopwatch: Stopwatch) -> None:
         self.reduction, self.stopwatch, self.seconds = reduction, stopwatch, 0.0
 
-    def schedule(self, depth: int, tokens: int) -> Schedule:
+    def schedule(self, stack: Stack) -> Schedule:
         """The wrapped one's."""
-        return self.reduction.schedule(depth, tokens)
+        return self.reduction.schedule(stack)
+
+    def operations(self, widths: Widths, patches: int, r: int) -> float:
+        """The wrapped one's."""
+        return self.reduction.operations(widths, patches, r)
 
     def step(self, tokens: Tokens, features: Features | None, r: int) -> Tokens:
         """The wrapped one's, timed."""

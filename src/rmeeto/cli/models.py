@@ -11,7 +11,7 @@ from rmeeto.cli import console
 from rmeeto.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from rmeeto.models.config import ModelConfig
+    from rmeeto.config import ModelConfig
     from rmeeto.models.zoo import ZooEntry
 
 

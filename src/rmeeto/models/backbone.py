@@ -16,12 +16,13 @@ import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
+from rmeeto.config import ModelConfig
+from rmeeto.cost import stack_of
 from rmeeto.errors import UnsupportedInput
-from rmeeto.models.config import ModelConfig
 from rmeeto.models.layers import PatchEmbed, RMSNorm
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.ops.select import Impl
-from rmeeto.reduction import Reduction, Schedule
+from rmeeto.reduction import Reduction
 from rmeeto.tokens import Features, Tokens
 
 
@@ -96,8 +97,8 @@ class VisionMamba(nn.Module):
 
     @reduction.setter
     def reduction(self, reduction: Reduction | None) -> None:
-        depth, tokens = self.config.depth, self.config.tokens
-        self.schedule = Schedule((0,) * depth, tokens) if reduction is None else reduction.schedule(depth, tokens)
+        stack = stack_of(self.config)
+        self.schedule = stack.whole() if reduction is None else reduction.schedule(stack)
         self._reduction = reduction
 
     @property
@@ -155,8 +156,8 @@ class VisionMamba(nn.Module):
         patches, middle = self.patch_embed(images), config.cls_index
         cls = self.cls_token.expand(images.shape[0], -1, -1)
         x = torch.cat([patches[:, :middle], cls, patches[:, middle:]], dim=1) + self.pos_embed
-        cls_index = torch.full((images.shape[0],), middle, device=images.device)
-        return Tokens(x=x, residual=None, cls_index=cls_index)
+        protected = torch.full((images.shape[0], 1), middle, device=images.device)
+        return Tokens(x=x, residual=None, protected=protected)
 
     def advance(self, tokens: Tokens, features: Features | None, block: nn.Module, r: int) -> tuple[Tokens, Features]:
         """One step through the model: remove r tokens per image, then run a block."""

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rmeeto.config import ModelConfig
 from rmeeto.errors import CheckpointError, RmeetoWarning, RunError
-from rmeeto.models.config import ModelConfig
 from rmeeto.models.layers import resize_position_embedding
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmeeto.config import ModelConfig
 from rmeeto.errors import CheckpointError, UnknownName
 from rmeeto.models import checkpoint, zoo
-from rmeeto.models.config import ModelConfig
 
 
 @dataclass(frozen=True)

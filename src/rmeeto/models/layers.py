@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rmeeto.models.config import ModelConfig
+from rmeeto.config import ModelConfig
 
 
 class PatchEmbed(nn.Module):

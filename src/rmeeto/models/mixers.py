@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rmeeto.models.config import ModelConfig
+from rmeeto.config import ModelConfig
 from rmeeto.ops import causal_conv, selective_scan
 from rmeeto.ops.select import Impl
 from rmeeto.tokens import Features

@@ -7,8 +7,8 @@ from fnmatch import fnmatch
 from importlib.resources import files
 from pathlib import Path
 
+from rmeeto.config import ModelConfig
 from rmeeto.errors import UnknownName
-from rmeeto.models.config import ModelConfig
 
 
 @dataclass(frozen=True)

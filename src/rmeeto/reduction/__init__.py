@@ -1,5 +1,6 @@
 """Which tokens go where: no weights, no model."""
 
+from rmeeto.reduction import methods
 from rmeeto.reduction.methods import TokenMerge, TokenPrune
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Reduction
@@ -7,7 +8,7 @@ from rmeeto.reduction.released import ReleasedMerge
 from rmeeto.reduction.schedule import Schedule
 from rmeeto.reduction.spec import parse_spec
 
-METHODS: dict[str, type] = {"merge": TokenMerge, "prune": TokenPrune, "released": ReleasedMerge}
+METHODS = methods.METHODS | {ReleasedMerge.name: ReleasedMerge}
 
 
 def parse_reduction(text: str) -> Reduction | None:

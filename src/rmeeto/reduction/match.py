@@ -1,7 +1,7 @@
 """Match: which tokens leave and which absorb them (paper, algorithms 2 and 3).
 
 Grouping splits the patches into candidates and targets, a distance finds each candidate's partner, a rank
-picks the r candidates that go. The class token takes no part, wherever it stands in each image.
+picks the r candidates that go. Protected tokens (class token, registers) take no part, wherever they stand.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rmeeto.reduction.plan import take
+from rmeeto.reduction.protocol import Widths
 
 Distance = Literal["cosine", "l1", "l2"]
 Grouping = Literal["odd-even", "front-behind", "random"]
@@ -35,10 +36,13 @@ class Match:
     targets: Tensor
 
 
-def patch_positions(cls_index: Tensor, length: int) -> Tensor:
-    """``(b, l-1)``: the positions of all tokens but the class token, ascending."""
-    index = torch.arange(length - 1, device=cls_index.device)
-    return index + (index >= cls_index[:, None])
+def patch_positions(protected: Tensor, length: int) -> Tensor:
+    """``(b, l-p)``: the positions of all tokens but the ``(b, p)`` protected ones, ascending."""
+    count = protected.shape[1]
+    index = torch.arange(length - count, device=protected.device)
+    # the patch before which the j-th protected token stands has j patches fewer in front of it than its position says
+    before = protected.sort(dim=1).values - torch.arange(count, device=protected.device)
+    return index + (index[None, :, None] >= before[:, None, :]).sum(-1)
 
 
 def group(patches: Tensor, grouping: Grouping) -> tuple[Tensor, Tensor]:
@@ -82,7 +86,7 @@ def nth_closest(score: Tensor, nth: int) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def match(
     features: Tensor,
-    cls_index: Tensor,
+    protected: Tensor,
     r: int,
     *,
     distance: Distance = "cosine",
@@ -97,7 +101,7 @@ def match(
     candidates, or r at random; pairing: the partner found, or one at random (Table 22). Random draws come
     from torch's global generator.
     """
-    candidates, targets = group(patch_positions(cls_index, features.shape[1]), grouping)
+    candidates, targets = group(patch_positions(protected, features.shape[1]), grouping)
     score, partner = nth_closest(similarity(take(features, candidates), take(features, targets), distance), nth)
     if pairing == "random":
         partner = torch.randint_like(partner, targets.shape[1])
@@ -107,3 +111,14 @@ def match(
     ranked = candidates.gather(1, order)
     target = targets.gather(1, partner.gather(1, order[:, :r]))
     return Match(source=ranked[:, :r], target=target, ranked=ranked, targets=targets)
+
+
+def matching_operations(widths: Widths, features: str, patches: int, r: int) -> float:
+    """Exact operations of comparing all candidates with all targets and merging r of them."""
+    width = widths.features[features]
+    targets = patches // 2
+    combine = 2 * patches * width if features in widths.directional else 0  # mean of both directions
+    normalise = 3 * patches * width
+    compare = (patches - targets) * targets * (2 * width + 1)
+    move = 2 * r * (widths.moved + widths.moved // 2)  # difference, weight, add
+    return combine + normalise + compare + move

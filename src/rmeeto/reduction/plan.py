@@ -121,10 +121,7 @@ def survivors(source: Tensor, length: int) -> tuple[Tensor, Tensor]:
     return kept[:, :-1], place
 
 
-def insert(row: Tensor, item: Tensor, place: Tensor) -> Tensor:
-    """Insert ``item (b,)`` into each ``row (b, k)`` at index ``place (b,)``, giving ``(b, k + 1)``."""
-    index = torch.arange(row.shape[1] + 1, device=row.device)
-    padded = torch.cat([row, item[:, None]], dim=1)
-    shifted = torch.where(index <= place[:, None], index, index - 1)
-    shifted = torch.where(index == place[:, None], row.shape[1], shifted)
-    return padded.gather(1, shifted)
+def interleave(row: Tensor, items: Tensor, places: Tensor) -> Tensor:
+    """Lay out ``row (b, k)`` with ``items (b, p)`` at the output places ``(b, p)``, giving ``(b, k + p)``."""
+    others, _ = survivors(places, row.shape[1] + places.shape[1])
+    return torch.cat([row, items], dim=1).gather(1, torch.cat([others, places], dim=1).argsort(dim=1))

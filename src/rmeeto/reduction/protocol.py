@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from rmeeto.reduction.schedule import Schedule
+from rmeeto.reduction.schedule import Schedule, Stack
 from rmeeto.tokens import Features, Tokens
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Numbers per token in a network.
+
+    features: of each feature that tokens can be compared by. directional: those that both scan directions have, one
+    set each. moved: that a reduction gathers for every token, hidden state and residual together.
+    """
+
+    features: Mapping[str, int]
+    directional: tuple[str, ...]
+    moved: int
 
 
 class Reduction(Protocol):
@@ -13,10 +28,14 @@ class Reduction(Protocol):
 
     name: ClassVar[str]
 
-    def schedule(self, depth: int, tokens: int) -> Schedule:
-        """Tokens to remove at each block."""
+    def schedule(self, stack: Stack) -> Schedule:
+        """Tokens to remove at each block of a network."""
         ...
 
     def step(self, tokens: Tokens, features: Features | None, r: int) -> Tokens:
         """Remove r tokens from each image at the entry of a block."""
+        ...
+
+    def operations(self, widths: Widths, patches: int, r: int) -> float:
+        """Exact floating-point operations per image of a step that removes r of so many patches."""
         ...

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.choices import check_choices, check_count
-from rmeeto.reduction.match import nth_closest
-from rmeeto.reduction.plan import Plan, flat_index, insert, survivors, take
-from rmeeto.reduction.schedule import Schedule, block_numbers, capacity
+from rmeeto.reduction.match import matching_operations, nth_closest
+from rmeeto.reduction.plan import Plan, flat_index, interleave, survivors, take
+from rmeeto.reduction.protocol import Widths
+from rmeeto.reduction.schedule import Schedule, Stack, block_numbers
 from rmeeto.reduction.spec import format_reduction
 from rmeeto.tokens import Features, Tokens
 
@@ -71,30 +72,34 @@ class ReleasedMerge:
     def __repr__(self) -> str:
         return f"ReleasedMerge({str(self)!r})"
 
-    def schedule(self, depth: int, tokens: int) -> Schedule:
+    def schedule(self, stack: Stack) -> Schedule:
         """The program's counts: r where it fits, and ``final`` imposed on the last reducing block."""
         first = self.every - 1 if self.odd else self.every
-        left, counts = tokens, [0] * depth
-        for block in block_numbers(f"{max(first, 1)}::{self.every}", depth):
-            wanted = left - self.final if self.final is not None and depth - block <= self.every else self.r
-            counts[block] = max(0, min(wanted, capacity(left)))
+        left, counts = stack.tokens, [0] * stack.depth
+        for block in block_numbers(f"{max(first, 1)}::{self.every}", stack):
+            wanted = left - self.final if self.final is not None and stack.depth - block <= self.every else self.r
+            counts[block] = max(0, min(wanted, stack.capacity(left)))
             left -= counts[block]
-        return Schedule(tuple(counts), tokens)
+        return Schedule(tuple(counts), stack.tokens)
 
     def step(self, tokens: Tokens, features: Features | None, r: int) -> Tokens:
         """Reduce as the program does; the class token's place is the same for every image."""
         if self.visualisation:
-            tokens = tokens.replace(cls_index=torch.zeros_like(tokens.cls_index))
+            tokens = tokens.replace(protected=torch.zeros_like(tokens.protected))
         if self.shuffle is not None:
             tokens = self._shuffled(tokens)
         plan, cls_index = self.plan(self._metric(tokens, features), tokens.cls_index, r)
         return Tokens(
             x=self.combine(plan, tokens.x, tokens.size),
             residual=None if tokens.residual is None else self.combine(plan, tokens.residual, tokens.size),
-            cls_index=cls_index,
+            protected=cls_index[:, None],
             size=None if tokens.size is None and self.pruned else self.combine_sizes(plan, tokens.sizes()),
             plans=(*tokens.plans, plan),
         )
+
+    def operations(self, widths: Widths, patches: int, r: int) -> float:
+        """Exact operations of one step."""
+        return matching_operations(widths, self.features, patches, r)
 
     def plan(self, metric: Tensor, cls_index: Tensor, r: int) -> tuple[Plan, Tensor]:
         """The decision for ``(b, l, f)`` metric vectors, and the class token's reported place ``(b,)``.
@@ -114,7 +119,7 @@ class ReleasedMerge:
             remaining = torch.cat([candidates.gather(1, order[:, r:]), targets], dim=1)
             place = cls_index * (candidates.shape[1] - r) // candidates.shape[1]
         stands = place if self.ordered else place.clamp(max=candidates.shape[1] - r)
-        plan = Plan(insert(remaining, cls_index, stands), source, None)
+        plan = Plan(interleave(remaining, cls_index[:, None], stands[:, None]), source, None)
         return (plan if self.pruned else Plan(plan.kept, source, plan.follow(target))), place
 
     def combine(self, plan: Plan, values: Tensor, size: Tensor | None) -> Tensor:
@@ -165,12 +170,12 @@ class ReleasedMerge:
         permuted = torch.arange(length)
         permuted[chosen] = moved
         patches, _ = survivors(tokens.cls_index[:, None], tokens.length)
-        kept = insert(patches[:, permuted.to(patches.device)], tokens.cls_index, tokens.cls_index)
+        kept = interleave(patches[:, permuted.to(patches.device)], tokens.protected, tokens.protected)
         plan = Plan(kept, kept[:, :0], kept[:, :0])
         return Tokens(
             x=take(tokens.x, kept),
             residual=None if tokens.residual is None else take(tokens.residual, kept),
-            cls_index=tokens.cls_index,
+            protected=tokens.protected,
             size=None if tokens.size is None else take(tokens.size, kept),
             plans=(*tokens.plans, plan),
         )

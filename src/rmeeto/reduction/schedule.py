@@ -5,10 +5,14 @@ Everything that needs token counts — the model, the FLOPs, the pictures — re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rmeeto.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rmeeto.reduction.protocol import Reduction
 
 NAMED_BLOCKS = {"even": "2::2", "odd": "1::2", "all": "1::1"}
 
@@ -38,12 +42,37 @@ class Schedule:
         return 1.0 - sum(self.tokens) / (len(self.counts) * self.start)
 
 
-def block_numbers(blocks: str, depth: int) -> range:
+@dataclass(frozen=True)
+class Stack:
+    """What a schedule must know of a network.
+
+    depth: its blocks. tokens: that enter, per image. protected: how many of them no reduction touches.
+    first: the lowest block that can reduce. operations: exact operations per image under a reduction and a schedule;
+    None where nobody has counted.
+    """
+
+    depth: int
+    tokens: int
+    protected: int = 1
+    first: int = 1
+    operations: Callable[[Reduction, Schedule], float] | None = None
+
+    def whole(self) -> Schedule:
+        """The schedule that removes nothing."""
+        return Schedule((0,) * self.depth, self.tokens)
+
+    def capacity(self, tokens: int) -> int:
+        """The most of so many tokens that one reduction can remove: half of the patches, ⌊(l - protected)/2⌋."""
+        return max(0, (tokens - self.protected) // 2)
+
+
+def block_numbers(blocks: str, stack: Stack) -> range:
     """The blocks that reduce: ``even``, ``odd``, ``all``, or a Python slice such as ``6::6`` or ``2:12:2``.
 
-    Block 0 has no features to match by, so no selection includes it.
+    A Mamba's block 0 has no features to match by, so no selection includes it.
     """
-    text = NAMED_BLOCKS.get(blocks, blocks)
+    depth = stack.depth
+    text = f"{stack.first}::1" if blocks == "all" else NAMED_BLOCKS.get(blocks, blocks)
     try:
         parts = [int(part) if part else None for part in text.split(":")]
         if len(parts) not in (2, 3):
@@ -56,7 +85,7 @@ def block_numbers(blocks: str, depth: int) -> range:
             why="it is neither a name nor a Python slice",
             fix=f"use {', '.join(NAMED_BLOCKS)}, or start:stop:step such as 6::6",
         ) from None
-    if 0 in chosen:
+    if 0 in chosen and stack.first > 0:
         raise ConfigError(
             "choose the blocks that reduce",
             given=f"blocks={blocks!r}",
@@ -73,23 +102,19 @@ def block_numbers(blocks: str, depth: int) -> range:
     return chosen
 
 
-def capacity(tokens: int) -> int:
-    """The most tokens one reduction can remove: each of the ⌊(l-1)/2⌋ targets keeps its place."""
-    return max(0, (tokens - 1) // 2)
+def resolve(stack: Stack, *, r: int | Sequence[int] | None, ratio: float | None, blocks: str) -> Schedule:
+    """Turn a constant r, a list per reducing block, or a target ratio into counts for one network.
 
-
-def resolve(*, r: int | Sequence[int] | None, ratio: float | None, blocks: str, depth: int, tokens: int) -> Schedule:
-    """Turn a constant r, a list per reducing block, or a target ratio into counts for one model.
-
-    A constant r is cut to :func:`capacity` in late blocks where too few tokens are left (that is how the
+    A constant r is cut to the capacity in late blocks where too few tokens are left (that is how the
     paper's r = 20 gives a ratio of 0.54); an r that not even the first reducing block can serve is an error.
 
     Raises:
         ConfigError: r or ratio out of reach, or a list of the wrong length.
     """
-    chosen = block_numbers(blocks, depth)
+    depth, tokens = stack.depth, stack.tokens
+    chosen = block_numbers(blocks, stack)
     if ratio is not None:
-        return _for_ratio(ratio, chosen, depth, tokens)
+        return _for_ratio(ratio, chosen, stack)
     wanted = [r] * len(chosen) if isinstance(r, int) else list(r or ())
     if len(wanted) != len(chosen):
         raise ConfigError(
@@ -100,11 +125,11 @@ def resolve(*, r: int | Sequence[int] | None, ratio: float | None, blocks: str, 
         )
     left, counts = tokens, [0] * depth
     for place, (block, count) in enumerate(zip(chosen, wanted, strict=True)):
-        room = capacity(left)
+        room = stack.capacity(left)
         if count > room and (place == 0 or not isinstance(r, int)):
             raise ConfigError(
                 f"remove {count} tokens at block {block}",
-                given=f"{left} tokens there, one of them the class token",
+                given=f"{left} tokens there, {stack.protected} of them protected (class token)",
                 why=f"one reduction can remove at most half of the patches, {room}",
                 fix=f"use r ≤ {room} here, or reduce at more blocks",
             )
@@ -113,27 +138,27 @@ def resolve(*, r: int | Sequence[int] | None, ratio: float | None, blocks: str, 
     return Schedule(tuple(counts), tokens)
 
 
-def _for_ratio(ratio: float, chosen: range, depth: int, tokens: int) -> Schedule:
+def _for_ratio(ratio: float, chosen: range, stack: Stack) -> Schedule:
     """The near-constant schedule whose reduction ratio comes closest to the target."""
-    low, high = 0.0, float(capacity(tokens))
-    most = _evenly(high, chosen, depth, tokens)
+    low, high = 0.0, float(stack.capacity(stack.tokens))
+    most = _evenly(high, chosen, stack)
     if ratio > most.ratio:
         raise ConfigError(
             f"reach a reduction ratio of {ratio:g}",
-            given=f"{len(chosen)} reducing blocks of {depth}, {tokens} tokens",
+            given=f"{len(chosen)} reducing blocks of {stack.depth}, {stack.tokens} tokens",
             why=f"removing half of the tokens at each of them reaches {most.ratio:.3f}",
             fix="ask for less, or reduce at more or earlier blocks",
         )
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if _evenly(middle, chosen, depth, tokens).ratio < ratio else (low, middle)
-    return min((_evenly(r, chosen, depth, tokens) for r in (low, high)), key=lambda s: abs(s.ratio - ratio))
+        low, high = (middle, high) if _evenly(middle, chosen, stack).ratio < ratio else (low, middle)
+    return min((_evenly(r, chosen, stack) for r in (low, high)), key=lambda s: abs(s.ratio - ratio))
 
 
-def _evenly(r: float, chosen: range, depth: int, tokens: int) -> Schedule:
+def _evenly(r: float, chosen: range, stack: Stack) -> Schedule:
     """Remove r tokens per reducing block on average: whole numbers whose running sum never lags by one."""
-    left, counts = tokens, [0] * depth
+    left, counts = stack.tokens, [0] * stack.depth
     for place, block in enumerate(chosen):
-        counts[block] = min(int((place + 1) * r) - int(place * r), capacity(left))
+        counts[block] = min(int((place + 1) * r) - int(place * r), stack.capacity(left))
         left -= counts[block]
-    return Schedule(tuple(counts), tokens)
+    return Schedule(tuple(counts), stack.tokens)

@@ -1,12 +1,7 @@
-"""The reduction methods, as frozen values: score · match · combine · order · schedule.
-
-A method has no weights and no state. It is assigned to a model (``model.reduction = TokenMerge(r=11)``),
-prints as the one line that :func:`rmeeto.parse_reduction` reads back, and is saved beside the weights.
-"""
+"""Match pairs of tokens, then merge or prune: the paper's method and all its choices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,11 +9,10 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import ConfigError
-from rmeeto.reduction.choices import check_choices, check_count
-from rmeeto.reduction.match import Distance, Grouping, Match, Pairing, Rank, match, patch_positions
-from rmeeto.reduction.plan import MergeOp, Plan, insert, survivors
-from rmeeto.reduction.schedule import Schedule, resolve
-from rmeeto.reduction.spec import format_reduction
+from rmeeto.reduction.match import Distance, Grouping, Match, Pairing, Rank, match, matching_operations, patch_positions
+from rmeeto.reduction.methods.scheduled import ScheduledReduction
+from rmeeto.reduction.plan import MergeOp, Plan, interleave, survivors
+from rmeeto.reduction.protocol import Widths
 from rmeeto.tokens import Features, Tokens
 
 FeatureName = Literal["X", "B", "C", "delta"]
@@ -35,12 +29,9 @@ def matching_features(tokens: Tokens, features: Features | None, name: FeatureNa
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PairwiseReduction:
-    """Choices that merging and pruning share; the class token is never touched, and its true place is tracked.
+class PairwiseReduction(ScheduledReduction):
+    """Choices that merging and pruning share; protected tokens are never touched, and their true places are tracked.
 
-    r: tokens to remove per reducing block: one number, or a list with one entry per reducing block.
-    ratio: instead of r, the reduction ratio to reach (one minus mean tokens per block over tokens at the start).
-    blocks: ``even`` (2, 4, …), ``odd`` (1, 3, …), ``all``, or a slice such as ``6::6``.
     features: compare tokens by X, B, C or delta (Table 6). distance: cosine, l1 or l2 (Table 7).
     grouping: odd-even, front-behind or random (Table 20). nth: each candidate's nth closest partner (Table 15).
     rank: remove the r most similar candidates or random ones; pairing: best or random partner (Table 22).
@@ -52,9 +43,6 @@ class PairwiseReduction:
         ConfigError, UnknownName: impossible values, when built; counts too large, when given to a model.
     """
 
-    r: int | tuple[int, ...] | None = None
-    ratio: float | None = None
-    blocks: str = "even"
     features: FeatureName = "X"
     distance: Distance = "cosine"
     grouping: Grouping = "odd-even"
@@ -64,41 +52,16 @@ class PairwiseReduction:
     order: Order = "kept"
     shuffle: float = 0.0
 
-    name: ClassVar[str]
-
     def __post_init__(self) -> None:
-        if isinstance(self.r, Sequence):
-            object.__setattr__(self, "r", tuple(self.r))  # a list is welcome; a value must be hashable
-        if (self.r is None) == (self.ratio is None):
-            raise ConfigError(
-                f"build {type(self).__name__}",
-                given=f"r={self.r}, ratio={self.ratio}",
-                why="exactly one of r and ratio says how much to reduce",
-                fix=f"for instance {self.name}:r=11 or {self.name}:ratio=0.31",
-            )
-        for count in self.r if isinstance(self.r, tuple) else [] if self.r is None else [self.r]:
-            check_count("r", count)
-        if self.ratio is not None and not 0 <= self.ratio < 1:
-            raise ConfigError(
-                f"reach a reduction ratio of {self.ratio}",
-                why="a ratio is the share of tokens removed, averaged over the blocks: at least 0, below 1",
-                fix="the paper uses 0.14 and 0.31",
-            )
+        super().__post_init__()
         if self.nth < 1:
             raise ConfigError(f"match the nth={self.nth} closest token", why="the closest is nth=1")
         if not 0 <= self.shuffle <= 1:
             raise ConfigError(f"shuffle={self.shuffle} of the tokens", why="a share lies between 0 and 1")
-        check_choices(self)
 
-    def __str__(self) -> str:
-        return format_reduction(self)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
-
-    def schedule(self, depth: int, tokens: int) -> Schedule:
-        """Tokens to remove at each block of a model with that depth and sequence length."""
-        return resolve(r=self.r, ratio=self.ratio, blocks=self.blocks, depth=depth, tokens=tokens)
+    def operations(self, widths: Widths, patches: int, r: int) -> float:
+        """Exact operations of one step."""
+        return matching_operations(widths, self.features, patches, r)
 
     def step(self, tokens: Tokens, features: Features | None, r: int) -> Tokens:
         """Remove r tokens per image before a block, given the last block's output and features."""
@@ -106,7 +69,7 @@ class PairwiseReduction:
             tokens = self.apply(tokens, shuffle_plan(tokens, self.shuffle))
         matched = match(
             matching_features(tokens, features, self.features),
-            tokens.cls_index,
+            tokens.protected,
             r,
             distance=self.distance,
             grouping=self.grouping,
@@ -122,7 +85,7 @@ class PairwiseReduction:
         target = matched.target
         if self.order == "kept":
             return Plan(kept, matched.source, place.gather(1, target))
-        kept = rearranged(matched, kept, tokens.cls_index, place, by_similarity=self.order == "dropped")
+        kept = rearranged(matched, kept, tokens.protected, place, by_similarity=self.order == "dropped")
         plan = Plan(kept, matched.source, None)
         return Plan(kept, matched.source, plan.follow(target))
 
@@ -154,7 +117,7 @@ class TokenMerge(PairwiseReduction):
         return Tokens(
             x=plan.merge(tokens.x, share, self.op),
             residual=None if tokens.residual is None else plan.merge(tokens.residual, share, self.op),
-            cls_index=plan.follow(tokens.cls_index[:, None])[:, 0],
+            protected=plan.follow(tokens.protected),
             size=plan.merge_sizes(size),
             plans=(*tokens.plans, plan),
         )
@@ -172,34 +135,34 @@ class TokenPrune(PairwiseReduction):
         return Tokens(
             x=plan.take(tokens.x),
             residual=None if tokens.residual is None else plan.take(tokens.residual),
-            cls_index=plan.follow(tokens.cls_index[:, None])[:, 0],
+            protected=plan.follow(tokens.protected),
             size=None if tokens.size is None else plan.merge_sizes(tokens.size),
             plans=(*tokens.plans, plan),
         )
 
 
-def rearranged(matched: Match, kept: Tensor, cls_index: Tensor, place: Tensor, *, by_similarity: bool) -> Tensor:
+def rearranged(matched: Match, kept: Tensor, protected: Tensor, place: Tensor, *, by_similarity: bool) -> Tensor:
     """The survivors as remaining candidates, then targets; ``(b, m)`` input positions.
 
-    The class token stands where it would with order kept: only patches are rearranged around it.
+    Protected tokens stand where they would with order kept: only patches are rearranged around them.
     """
     length = place.shape[1]
     rank = torch.arange(matched.ranked.shape[1], device=kept.device).expand_as(matched.ranked)
-    key = torch.full_like(place, 2 * length)  # sources and class token sort past the end
+    key = torch.full_like(place, 2 * length)  # sources and protected tokens sort past the end
     key = key.scatter(1, matched.ranked, rank if by_similarity else matched.ranked)
     key = key.scatter(1, matched.targets, matched.targets + length)
     key = key.scatter(1, matched.source, 2 * length)
-    patches = key.argsort(dim=1, stable=True)[:, : kept.shape[1] - 1]
-    return insert(patches, cls_index, place.gather(1, cls_index[:, None])[:, 0])
+    patches = key.argsort(dim=1, stable=True)[:, : kept.shape[1] - protected.shape[1]]
+    return interleave(patches, protected, place.gather(1, protected))
 
 
 def shuffle_plan(tokens: Tokens, share: float) -> Plan:
-    """Permute a random share of the patches of each image among themselves; the class token stays."""
-    patches = patch_positions(tokens.cls_index, tokens.length)
+    """Permute a random share of the patches of each image among themselves; protected tokens stay."""
+    patches = patch_positions(tokens.protected, tokens.length)
     count = int(patches.shape[1] * share)
     chosen = torch.rand(patches.shape, device=patches.device).argsort(1)[:, :count]
     moved = chosen.gather(1, torch.rand(chosen.shape, device=patches.device).argsort(1))
     patches = patches.scatter(1, chosen, patches.gather(1, moved))
-    kept = insert(patches, tokens.cls_index, tokens.cls_index)
+    kept = interleave(patches, tokens.protected, tokens.protected)
     none = kept[:, :0]
     return Plan(kept, none, none)

@@ -1,0 +1,121 @@
+"""Count: a network, a reduction, and what every block of the two costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from rmeeto.config import ModelConfig
+from rmeeto.cost.mamba import MambaNetwork
+from rmeeto.cost.network import Convention, Network, Terms
+from rmeeto.errors import UnknownName
+from rmeeto.reduction.protocol import Reduction
+from rmeeto.reduction.schedule import Schedule, Stack
+
+
+class Reducible(Protocol):
+    """What :func:`flops` reads of a model."""
+
+    config: Any
+    reduction: Reduction | None
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """One block. tokens: what its mixer sees. removed: by the reduction at its entry. terms: operations by name."""
+
+    tokens: int
+    removed: int
+    terms: Terms
+
+    @property
+    def total(self) -> float:
+        """Operations of the block and its reduction."""
+        return sum(self.terms.values())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations per image.
+
+    convention: ``paper`` or ``exact``. blocks: one entry per block. outside: patch embedding, head and the like.
+    """
+
+    convention: Convention
+    schedule: Schedule
+    blocks: tuple[BlockCost, ...]
+    outside: Terms
+
+    @property
+    def total(self) -> float:
+        """Operations per image."""
+        return sum(block.total for block in self.blocks) + sum(self.outside.values())
+
+    @property
+    def terms(self) -> Terms:
+        """Operations per image by name, summed over the blocks, largest first."""
+        terms = dict(self.outside)
+        for block in self.blocks:
+            for name, count in block.terms.items():
+                terms[name] = terms.get(name, 0) + count
+        return dict(sorted(terms.items(), key=lambda item: -item[1]))
+
+    def __str__(self) -> str:
+        tokens = self.schedule.tokens
+        return (
+            f"{self.total / 1e9:.2f} G ({self.convention} convention), tokens {self.schedule.start} … {tokens[-1]}, "
+            f"reduction ratio {self.schedule.ratio:.2f}"
+        )
+
+
+def flops(model: Reducible, *, convention: Convention = "exact") -> Cost:
+    """Count the operations per image of a model with its present reduction.
+
+    Raises:
+        UnknownName: no such convention.
+
+    >>> print(flops(create_model("vim_small", reduction="merge:r=11"), convention="paper"))
+    3.58 G (paper convention), tokens 197 … 76, reduction ratio 0.31
+    """
+    return count(model.config, model.reduction, convention=convention)
+
+
+def count(config: ModelConfig, reduction: Reduction | None = None, *, convention: Convention = "exact") -> Cost:
+    """As :func:`flops`, from a config and a reduction without building the model."""
+    if convention not in ("paper", "exact"):
+        raise UnknownName("FLOPs convention", convention, ("paper", "exact"))
+    stack = stack_of(config)
+    schedule = stack.whole() if reduction is None else reduction.schedule(stack)
+    return _count(network_of(config), reduction, schedule, convention)
+
+
+def stack_of(config: ModelConfig) -> Stack:
+    """What schedules know of a network, its exact operations included."""
+    network = network_of(config)
+
+    def operations(reduction: Reduction, schedule: Schedule) -> float:
+        return _count(network, reduction, schedule, "exact").total
+
+    return replace(network.stack, operations=operations)
+
+
+def network_of(config: ModelConfig) -> Network:
+    """The network of these sizes, as a counter sees it."""
+    return MambaNetwork(config)
+
+
+def _count(network: Network, reduction: Reduction | None, schedule: Schedule, convention: Convention) -> Cost:
+    blocks, before = [], schedule.start
+    for removed, after in zip(schedule.counts, schedule.tokens, strict=True):
+        terms = network.block(before, after, convention)
+        if removed and convention == "paper":
+            terms["reduction"] = _paper_reduction(network.widths.features["X"], before, removed)
+        elif removed and reduction is not None:
+            terms["reduction"] = reduction.operations(network.widths, before - network.stack.protected, removed)
+        blocks.append(BlockCost(after, removed, terms))
+        before = after
+    return Cost(convention, schedule, tuple(blocks), network.outside(before, convention))
+
+
+def _paper_reduction(dim: int, tokens: int, removed: int) -> float:
+    return 6 * tokens * dim + 2 * dim * (tokens / 2) ** 2 + removed * dim
