@@ -28,6 +28,27 @@ class Features:
         """``(forward, backward)`` of the feature called B, C or delta."""
         return {"B": self.B, "C": self.C, "delta": self.delta}[name]
 
+    def mean(self, name: str) -> Tensor:
+        """``(b, l, f)``: the feature called B, C or delta, averaged over both directions."""
+        forward, backward = self.pair(name)
+        return (forward + backward) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionFeatures:
+    """What an attention computed about its tokens (paper, section 3.4): each ``(b, heads, l, f)``.
+
+    Q, K, V: queries and keys as they are compared (normalised where the network does that), and values.
+    """
+
+    Q: Tensor
+    K: Tensor
+    V: Tensor
+
+    def mean(self, name: str) -> Tensor:
+        """``(b, l, f)``: the feature called Q, K or V, averaged over the heads."""
+        return {"Q": self.Q, "K": self.K, "V": self.V}[name].mean(1)
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
