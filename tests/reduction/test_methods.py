@@ -8,10 +8,15 @@ import torch
 from rmeeto import TokenMerge, TokenPrune, Tokens, parse_reduction
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.reduction.plan import take
+from rmeeto.reduction.schedule import Step
 from rmeeto.tokens import Features
 
 sys.path.insert(0, str(Path(__file__).parent))
 import naive
+
+
+def at(r: int) -> Step:
+    return Step(r, block=2, depth=4)
 
 
 def random_tokens(length=23, batch=3, dim=6) -> Tokens:
@@ -48,7 +53,7 @@ def test_equals_a_loop_over_tokens(features, distance, grouping, nth, order, op)
     computed = random_features(tokens)
     options = {"features": features, "distance": distance, "grouping": grouping, "nth": nth, "order": order}
     method = TokenPrune(r=r, **options) if op == "prune" else TokenMerge(r=r, op=op, **options)
-    reduced = method.step(tokens, computed, r)
+    reduced = method.step(tokens, computed, at(r))
 
     by = tokens.x if features == "X" else sum(computed.pair(features)) / 2
     for i in range(len(tokens.x)):
@@ -88,7 +93,7 @@ def test_properties_over_successive_steps(method, length):
     left = length
     for _ in range(3):
         r = min(4, (left - 2) // 2)
-        tokens, left = method.step(tokens, None, r), left - r
+        tokens, left = method.step(tokens, None, at(r)), left - r
         assert tokens.length == left
         torch.testing.assert_close(take(tokens.x, tokens.protected), protected_values, rtol=0, atol=0)
         group = tokens.group()
@@ -108,14 +113,14 @@ def test_properties_over_successive_steps(method, length):
 @pytest.mark.parametrize("method", [TokenMerge(r=5), TokenPrune(r=5)], ids=str)
 def test_order_is_kept(method):
     tokens = random_tokens().replace(size=None)
-    reduced = method.step(tokens, None, 5)
+    reduced = method.step(tokens, None, at(5))
     for kept in reduced.plans[0].kept:
         assert kept.tolist() == sorted(kept.tolist())
 
 
 def test_untouched_tokens_keep_their_bits():
     tokens = random_tokens().replace(x=torch.randn(3, 23, 6), residual=None, size=torch.full((3, 23), 3.0))
-    reduced = TokenMerge(r=5).step(tokens, None, 5)
+    reduced = TokenMerge(r=5).step(tokens, None, at(5))
     plan = reduced.plans[0]
     for i in range(3):
         alone = [p for p in range(18) if p not in plan.target[i].tolist()]
@@ -124,7 +129,7 @@ def test_untouched_tokens_keep_their_bits():
 
 def test_equal_similarities_rank_by_index():
     x = torch.ones(1, 11, 4)
-    reduced = TokenMerge(r=3).step(Tokens(x, None, torch.tensor([[5]])), None, 3)
+    reduced = TokenMerge(r=3).step(Tokens(x, None, torch.tensor([[5]])), None, at(3))
     assert sorted(reduced.plans[0].source[0].tolist()) == [0, 2, 4]
     assert reduced.group()[0, [0, 2, 4]].tolist() == [0, 0, 0]  # every one of them goes to the first target
 
@@ -132,14 +137,14 @@ def test_equal_similarities_rank_by_index():
 def test_zero_vectors_do_not_poison_the_choice():
     x = torch.randn(1, 11, 4)
     x[0, 2] = 0
-    assert TokenMerge(r=3).step(Tokens(x, None, torch.tensor([[5]])), None, 3).x.isfinite().all()
+    assert TokenMerge(r=3).step(Tokens(x, None, torch.tensor([[5]])), None, at(3)).x.isfinite().all()
 
 
 def test_gradients_reach_values_not_the_choice():
     x = torch.randn(2, 11, 4, dtype=torch.float64, requires_grad=True)
 
     def merged(x, op):
-        return TokenMerge(r=3, op=op).step(Tokens(x, None, torch.tensor([[5], [2]])), None, 3).x
+        return TokenMerge(r=3, op=op).step(Tokens(x, None, torch.tensor([[5], [2]])), None, at(3)).x
 
     for op in ("sum", "mean", "max", "min"):
         assert torch.autograd.gradcheck(lambda x, op=op: merged(x, op), x)
@@ -149,7 +154,7 @@ def test_the_class_token_stays_with_its_image():
     """Its place depends on how many tokens before it leave, image by image."""
     x = torch.randn(64, 101, 8)
     tokens = Tokens(x, None, torch.full((64, 1), 50))
-    places = TokenMerge(r=20).step(tokens, None, 20).cls_index
+    places = TokenMerge(r=20).step(tokens, None, at(20)).cls_index
     assert len(places.unique()) > 3
 
 
@@ -158,22 +163,22 @@ def test_random_choices_follow_torch_s_generator(rank):
     tokens = random_tokens()
     method = TokenMerge(r=4, grouping="random", rank=rank)
     torch.manual_seed(3)
-    first = method.step(tokens, None, 4).group()
-    second = method.step(tokens, None, 4).group()
+    first = method.step(tokens, None, at(4)).group()
+    second = method.step(tokens, None, at(4)).group()
     torch.manual_seed(3)
-    assert torch.equal(method.step(tokens, None, 4).group(), first)
+    assert torch.equal(method.step(tokens, None, at(4)).group(), first)
     assert not torch.equal(first, second)
 
 
 def test_unmerge_copies_back():
     tokens = random_tokens()
-    once = TokenMerge(r=4).step(tokens, None, 4)
-    twice = TokenMerge(r=4).step(once, None, 4)
+    once = TokenMerge(r=4).step(tokens, None, at(4))
+    twice = TokenMerge(r=4).step(once, None, at(4))
     full = twice.unmerge(twice.x)
     assert full.shape == tokens.x.shape
     for i in range(3):
         assert torch.equal(full[i], twice.x[i, twice.group()[i]])
-    pruned = TokenPrune(r=4).step(tokens, None, 4)
+    pruned = TokenPrune(r=4).step(tokens, None, at(4))
     back = pruned.unmerge(torch.ones(3, 19))
     assert torch.equal(back == 0, pruned.group() < 0)
 

@@ -14,7 +14,7 @@ from rmeeto.devices import synchronize
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.reduction import Schedule
 from rmeeto.reduction.protocol import Reduction, Widths
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.schedule import Stack, Step
 from rmeeto.tokens import Features, Tokens
 
 Clock = Callable[[], float]
@@ -73,17 +73,17 @@ class TimedReduction:
         """The wrapped one's."""
         return self.reduction.schedule(stack)
 
-    def operations(self, widths: Widths, patches: int, r: int) -> float:
+    def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """The wrapped one's."""
-        return self.reduction.operations(widths, patches, r)
+        return self.reduction.operations(widths, patches, step)
 
-    def step(self, tokens: Tokens, features: Features | None, r: int) -> Tokens:
+    def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """The wrapped one's, timed."""
         result = tokens
 
         def work() -> None:
             nonlocal result
-            result = self.reduction.step(tokens, features, r)
+            result = self.reduction.step(tokens, features, step)
 
         self.seconds += self.stopwatch.seconds(work)
         return result

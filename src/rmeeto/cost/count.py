@@ -106,12 +106,13 @@ def network_of(config: ModelConfig) -> Network:
 
 def _count(network: Network, reduction: Reduction | None, schedule: Schedule, convention: Convention) -> Cost:
     blocks, before = [], schedule.start
-    for removed, after in zip(schedule.counts, schedule.tokens, strict=True):
+    for step, after in zip(schedule.steps, schedule.tokens, strict=True):
+        removed = step.r
         terms = network.block(before, after, convention)
         if removed and convention == "paper":
             terms["reduction"] = _paper_reduction(network.widths.features["X"], before, removed)
         elif removed and reduction is not None:
-            terms["reduction"] = reduction.operations(network.widths, before - network.stack.protected, removed)
+            terms["reduction"] = reduction.operations(network.widths, before - network.stack.protected, step)
         blocks.append(BlockCost(after, removed, terms))
         before = after
     return Cost(convention, schedule, tuple(blocks), network.outside(before, convention))

@@ -22,14 +22,21 @@ class MambaNetwork:
     @property
     def stack(self) -> Stack:
         """Block 0 has no features that tokens could be matched by, so it never reduces."""
-        return Stack(self.config.depth, self.config.tokens, protected=1, first=1)
+        features = frozenset(self.widths.features)
+        return Stack(self.config.depth, self.config.tokens, protected=1, first=1, features=features)
 
     @property
     def widths(self) -> Widths:
         """Hidden state and residual move together."""
         config = self.config
-        features = {"X": config.dim, "B": config.state, "C": config.state, "delta": config.inner}
-        return Widths(features=features, directional=("B", "C", "delta"), moved=2 * config.dim)
+        features = {
+            "X": config.dim,
+            "B": config.state,
+            "C": config.state,
+            "delta": config.inner,
+            "y": config.inner,
+        }
+        return Widths(features=features, directional=("B", "C", "delta", "y"), moved=2 * config.dim)
 
     def block(self, before: int, after: int, convention: Convention) -> Terms:
         """One block."""

@@ -23,6 +23,7 @@ from rmeeto.models.layers import PatchEmbed, RMSNorm
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction
+from rmeeto.reduction.schedule import Step
 from rmeeto.tokens import Features, Tokens
 
 
@@ -159,18 +160,20 @@ class VisionMamba(nn.Module):
         protected = torch.full((images.shape[0], 1), middle, device=images.device)
         return Tokens(x=x, residual=None, protected=protected)
 
-    def advance(self, tokens: Tokens, features: Features | None, block: nn.Module, r: int) -> tuple[Tokens, Features]:
-        """One step through the model: remove r tokens per image, then run a block."""
-        if r:
+    def advance(
+        self, tokens: Tokens, features: Features | None, block: nn.Module, step: Step
+    ) -> tuple[Tokens, Features]:
+        """One step through the model: remove tokens if it is the block's turn, then run the block."""
+        if step.r:
             assert self._reduction is not None
-            tokens = self._reduction.step(tokens, features, r)
+            tokens = self._reduction.step(tokens, features, step)
         return block(tokens)  # type: ignore[no-any-return]
 
     def forward_features(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
         tokens, features = self.embed(images), None
-        for block, r in zip(self.layers, self.schedule.counts, strict=True):
-            tokens, features = self.advance(tokens, features, block, r)
+        for block, step in zip(self.layers, self.schedule.steps, strict=True):
+            tokens, features = self.advance(tokens, features, block, step)
         return self.finish(tokens)
 
     def finish(self, tokens: Tokens) -> Tokens:
@@ -190,8 +193,8 @@ class VisionMamba(nn.Module):
     def trace(self, images: Tensor) -> Trace:
         """A forward pass that keeps what each block saw: token counts, class places, sizes, source maps."""
         tokens, features, seen = self.embed(images), None, []
-        for block, r in zip(self.layers, self.schedule.counts, strict=True):
-            tokens, features = self.advance(tokens, features, block, r)
+        for block, step in zip(self.layers, self.schedule.steps, strict=True):
+            tokens, features = self.advance(tokens, features, block, step)
             seen.append(tokens)
         final = self.finish(tokens)
         return Trace(logits=self.forward_head(final), blocks=tuple(seen), final=final)

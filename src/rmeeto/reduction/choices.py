@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.reduction.schedule import Stack
 
 
 def literal_fields(kind: Any) -> dict[str, tuple[object, ...]]:
@@ -29,4 +30,15 @@ def check_count(name: str, value: object) -> None:
             given=f"{value!r} ({type(value).__name__})",
             why="a number of tokens is a whole number, zero or more",
             fix=f"use {name}=0 to leave the model unreduced",
+        )
+
+
+def check_features(method: str, needed: frozenset[str], stack: Stack) -> None:
+    """Raise :class:`ConfigError` where a method needs features that a network's blocks do not have."""
+    if missing := sorted(needed - stack.features):
+        raise ConfigError(
+            f"reduce a network by {method!r}",
+            given=f"a network whose blocks hand on {', '.join(sorted(stack.features))}",
+            why=f"the method reads {' and '.join(missing)}, which this network does not compute",
+            fix="use another method, or another features= option",
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from rmeeto.reduction.schedule import Schedule, Stack
+from rmeeto.reduction.schedule import Schedule, Stack, Step
 from rmeeto.tokens import Features, Tokens
 
 
@@ -24,7 +24,10 @@ class Widths:
 
 
 class Reduction(Protocol):
-    """A frozen value that decides how many tokens go (``schedule``) and which (``step``)."""
+    """A frozen value that decides how many tokens go (``schedule``) and which (``step``).
+
+    ``schedule`` raises :class:`ConfigError` for a network that cannot be reduced this way.
+    """
 
     name: ClassVar[str]
 
@@ -32,10 +35,10 @@ class Reduction(Protocol):
         """Tokens to remove at each block of a network."""
         ...
 
-    def step(self, tokens: Tokens, features: Features | None, r: int) -> Tokens:
-        """Remove r tokens from each image at the entry of a block."""
+    def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
+        """Remove ``step.r`` (at least one) tokens from each image at a block's turn."""
         ...
 
-    def operations(self, widths: Widths, patches: int, r: int) -> float:
-        """Exact floating-point operations per image of a step that removes r of so many patches."""
+    def operations(self, widths: Widths, patches: int, step: Step) -> float:
+        """Exact floating-point operations per image of a step, with so many patches before it."""
         ...

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import ConfigError
-from rmeeto.reduction.choices import check_choices, check_count
+from rmeeto.reduction.choices import check_choices, check_count, check_features
 from rmeeto.reduction.match import matching_operations, nth_closest
 from rmeeto.reduction.plan import Plan, flat_index, interleave, survivors, take
 from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Schedule, Stack, block_numbers
+from rmeeto.reduction.schedule import Schedule, Stack, Step, block_numbers
 from rmeeto.reduction.spec import format_reduction
 from rmeeto.tokens import Features, Tokens
 
@@ -74,6 +74,7 @@ class ReleasedMerge:
 
     def schedule(self, stack: Stack) -> Schedule:
         """The program's counts: r where it fits, and ``final`` imposed on the last reducing block."""
+        check_features(self.name, frozenset({self.features}), stack)
         first = self.every - 1 if self.odd else self.every
         left, counts = stack.tokens, [0] * stack.depth
         for block in block_numbers(f"{max(first, 1)}::{self.every}", stack):
@@ -82,13 +83,13 @@ class ReleasedMerge:
             left -= counts[block]
         return Schedule(tuple(counts), stack.tokens)
 
-    def step(self, tokens: Tokens, features: Features | None, r: int) -> Tokens:
+    def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """Reduce as the program does; the class token's place is the same for every image."""
         if self.visualisation:
             tokens = tokens.replace(protected=torch.zeros_like(tokens.protected))
         if self.shuffle is not None:
             tokens = self._shuffled(tokens)
-        plan, cls_index = self.plan(self._metric(tokens, features), tokens.cls_index, r)
+        plan, cls_index = self.plan(self._metric(tokens, features), tokens.cls_index, step.r)
         return Tokens(
             x=self.combine(plan, tokens.x, tokens.size),
             residual=None if tokens.residual is None else self.combine(plan, tokens.residual, tokens.size),
@@ -97,9 +98,9 @@ class ReleasedMerge:
             plans=(*tokens.plans, plan),
         )
 
-    def operations(self, widths: Widths, patches: int, r: int) -> float:
+    def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step."""
-        return matching_operations(widths, self.features, patches, r)
+        return matching_operations(widths, self.features, patches, step.r)
 
     def plan(self, metric: Tensor, cls_index: Tensor, r: int) -> tuple[Plan, Tensor]:
         """The decision for ``(b, l, f)`` metric vectors, and the class token's reported place ``(b,)``.

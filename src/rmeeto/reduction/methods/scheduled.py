@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rmeeto.errors import ConfigError
-from rmeeto.reduction.choices import check_choices, check_count
+from rmeeto.reduction.choices import check_choices, check_count, check_features
 from rmeeto.reduction.schedule import Schedule, Stack, resolve
 from rmeeto.reduction.spec import format_reduction
 
@@ -56,6 +56,16 @@ class ScheduledReduction:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The features of tokens that the method reads, by name."""
+        return frozenset()
+
     def schedule(self, stack: Stack) -> Schedule:
-        """Tokens to remove at each block of a network."""
+        """Tokens to remove at each block of a network.
+
+        Raises:
+            ConfigError: a network without a feature that the method needs, or counts too large for it.
+        """
+        check_features(self.name, self.needs, stack)
         return resolve(stack, r=self.r, ratio=self.ratio, blocks=self.blocks)
