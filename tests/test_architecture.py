@@ -44,6 +44,7 @@ ROOMS = {
     "matplotlib": {"rmeeto.viz", "rmeeto.report"},
     "jinja2": {"rmeeto.report"},
     "sklearn": {"rmeeto.data"},
+    "av": {"rmeeto.data.video"},
     "safetensors": {"rmeeto.models.checkpoint", "rmeeto.predict"},
     "huggingface_hub": {"rmeeto.models.checkpoint"},
 }

@@ -53,11 +53,12 @@ def test_missing_kernels_come_with_their_price_and_a_remedy(monkeypatch):
 
 
 def test_missing_packages_name_their_extra(monkeypatch):
-    absent = {"scikit-learn"}
+    absent = {"scikit-learn", "av"}
     real = doctor.version
     monkeypatch.setattr(doctor, "version", lambda name: None if name in absent else real(name) or "1.0")
     remedies = {advice.missing: advice.remedy for advice in doctor.diagnose().advice}
     assert remedies["scikit-learn"] == 'pip install "rmeeto[demo]"'
+    assert remedies["av"] == 'pip install "rmeeto[video]"'
 
 
 def test_speedup_is_over_the_reference():

@@ -39,6 +39,7 @@ class Extra:
 EXTRAS = (
     Extra("triton", "fast kernels on NVIDIA and AMD graphics cards", "gpu"),
     Extra("scikit-learn", "rmeeto demo, and --data digits", "demo"),
+    Extra("av", "reading video", "video"),
 )
 
 

@@ -1,7 +1,8 @@
-"""Evaluate a model on labelled images."""
+"""Evaluate a model on labelled images or clips."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 
-from rmeeto.data import Batch, Preparation, Source, check_classes, evaluation_batches, open_data
+from rmeeto.data import ONE_VIEW, Batch, Preparation, Source, Views, check_classes, evaluation_batches, open_data
 from rmeeto.devices import ActualPrecision, autocast, find_device, find_precision
 from rmeeto.errors import DataError, RunError
 from rmeeto.models.backbone import VisionMamba
@@ -27,7 +28,7 @@ RANDOM_REDUCTIONS_SEED = 0  # a reduction with random choices scores the same in
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy over a set of images.
+    """Accuracy over a set of images or clips.
 
     top1_percent, top5_percent: of ``images``; top 5 is None below six classes. loss: mean cross-entropy.
     images: how many were evaluated. skipped: ``name: reason`` of unreadable ones, left out only when that was allowed.
@@ -51,17 +52,21 @@ def evaluate(
     precision: str = "float32",
     workers: int = 2,
     allow_missing: bool = False,
+    views: Views = ONE_VIEW,
     progress: Progress = SILENT,
     description: str = "evaluating",
 ) -> Evaluation:
-    """Run a model over the validation images of ``data`` and score it. The model is moved to the device.
+    """Run a model over the validation images or clips of ``data`` and score it. The model is moved to the device.
 
     data: what :func:`rmeeto.data.open_data` opens, or an opened source. precision: float32, bfloat16 or auto.
-    allow_missing: leave unreadable images out of the score (and say so) instead of refusing it. Under a launcher
-    such as torchrun every process calls this with the same arguments, takes its share and gets the whole result.
+    allow_missing: leave unreadable images out of the score (and say so) instead of refusing it. views: of each clip;
+    its score is the mean of their probabilities. batch_size counts views. Under a launcher such as torchrun every
+    process calls this with the same arguments, takes its share and gets the whole result.
 
     Raises:
-        DataError: data that cannot be opened, has other classes than the model, or has unreadable images.
+        DataError: data that cannot be opened, has other classes than the model, has unreadable images, or holds clips
+            where the model takes images.
+        ConfigError: several views of images.
         RunError: the model's logits are not finite.
     """
     source = data if not isinstance(data, str | Path) else open_data(data, "val")
@@ -74,7 +79,7 @@ def evaluate(
     try:
         with torch.random.fork_rng([place] if place.type == "cuda" else []):
             torch.manual_seed(RANDOM_REDUCTIONS_SEED)
-            tally = _run(model, source, batch_size, place, kind, workers, allow_missing, progress, description)
+            tally = _run(model, source, batch_size, place, kind, workers, allow_missing, views, progress, description)
     finally:
         model.train(was_training)
     if tally.skipped:
@@ -107,6 +112,7 @@ def _run(
     precision: ActualPrecision,
     workers: int,
     allow_missing: bool,
+    views: Views,
     progress: Progress,
     description: str,
 ) -> _Tally:
@@ -115,7 +121,7 @@ def _run(
     sums = torch.zeros(4, dtype=torch.float64)  # right at rank 1, right among 5, loss, images
     unreadable: list[str] = []
     batches = evaluation_batches(
-        source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=rank, processes=count
+        source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=rank, processes=count, views=views
     )
     with progress.task(description, total=len(range(rank, len(source.labels), count))) as task:
         for batch in batches:
@@ -152,10 +158,22 @@ def _score(model: nn.Module, batch: Batch, device: torch.device, precision: Actu
     logits = logits.float()
     if not logits.isfinite().all():
         raise _not_finite(model, images, device, precision)
+    logits = mean_over_views(logits, batch.views)
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
     loss = F.cross_entropy(logits, labels, reduction="sum")
     figures = (ranked[:, 0].sum(), ranked.sum(), loss, len(labels))
     return torch.tensor([float(figure) for figure in figures], dtype=torch.float64)
+
+
+def mean_over_views(logits: Tensor, views: int) -> Tensor:
+    """``(b · views, classes)`` logits to ``(b, classes)``: the logarithm of the views' mean probability.
+
+    One view's logits stay as they are.
+    """
+    if views == 1:
+        return logits
+    log_probabilities = logits.log_softmax(-1).reshape(-1, views, logits.shape[-1])
+    return torch.logsumexp(log_probabilities, dim=1) - math.log(views)
 
 
 def _not_finite(model: nn.Module, images: Tensor, device: torch.device, precision: ActualPrecision) -> RunError:

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rmeeto.data.folder import EXTENSIONS
+from rmeeto.data.media import IMAGES
 from rmeeto.data.samples import UNREADABLE
 from rmeeto.data.transforms import Preparation, evaluation_transform
 from rmeeto.errors import ConfigError, DataError
@@ -73,7 +73,7 @@ def find_images(places: Sequence[str]) -> list[Path]:
         if not files:
             raise DataError(
                 f"read the images in {place}",
-                why=f"there are none ({', '.join(EXTENSIONS)})",
+                why=f"there are none ({', '.join(IMAGES.extensions)})",
                 fix="give image files, a folder of them, or a pattern such as 'photos/*.jpg'",
             )
         found.update(dict.fromkeys(files))
@@ -82,7 +82,7 @@ def find_images(places: Sequence[str]) -> list[Path]:
 
 def is_image(path: Path) -> bool:
     """Whether a file's name says that it is an image."""
-    return path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")
+    return IMAGES.fits(path.name) and path.is_file()
 
 
 def read_image(path: Path) -> Image.Image:

@@ -20,6 +20,7 @@ from rmeeto.errors import ConfigError, UnknownName
 Device = Literal["auto", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Impl = Literal["auto", "reference", "cpp", "triton"]
+Sampling = Literal["sparse", "dense"]
 Options = tuple[tuple[str, Any], ...]
 PUBLISHED = "published"
 
@@ -48,7 +49,12 @@ class Recipe:
         distill: weight of the divergence to the unreduced model, added to the loss (temperature 1).
 
     Augmentation: label_smoothing, mixup, cutmix, auto_augment, color_jitter, random_erasing, drop_path_rate as
-        timm has them. Digits are only shifted and turned a little, whatever stands here.
+        timm has them. flip: probability of mirroring; 0 where left and right are different classes. The frames of a
+        clip are augmented alike. Digits are only shifted and turned a little, whatever stands here.
+
+    Clips:
+        sampling: ``sparse``, a frame from each of as many parts as the model takes frames, or ``dense``, one frame
+            every ``frame_stride``. segments, crops: views of a clip in evaluations, scores averaged.
 
     Where:
         device: ``auto`` is the GPU if there is one. precision: ``auto`` is bfloat16 autocast on a GPU that has it,
@@ -89,6 +95,12 @@ class Recipe:
     color_jitter: float = 0.4
     random_erasing: float = 0.25
     drop_path_rate: float = 0.0
+    flip: float = 0.5
+
+    sampling: Sampling = "sparse"
+    frame_stride: int = 4
+    segments: int = 1
+    crops: int = 1
 
     device: Device = "auto"
     precision: Precision = "auto"
@@ -212,13 +224,14 @@ def _checked(name: str, value: object, hint: Any) -> object:
 
 
 def _check_ranges(recipe: Recipe) -> None:
-    one_or_more = ("epochs", "batch_size", "accumulate", "log_every_steps")
+    one_or_more = ("epochs", "batch_size", "accumulate", "log_every_steps", "frame_stride", "segments", "crops")
     zero_or_more = ("seed", "min_lr", "warmup_steps", "weight_decay", "distill", "mixup", "cutmix", "color_jitter")
     shares = ("label_smoothing", "random_erasing", "drop_path_rate")
     bounds: list[tuple[tuple[str, ...], str, Any]] = [
         (one_or_more, "at least 1", lambda v: v >= 1),
         ((*zero_or_more, "workers", "save_every_seconds"), "zero or more", lambda v: v >= 0),
         (shares, "at least 0 and below 1", lambda v: 0 <= v < 1),
+        (("flip",), "at least 0, at most 1", lambda v: 0 <= v <= 1),
         (("subset",), "above 0, at most 1", lambda v: 0 < v <= 1),
         (("lr",), f"above 0 and at least min_lr = {recipe.min_lr:g}", lambda v: v > 0 and v >= recipe.min_lr),
         (("ema_decay",), "between 0 and 1", lambda v: v is None or 0 < v < 1),

@@ -8,10 +8,12 @@ from collections.abc import Generator, Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from rmeeto.data.reading import evaluation_reading, training_reading
 from rmeeto.data.samples import Batch, Draw, EvaluationSamples, TrainingSamples, collate
+from rmeeto.data.sampling import ONE_VIEW, Views
 from rmeeto.data.source import Source
 from rmeeto.data.subset import stratified
-from rmeeto.data.transforms import Preparation, evaluation_transform, training_transform
+from rmeeto.data.transforms import Preparation
 from rmeeto.errors import DataError
 from rmeeto.pace import Pace
 from rmeeto.randomness import seed_of
@@ -59,12 +61,12 @@ def training_batches(
     """Micro-batches of one process from ``first_step`` on; the workers live as long as the run.
 
     Raises:
-        DataError: not one image can be read.
+        DataError: not one can be read, or the model takes something else than these (images, clips).
     """
     recipe = pace.recipe
-    transform = training_transform(preparation, recipe, glyphs=source.glyphs)
+    reading = training_reading(source, preparation, recipe)
     loader = DataLoader(
-        TrainingSamples(source, indices, transform, recipe.seed),
+        TrainingSamples(source, indices, reading, recipe.seed),
         batch_sampler=TrainingOrder(pace, first_step, rank),
         num_workers=recipe.workers,
         collate_fn=collate,
@@ -84,13 +86,27 @@ def training_batches(
 
 
 def evaluation_batches(
-    source: Source, preparation: Preparation, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
+    source: Source,
+    preparation: Preparation,
+    *,
+    batch_size: int,
+    workers: int,
+    rank: int = 0,
+    processes: int = 1,
+    views: Views = ONE_VIEW,
 ) -> Iterator[Batch]:
-    """The source's images in order, as batches; of several processes each takes its share."""
-    transform = evaluation_transform(preparation, glyphs=source.glyphs)
+    """The source's images or clips in order, as batches; of several processes each takes its share.
+
+    batch_size: inputs at a time. All views of a clip stay together, so a batch has at least as many.
+
+    Raises:
+        DataError: the model takes something else than these.
+        ConfigError: several views of images.
+    """
+    reading = evaluation_reading(source, preparation, views)
     yield from DataLoader(
-        EvaluationSamples(source, range(rank, len(source.labels), processes), transform),
-        batch_size=batch_size,
+        EvaluationSamples(source, range(rank, len(source.labels), processes), reading),
+        batch_size=max(1, batch_size // views.count),
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=_leave_signals_to_the_main_process,

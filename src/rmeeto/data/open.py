@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rmeeto.data.clips import open_clip_folder
 from rmeeto.data.digits import DigitSource
-from rmeeto.data.folder import open_folder
+from rmeeto.data.folder import holds_clips, open_folder
+from rmeeto.data.lists import has_lists, open_lists
 from rmeeto.data.source import Source, Split
 from rmeeto.data.timm_source import is_timm_address, open_timm
 from rmeeto.errors import UnknownName
 
 
 def open_data(source: str | Path, split: Split) -> Source:
-    """Open the images of one split.
+    """Open the images or clips of one split.
 
-    source: an image folder (``train/`` and ``val/`` with a folder per class each; for ``val`` also a folder that
-    itself holds the class folders), a timm dataset string such as ``torch/cifar10``, ``torch/cifar10:FOLDER`` or
-    ``hfds/owner/name``, or ``digits``, the handwritten digits that come with scikit-learn.
+    source: a folder with ``train/`` and ``val/`` and a folder per class in each (for ``val`` also a folder that itself
+    holds the class folders); a folder with lists of clips, ``train.csv`` and ``val.csv``, or ``FOLDER:PREFIX`` where
+    their paths begin elsewhere; a timm dataset string such as ``torch/cifar10``, ``torch/cifar10:FOLDER`` or
+    ``hfds/owner/name``; or ``digits``, the handwritten digits that come with scikit-learn.
 
     Raises:
-        DataError: the source is missing, empty, or has no class folders.
+        DataError: the source is missing, empty, has no class folders, or has wrong lines in its lists.
 
     >>> open_data("digits", "val").labels[:3]
     (0, 0, 0)
@@ -28,9 +31,17 @@ def open_data(source: str | Path, split: Split) -> Source:
         raise UnknownName("split", split, ("train", "val"))
     address = str(source)
     if Path(address).expanduser().exists():  # a folder that happens to be called "digits" is still a folder
-        return open_folder(address, split)
+        return _open_place(address, split)
     if address == "digits":
         return DigitSource(split)
     if is_timm_address(address):
         return open_timm(address, split)
+    return _open_place(address, split)
+
+
+def _open_place(address: str, split: Split) -> Source:
+    if has_lists(address):
+        return open_lists(address, split)
+    if holds_clips(address, split):
+        return open_clip_folder(address, split)
     return open_folder(address, split)

@@ -1,4 +1,4 @@
-"""Source: the labelled images of one split, unprepared."""
+"""Source: the labelled images or clips of one split, unprepared."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CLASSES_SHOWN = 4
 
 
 class Source(Protocol):
-    """Labelled images that can be read in any order.
+    """Labelled images or clips that can be read in any order.
 
-    address: what was asked for. classes: names by label. labels: one per image.
+    address: what was asked for. classes: names by label. labels: one per image or clip.
     glyphs: the images are characters, which must be neither mirrored nor cropped.
     """
 
@@ -33,15 +33,19 @@ class Source(Protocol):
     @property
     def glyphs(self) -> bool: ...  # noqa: D102
 
+    def name(self, index: int) -> str:
+        """What to call an image or clip in a message: its path where it has one."""
+        ...
+
+
+class ImageSource(Source, Protocol):
+    """Labelled images. Of clips only the wanted frames are read: see :class:`rmeeto.data.clips.ClipFiles`."""
+
     def read(self, index: int) -> Image:
         """Decode one image fully, in whatever mode it is stored.
 
         Raises one of :data:`rmeeto.data.samples.UNREADABLE` for a missing or broken one.
         """
-        ...
-
-    def name(self, index: int) -> str:
-        """What to call an image in a message: its path where it has one."""
         ...
 
 

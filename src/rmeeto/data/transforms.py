@@ -1,4 +1,4 @@
-"""How an image becomes a tensor: timm's transforms, set by the model's own description of its images."""
+"""How an image becomes a tensor: timm's transforms, set by the model's own description of its input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class Describes(Protocol):
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a model expects. size: height and width in pixels; channels: 1 (grey) or 3 (colour)."""
+    """What a model expects. size: height and width in pixels; channels: 1 (grey) or 3 (colour).
+
+    frames: of a clip, 1 for models of images.
+    """
 
     channels: int
     size: tuple[int, int]
@@ -37,6 +40,7 @@ class Preparation:
     std: tuple[float, ...]
     crop_pct: float
     interpolation: str
+    frames: int = 1
 
     @classmethod
     def of(cls, model: Describes) -> Preparation:
@@ -46,7 +50,7 @@ class Preparation:
             DataError: the model takes neither one channel nor three.
         """
         described = model.pretrained_cfg
-        channels, height, width = described["input_size"]
+        channels, *frames, height, width = described["input_size"]
         if channels not in MODES:
             raise DataError(
                 "prepare images for the model",
@@ -61,6 +65,7 @@ class Preparation:
             tuple(described["std"]),
             described["crop_pct"],
             described["interpolation"],
+            *frames,
         )
 
     @property
@@ -115,6 +120,7 @@ def _timm_stages(preparation: Preparation, recipe: Recipe) -> tuple[list[Any], A
             create_transform(
                 input_size=(preparation.channels, *preparation.size),
                 is_training=True,
+                hflip=recipe.flip,
                 auto_augment=recipe.auto_augment,
                 color_jitter=recipe.color_jitter,
                 re_prob=recipe.random_erasing,

@@ -17,12 +17,13 @@ import rmeeto
 from rmeeto.data import (
     Batch,
     Preparation,
+    Views,
     check_classes,
     fingerprint,
     open_data,
     training_batches,
     training_indices,
-    training_transform,
+    training_reading,
 )
 from rmeeto.devices import backend, find_device, find_precision
 from rmeeto.errors import ConfigError, DataError, RunError
@@ -123,7 +124,7 @@ class _Run:
         check_classes(self.train_data, self.model.num_classes)
         self.indices = training_indices(self.train_data, recipe)
         self.pace = Pace(recipe, len(self.indices), accelerator.num_processes)
-        training_transform(Preparation.of(self.model), recipe, glyphs=self.train_data.glyphs)  # or refuse it now
+        training_reading(self.train_data, Preparation.of(self.model), recipe)  # or refuse it now
         self.precision = find_precision(recipe.precision, accelerator.device)
         self.journal = Journal(data_fingerprint=fingerprint(self.train_data, self.val_data))
         objective = Objective(recipe, self.model.num_classes, make_teacher(self.model, recipe, accelerator.device))
@@ -308,6 +309,7 @@ class _Run:
             device=self.accelerator.device,
             precision=self.precision,
             workers=self.recipe.workers,
+            views=Views.of(self.recipe),
             progress=self.progress,
             description=f"evaluating {name}" + (f", epoch {epoch}" if epoch else ""),
         )

@@ -1,0 +1,185 @@
+"""Kinetics-style lists: a path and a label on every line, separated by a space, a tab or a comma."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from rmeeto.data.classes import Classes, read_classes
+from rmeeto.data.clips import ClipFiles
+from rmeeto.data.media import CLIPS, IMAGES
+from rmeeto.data.source import Split
+from rmeeto.data.video import require_av
+from rmeeto.errors import DataError
+
+LIST_NAMES = {"train": ("train",), "val": ("val", "validation")}
+LIST_ENDINGS = (".csv", ".txt", ".tsv")
+USUAL_PLACES = (".", "videos")
+LINES_SHOWN = 10
+FORM = "path label, or path,label, where label is a number or a class's name"
+
+
+class WrongLines(DataError):
+    """A list with lines that cannot be used. lines: ``file:number: reason``. rest: the clips of the other lines."""
+
+    def __init__(self, address: str, lines: Sequence[str], rest: ClipFiles) -> None:
+        self.lines, self.rest = tuple(lines), rest
+        more = [f"… {len(lines) - LINES_SHOWN} more"] if len(lines) > LINES_SHOWN else []
+        super().__init__(
+            f"open the clips in {address}",
+            given="\n         ".join([*lines[:LINES_SHOWN], *more]),
+            why="a list with wrong lines left out would be another data set",
+            fix=f"correct or remove them; a line is {FORM}",
+        )
+
+
+def has_lists(address: str) -> bool:
+    """Whether an address stands for a folder with lists of clips (some image sets have lists of images)."""
+    folder, _ = _places(address)
+    found = next((path for split in LIST_NAMES if (path := find_list(folder, split)) is not None), None)
+    if found is None:
+        return False
+    _, first = next(_lines(found), (1, ""))
+    return not any(ending in first.lower() for ending in IMAGES.extensions)
+
+
+def find_list(folder: Path, split: str) -> Path | None:
+    """The list of a split: ``train.csv``, ``val.txt`` and the like."""
+    paths = (folder / (name + ending) for name in LIST_NAMES[split] for ending in LIST_ENDINGS)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def open_lists(address: str, split: Split) -> ClipFiles:
+    """Read the list of one split.
+
+    address: a folder of lists, or ``FOLDER:PREFIX`` where the clips are elsewhere. Paths are absolute, or relative to
+    the prefix; without one, to the folder or its ``videos/``. Classes are named by ``classes.tsv``, ``.csv`` or
+    ``.txt`` beside the lists; without such a file they are as many as the largest label in either list asks for.
+
+    Raises:
+        DataError: no list for this split, an impossible file of classes, or PyAV is missing.
+        WrongLines: a label that is missing, unknown or out of range, or a clip that is not there.
+    """
+    require_av()
+    folder, prefixes = _places(address)
+    path = find_list(folder, split)
+    if path is None:
+        raise DataError(
+            f"open the {split} clips in {address}",
+            given=", ".join(sorted(entry.name for entry in folder.iterdir() if entry.suffix in LIST_ENDINGS)),
+            why=f"there is no {split}.csv",
+            fix=f"write one; a line is {FORM}",
+        )
+    classes = read_classes(folder)
+    labels, paths, wrong = [], [], []
+    find = _finder(prefixes)
+    for number, line in _lines(path):
+        try:
+            name, label = split_line(line, classes)
+            paths.append(find(name))
+            labels.append(label)
+        except ValueError as error:
+            wrong.append(f"{path}:{number}: {error}")
+    names = classes.names if classes is not None else _numbered_classes(folder)
+    source = ClipFiles(address, split, names, tuple(labels), tuple(paths))
+    if wrong:
+        raise WrongLines(address, wrong, source)
+    if not paths:
+        raise DataError(f"open the {split} clips in {address}", why=f"{path} is empty", fix=f"a line is {FORM}")
+    return source
+
+
+def split_line(line: str, classes: Classes | None) -> tuple[str, int]:
+    """Path and label. Paths may hold spaces and commas, and may be quoted; what ends the line decides.
+
+    >>> split_line("arm wrestling/a, b.mp4 3", None)
+    ('arm wrestling/a, b.mp4', 3)
+
+    Raises:
+        ValueError: no label, or none that is known; the message says which.
+    """
+    if line.startswith('"') and '"' in line[1:]:
+        path, _, rest = line[1:].partition('"')
+        pairs = [(path, rest.strip(", \t"))]
+    else:
+        by_comma, by_space = line.rpartition(","), line.rsplit(maxsplit=1)
+        pairs = [(by_comma[0], by_comma[2])] if by_comma[1] else []
+        pairs += [(by_space[0].rstrip(","), by_space[1])] if len(by_space) == 2 else []
+    reasons = []
+    for path, text in pairs:
+        try:
+            return path.strip(), _label(text.strip().strip('"'), classes)
+        except ValueError as error:
+            reasons.append(str(error))
+    last = pairs[-1][1] if pairs else line
+    if not last or CLIPS.fits(last):
+        raise ValueError(f"no label behind {line!r}")
+    raise ValueError(reasons[0] if reasons else f"{line!r} is not {FORM}")
+
+
+def _label(text: str, classes: Classes | None) -> int:
+    try:
+        label = int(text)
+    except ValueError:
+        if classes is None:
+            raise ValueError(f"label {text!r} is not a whole number, and no classes.tsv names it") from None
+        if text not in classes.labels:
+            raise ValueError(f"label {text!r} is neither a whole number nor one of the classes") from None
+        return classes.labels[text]
+    if label < 0 or (classes is not None and label >= len(classes.names)):
+        limit = "" if classes is None else f": there are {len(classes.names)} classes, numbered from 0"
+        raise ValueError(f"label {label} is out of range{limit}")
+    return label
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines, blank ones left out."""
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line.strip()
+
+
+def _numbered_classes(folder: Path) -> tuple[str, ...]:
+    """As many classes as the largest label of both lists asks for, so that both splits have the same."""
+    most = -1
+    for split in LIST_NAMES:
+        path = find_list(folder, split)
+        for _, line in _lines(path) if path is not None else ():
+            try:
+                most = max(most, split_line(line, None)[1])
+            except ValueError:
+                continue  # reported for the split that is being opened
+    return tuple(str(label) for label in range(most + 1))
+
+
+def _places(address: str) -> tuple[Path, tuple[Path, ...]]:
+    """The folder of the lists, and the folders that paths may be relative to."""
+    whole = Path(address).expanduser()
+    folder, colon, prefix = address.rpartition(":")
+    if whole.exists() or not colon:
+        return whole, tuple(whole / place for place in USUAL_PLACES)
+    return Path(folder).expanduser(), (Path(prefix).expanduser(),)
+
+
+def _finder(prefixes: Sequence[Path]) -> Callable[[str], str]:
+    """Full paths of names. Folders are listed once each: asking about every file takes minutes on a shared disk."""
+
+    @cache
+    def listing(folder: str) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(folder))
+        except OSError:
+            return frozenset()
+
+    def find(name: str) -> str:
+        for prefix in prefixes:
+            path = os.path.normpath(prefix / name)
+            folder, file = os.path.split(path)
+            if file in listing(folder):
+                return path
+        raise ValueError(f"there is no file {name!r} in {prefixes[0]}")
+
+    return find
