@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from rmeeto import __version__
 from rmeeto.cli import console
 from rmeeto.cli.bench import bench
+from rmeeto.cli.data import data
 from rmeeto.cli.demo import demo
 from rmeeto.cli.doctor import doctor
 from rmeeto.cli.eval import evaluate
@@ -82,5 +83,6 @@ app.command(rich_help_panel=LOOK)(predict)
 app.command("eval", rich_help_panel=REDUCE)(evaluate)
 app.command(rich_help_panel=REDUCE)(retrain)
 app.command(rich_help_panel=REDUCE)(bench)
+app.add_typer(data, name="data", rich_help_panel=CHECK)
 app.command(rich_help_panel=CHECK)(demo)
 app.command(rich_help_panel=CHECK)(doctor)

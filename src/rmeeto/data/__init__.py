@@ -5,12 +5,13 @@ from rmeeto.data.open import open_data
 from rmeeto.data.reading import evaluation_reading, training_reading
 from rmeeto.data.samples import Batch
 from rmeeto.data.sampling import ONE_VIEW, Views
-from rmeeto.data.source import Source, Split, check_classes, fingerprint
+from rmeeto.data.source import ImageSource, Source, Split, check_classes, fingerprint
 from rmeeto.data.transforms import Preparation, evaluation_transform, training_transform
 
 __all__ = [
     "ONE_VIEW",
     "Batch",
+    "ImageSource",
     "Preparation",
     "Source",
     "Split",

@@ -10,7 +10,7 @@ from pathlib import Path
 from rmeeto.data.classes import Classes, read_classes
 from rmeeto.data.clips import ClipFiles
 from rmeeto.data.media import CLIPS, IMAGES
-from rmeeto.data.source import Split
+from rmeeto.data.source import SPLITS, Split
 from rmeeto.data.video import require_av
 from rmeeto.errors import DataError
 
@@ -35,17 +35,17 @@ class WrongLines(DataError):
         )
 
 
-def has_lists(address: str) -> bool:
-    """Whether an address stands for a folder with lists of clips (some image sets have lists of images)."""
+def listed_splits(address: str) -> tuple[Split, ...]:
+    """The splits that an address has lists of clips for; none where it has lists of images, as some image sets do."""
     folder, _ = _places(address)
-    found = next((path for split in LIST_NAMES if (path := find_list(folder, split)) is not None), None)
-    if found is None:
-        return False
-    _, first = next(_lines(found), (1, ""))
-    return not any(ending in first.lower() for ending in IMAGES.extensions)
+    found = {split: path for split in SPLITS if (path := find_list(folder, split)) is not None}
+    first_lines = (next(_lines(path), (1, ""))[1].lower() for path in found.values())
+    if any(ending in line for line in first_lines for ending in IMAGES.extensions):
+        return ()
+    return tuple(found)
 
 
-def find_list(folder: Path, split: str) -> Path | None:
+def find_list(folder: Path, split: Split) -> Path | None:
     """The list of a split: ``train.csv``, ``val.txt`` and the like."""
     paths = (folder / (name + ending) for name in LIST_NAMES[split] for ending in LIST_ENDINGS)
     return next((path for path in paths if path.is_file()), None)
@@ -145,7 +145,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _numbered_classes(folder: Path) -> tuple[str, ...]:
     """As many classes as the largest label of both lists asks for, so that both splits have the same."""
     most = -1
-    for split in LIST_NAMES:
+    for split in SPLITS:
         path = find_list(folder, split)
         for _, line in _lines(path) if path is not None else ():
             try:

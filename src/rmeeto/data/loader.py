@@ -70,7 +70,7 @@ def training_batches(
         batch_sampler=TrainingOrder(pace, first_step, rank),
         num_workers=recipe.workers,
         collate_fn=collate,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=leave_signals_to_the_main_process,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # drawing the workers' base seed must not move the global one
     )
@@ -109,13 +109,13 @@ def evaluation_batches(
         batch_size=max(1, batch_size // views.count),
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=leave_signals_to_the_main_process,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
 
 
-def _leave_signals_to_the_main_process(worker: int) -> None:
+def leave_signals_to_the_main_process(worker: int) -> None:
     """Ctrl-C and schedulers signal the whole group; workers read on until the main process has finished its step.
 
     They end when it closes the loader, and within seconds when it dies.

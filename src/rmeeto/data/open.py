@@ -7,8 +7,8 @@ from pathlib import Path
 from rmeeto.data.clips import open_clip_folder
 from rmeeto.data.digits import DigitSource
 from rmeeto.data.folder import holds_clips, open_folder
-from rmeeto.data.lists import has_lists, open_lists
-from rmeeto.data.source import Source, Split
+from rmeeto.data.lists import listed_splits, open_lists
+from rmeeto.data.source import SPLITS, Source, Split
 from rmeeto.data.timm_source import is_timm_address, open_timm
 from rmeeto.errors import UnknownName
 
@@ -27,8 +27,8 @@ def open_data(source: str | Path, split: Split) -> Source:
     >>> open_data("digits", "val").labels[:3]
     (0, 0, 0)
     """
-    if split not in ("train", "val"):
-        raise UnknownName("split", split, ("train", "val"))
+    if split not in SPLITS:
+        raise UnknownName("split", split, SPLITS)
     address = str(source)
     if Path(address).expanduser().exists():  # a folder that happens to be called "digits" is still a folder
         return _open_place(address, split)
@@ -39,8 +39,18 @@ def open_data(source: str | Path, split: Split) -> Source:
     return _open_place(address, split)
 
 
+def splits_of(source: str | Path) -> tuple[Split, ...]:
+    """The splits that a source has: a folder of class folders or of one list has only one."""
+    root = Path(source).expanduser()
+    if listed := listed_splits(str(source)):
+        return listed
+    if not root.is_dir():
+        return SPLITS
+    return tuple(split for split in SPLITS if (root / split).is_dir()) or ("val",)
+
+
 def _open_place(address: str, split: Split) -> Source:
-    if has_lists(address):
+    if listed_splits(address):
         return open_lists(address, split)
     if holds_clips(address, split):
         return open_clip_folder(address, split)

@@ -84,7 +84,7 @@ class TrainingSamples(Dataset[Sample]):
                 try:
                     content = self.reading.read(index)
                 except UNREADABLE as error:
-                    unreadable.append(_failure(self.source, index, error))
+                    unreadable.append(failure(self.source, index, error))
                     continue
                 return Sample(self.reading.transform(content), self.source.labels[index], tuple(unreadable))
         return Sample(None, -1, tuple(unreadable))
@@ -104,7 +104,7 @@ class EvaluationSamples(Dataset[Sample]):
         try:
             content = self.reading.read(index)
         except UNREADABLE as error:
-            return Sample(None, -1, (_failure(self.source, index, error),))
+            return Sample(None, -1, (failure(self.source, index, error),))
         return Sample(self.reading.transform(content), self.source.labels[index])
 
 
@@ -116,5 +116,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(torch.cat(images) if images else torch.empty(0), torch.tensor(labels), unreadable)
 
 
-def _failure(source: Source, index: int, error: Exception) -> str:
+def failure(source: Source, index: int, error: Exception) -> str:
+    """``name: reason``."""
     return f"{source.name(index)}: {str(error).strip() or type(error).__name__}"

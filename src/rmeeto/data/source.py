@@ -12,6 +12,7 @@ from PIL.Image import Image
 from rmeeto.errors import DataError
 
 Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
 CLASSES_SHOWN = 4
 
 

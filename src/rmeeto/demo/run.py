@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rmeeto.bench import BenchReport, bench
-from rmeeto.data import Source, open_data
+from rmeeto.data import ImageSource, Source, open_data
 from rmeeto.demo.plan import BENCH_WARMUP, announcement, bench_batch, fit, measure_step
 from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError
@@ -136,4 +136,5 @@ def unused_folder(output: Path) -> Path:
 def pictures(model: VisionMamba, source: Source) -> list[Pictures]:
     """The first image of each class, and what its patches had been merged to at each reducing block."""
     chosen = [source.labels.index(label) for label in range(len(source.classes))]
-    return merged_groups(model, [source.read(index) for index in chosen], source.classes, reducing_blocks(model))
+    read = cast(ImageSource, source).read
+    return merged_groups(model, [read(index) for index in chosen], source.classes, reducing_blocks(model))
