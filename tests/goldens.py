@@ -46,7 +46,7 @@ def noise(name: str, shape, dtype=torch.float32) -> torch.Tensor:
 def config(model: str) -> ModelConfig:
     if model.startswith("train_small"):
         return ModelConfig(img_size=64, dim=64, depth=int(model[-1]), num_classes=10)
-    return ZOO[model].config
+    return ZOO[model.replace("_video8", "_video")].config
 
 
 @cache
@@ -58,7 +58,7 @@ def model(name: str, dtype: torch.dtype = torch.float32) -> VisionMamba:
 
 
 def released(options: dict, *, last_merge_rule: bool = True, visualisation: bool = False) -> ReleasedMerge:
-    """The authors' options, by their names, as one value."""
+    """The authors' options, by their names, as one value. Only their Vim for images has the last-merge rule."""
     choose = options.get("choose", "max")
     shuffled = options.get("if_shuffle", False)
     return ReleasedMerge(

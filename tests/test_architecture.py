@@ -33,6 +33,7 @@ ROOMS = {
     "triton": {"rmeeto.ops.impl.triton"},
     "timm": {
         "rmeeto.models.backbone",
+        "rmeeto.models.dense",
         "rmeeto.models.timm_registry",
         "rmeeto.data",
         "rmeeto.predict",

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from rmeeto.errors import ConfigError, UnknownName
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+COUNTS = ("patch_size", "stride", "frames", "tubelet", "in_chans", "dim", "depth", "state", "expand")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of a bidirectional Vision Mamba (v2) and how its images are prepared.
+    """Sizes of a bidirectional Vision Mamba (v2) and how its images or clips are prepared.
 
     img_size: height and width in pixels (an int is both). patch_size, stride: of the patch convolution, in pixels.
+    frames: of a clip; 1 is an image. tubelet: frames per patch.
+    num_classes: width of the logits; 0 is a backbone without a head. cls_place: where the class token stands, in the
+    middle of the patches (Vim) or first (VideoMamba).
     dim: width d. depth: blocks. state: n. expand: inner width e over d. conv_width: k.
     dt_rank: rank of Δ; None is ⌈d/16⌉.
-    halve: halve the sum of both directions (Vim does). drop_path_rate: of the last block, rising linearly from 0.
+    halve: halve the sum of both directions (Vim does, VideoMamba does not).
+    drop_path_rate: of the last block, rising linearly from 0.
     mean, std, crop_pct, interpolation: evaluation transform, as in timm's ``pretrained_cfg``.
     """
 
@@ -27,7 +32,10 @@ class ModelConfig:
     patch_size: int = 16
     stride: int = 16
     in_chans: int = 3
+    frames: int = 1
+    tubelet: int = 1
     num_classes: int = 1000
+    cls_place: Literal["middle", "first"] = "middle"
     dim: int = 192
     depth: int = 24
     state: int = 16
@@ -46,9 +54,15 @@ class ModelConfig:
         object.__setattr__(self, "img_size", (size, size) if isinstance(size, int) else tuple(size))
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
-        for name in ("patch_size", "stride", "in_chans", "num_classes", "dim", "depth", "state", "expand"):
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"build a model with {name}={getattr(self, name)}", why=f"{name} counts from 1")
+        if self.num_classes < 0:
+            raise ConfigError(
+                f"build a model with num_classes={self.num_classes}", why="0 classes is the least: no head"
+            )
+        if self.cls_place not in ("middle", "first"):
+            raise UnknownName("place of the class token", str(self.cls_place), ("middle", "first"))
         if min(self.img_size) < self.patch_size:
             raise ConfigError(
                 "cut images into patches",
@@ -56,27 +70,54 @@ class ModelConfig:
                 why="not one patch fits",
                 fix="use larger images or smaller patches",
             )
+        if self.frames % self.tubelet:
+            raise ConfigError(
+                "cut clips into patches",
+                given=f"frames={self.frames}, tubelet={self.tubelet}",
+                why="the last frames would be left over",
+                fix="use a multiple of the tubelet",
+            )
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the model sees clips: patches in three dimensions, and positions in time."""
+        return self.frames > 1
+
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """Shape of one input: ``(c, h, w)``, or ``(c, t, h, w)`` of a clip."""
+        return (self.in_chans, self.frames, *self.img_size) if self.is_video else (self.in_chans, *self.img_size)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches per column and row."""
+        """Patches per column and row of a frame."""
         height, width = ((size - self.patch_size) // self.stride + 1 for size in self.img_size)
         return height, width
 
     @property
+    def time(self) -> int:
+        """Patches along time; 1 for images."""
+        return self.frames // self.tubelet
+
+    @property
     def patches(self) -> int:
-        """Patches per image."""
-        return self.grid[0] * self.grid[1]
+        """Patches per image or clip."""
+        return self.time * self.grid[0] * self.grid[1]
 
     @property
     def tokens(self) -> int:
-        """Tokens per image: the patches and the class token."""
+        """Tokens per image or clip: the patches and the class token."""
         return self.patches + 1
 
     @property
     def cls_index(self) -> int:
-        """The class token's place: after half of the patches."""
-        return self.patches // 2
+        """The class token's place among the tokens: before the patches or after half of them."""
+        return self.patches // 2 if self.cls_place == "middle" else 0
+
+    @property
+    def cls_row(self) -> int:
+        """The class token's row in the position table, which covers one frame."""
+        return self.grid[0] * self.grid[1] // 2 if self.cls_place == "middle" else 0
 
     @property
     def inner(self) -> int:

@@ -157,7 +157,7 @@ def _predictions(
 def _guess(model: VisionMamba, images: list[Tensor], top: int, names: Sequence[str]) -> list[tuple[Guess, ...]]:
     if not images:
         return []
-    device = model.head.weight.device
+    device = model.cls_token.device
     best = model(torch.stack(images).to(device)).float().softmax(-1).topk(min(top, model.num_classes))
     return [
         tuple(Guess(label, names[label], value) for label, value in zip(labels, values, strict=True))

@@ -139,7 +139,7 @@ def merged_groups(
     rows = []
     for image, name in zip(images, names, strict=True):
         prepared = transform(image)
-        trace = model.eval().trace(prepared[None].to(model.head.weight.device))
+        trace = model.eval().trace(prepared[None].to(model.cls_token.device))
         seen = as_seen(prepared, preparation)
         panels = [Panel("image", enlarged(seen))]
         for block in blocks:

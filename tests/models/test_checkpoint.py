@@ -34,10 +34,13 @@ def assert_same_weights(a, b):
         assert torch.equal(x, y)
 
 
-@pytest.mark.parametrize("name", ["vim_tiny", "vim_small", "vim_base"])
+OFFICIAL = [name for name in goldens.table("state_dict_shapes")["shapes"] if name.startswith(("vim_", "videomamba_"))]
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
 def test_parameter_names_and_shapes_are_the_official_ones(name):
     with torch.device("meta"):
-        built = VisionMamba(zoo.ZOO[name].config)
+        built = VisionMamba(goldens.config(name))
     assert {key: list(value.shape) for key, value in built.state_dict().items()} == goldens.shapes(name)
 
 

@@ -12,19 +12,20 @@ from rmeeto.models.mixers import BidirectionalMixer
 TRAINING = sorted(name for name in goldens.table("index")["cases"] if name.startswith("train_small"))
 
 
-def test_mixer_output_features_and_gradients():
+@pytest.mark.parametrize(("kind", "halve"), [("mixer_vim", True), ("mixer_videomamba", False)])
+def test_mixer_output_features_and_gradients(kind, halve):
     golden = goldens.arrays("units")
-    mixer = BidirectionalMixer(ModelConfig(dim=64)).double()
+    mixer = BidirectionalMixer(ModelConfig(dim=64, halve=halve)).double()
     mixer.load_state_dict(
         {name: goldens.array(f"layers.0.mixer.{name}", p.shape) for name, p in mixer.named_parameters()}
     )
     x = goldens.noise("mixer:x", (2, 17, 64), torch.float64).requires_grad_()
     y, _ = mixer(x)
-    np.testing.assert_allclose(y.detach(), golden["mixer_vim/out_f64"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(y.detach(), golden[f"{kind}/out_f64"], rtol=0, atol=1e-12)
     y.backward(goldens.noise("mixer:grad", (2, 17, 64), torch.float64))
-    np.testing.assert_allclose(x.grad, golden["mixer_vim/grad_x_f64"], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(x.grad, golden[f"{kind}/grad_x_f64"], rtol=0, atol=1e-11)
     for name, parameter in mixer.named_parameters():
-        np.testing.assert_allclose(parameter.grad, golden[f"mixer_vim/grad/{name}"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(parameter.grad, golden[f"{kind}/grad/{name}"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from rmeeto.cost import Cost
     from rmeeto.models.description import Description
 
-PAPER_R = {"vim_tiny": 5, "vim_small": 11, "vim_base": 11}  # Table 2
+PAPER_R = {  # Table 2, and for clips Table 13
+    "vim_tiny": 5,
+    "vim_small": 11,
+    "vim_base": 11,
+    "videomamba_tiny": 5,
+    "videomamba_small": 11,
+    "videomamba_base": 11,
+    "videomamba_tiny_video": 88,
+    "videomamba_small_video": 88,
+    "videomamba_middle_video": 88,
+}
 PAPER, EXACT = "paper convention\nG operations", "exact convention\nGFLOPs"
 
 
@@ -92,14 +102,15 @@ def count(model: Description, line: str) -> Counted:
 def print_totals(model: Description, counted: list[Counted]) -> None:
     """One line per reduction, the change against the first one in brackets."""
     config, first = model.config, counted[0]
-    height, width = config.img_size
+    size = "×".join(map(str, config.img_size))
+    what = f"clip of {config.frames} {size} images" if config.is_video else f"{size} image"
     table = console.table(
         "reduction",
         console.number("tokens\nin → out"),
         console.number("reduction\nratio"),
         console.number(PAPER),
         console.number(EXACT),
-        title=f"{model.name}: one {height}×{width} image, {config.depth} blocks, {config.tokens} tokens",
+        title=f"{model.name}: one {what}, {config.depth} blocks, {config.tokens} tokens",
     )
     for one in counted:
         schedule = one.exact.schedule

@@ -33,7 +33,7 @@ def models(
     table = console.table(
         Column("model", no_wrap=True),
         console.number("million\nparameters"),
-        console.number("image\npixels"),
+        console.number("frames\n× pixels"),
         console.number("\ntokens"),
         console.number("paper\nG ops"),
         console.number("exact\nGFLOPs"),
@@ -44,7 +44,7 @@ def models(
         table.add_row(
             entry["name"],
             f"{entry['parameters'] / 1e6:.2f}",
-            "×".join(map(str, dict.fromkeys(entry["img_size"]))),
+            pixels(entry["frames"], entry["img_size"]),
             str(entry["tokens"]),
             f"{entry['paper_operations'] / 1e9:.2f}",
             f"{entry['exact_flops'] / 1e9:.2f}",
@@ -63,6 +63,7 @@ def facts(name: str, entry: ZooEntry) -> dict[str, Any]:
     return {
         "name": name,
         "parameters": parameter_count(config),
+        "frames": config.frames,
         "img_size": list(config.img_size),
         "tokens": config.tokens,
         "paper_operations": cost.count(config, convention="paper").total,
@@ -73,11 +74,18 @@ def facts(name: str, entry: ZooEntry) -> dict[str, Any]:
     }
 
 
+def pixels(frames: int, img_size: list[int]) -> str:
+    """``224``, ``224×448``, or ``8 × 224`` for clips."""
+    size = "×".join(map(str, dict.fromkeys(img_size)))
+    return size if frames == 1 else f"{frames} × {size}"
+
+
 def parameter_count(config: ModelConfig) -> int:
     """Numbers that training learns, from the sizes alone: building Vim-Base to count it would take seconds."""
     d, e, n, k, rank = config.dim, config.inner, config.state, config.conv_width, config.rank
     direction = e * n + e + e * (k + 1) + e * (rank + 2 * n) + rank * e + e  # A, skip, conv, x_proj, dt_proj
     block = d * 2 * e + 2 * direction + e * d + d  # in_proj, both directions, out_proj, norm
-    patch_embedding = config.patch_size**2 * config.in_chans * d + d
+    patch_embedding = config.tubelet * config.patch_size**2 * config.in_chans * d + d
+    positions = config.grid[0] * config.grid[1] + 1 + (config.time if config.is_video else 0)
     head = d * config.num_classes + config.num_classes
-    return config.depth * block + patch_embedding + (config.tokens + 1) * d + d + head
+    return config.depth * block + patch_embedding + (positions + 1) * d + d + head  # class token, final norm

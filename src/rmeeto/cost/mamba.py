@@ -43,14 +43,15 @@ class MambaNetwork:
         return self._paper_block(after) if convention == "paper" else self._exact_block(after)
 
     def outside(self, last: int, convention: Convention) -> Terms:
-        """Patch embedding, position table, final norm, head."""
+        """Patch embedding, position tables, final norm, head."""
         config, d = self.config, self.config.dim
-        patches = config.patches * config.patch_size**2 * config.in_chans * d
+        patches = config.patches * config.tubelet * config.patch_size**2 * config.in_chans * d
+        tables = 2 if config.is_video else 1
         if convention == "paper":
             return {"patch embedding": patches, "head": d * config.num_classes}
         return {
             "patch embedding": 2 * patches,
-            "position table": config.tokens * d,
+            "position table": (tables * config.patches + 1) * d,
             "final norm": 5 * last * d,
             "head": 2 * d * config.num_classes,
         }

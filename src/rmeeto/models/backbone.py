@@ -1,7 +1,9 @@
 """Vision Mamba, top to bottom: embed → [reduce → mix] × depth → norm → head.
 
 What is unusual:
-* the class token stands in the middle of the patches, and reductions move it; its index is part of the tokens;
+* the class token stands in the middle of the patches (Vim) or before them (VideoMamba), and reductions move it; its
+  index is part of the tokens;
+* a clip differs from an image in its embedding and in nothing else;
 * the residual stream is float32 whatever the weights are;
 * a block returns its features beside its tokens, because the next block may reduce by them;
 * a model without a reduction is the teacher: nothing is copied and no branch is taken.
@@ -18,8 +20,9 @@ from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
 from rmeeto.cost import stack_of
-from rmeeto.errors import UnsupportedInput
-from rmeeto.models.layers import PatchEmbed, RMSNorm
+from rmeeto.errors import UnknownName, UnsupportedInput
+from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
+from rmeeto.models.layers import PatchEmbed, RMSNorm, split_class_row
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction
@@ -64,8 +67,18 @@ def join(tokens: Tokens, drop_path: nn.Module) -> Tensor:
     return tokens.residual + x
 
 
+def head(config: ModelConfig) -> nn.Module:
+    """A fresh classifier, or none for no classes."""
+    if config.num_classes == 0:
+        return nn.Identity()
+    linear = nn.Linear(config.dim, config.num_classes)
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
 class VisionMamba(nn.Module):
-    """A bidirectional Vision Mamba classifier (Vim) with token reduction between its blocks.
+    """A bidirectional Vision Mamba (Vim, VideoMamba) of images or clips with token reduction between its blocks.
 
     Assign ``model.reduction = TokenMerge(r=11)`` at any time, or None for the unreduced model.
     ``model.schedule`` then says how many tokens every block sees; ``model.impl`` picks the kernels.
@@ -75,21 +88,22 @@ class VisionMamba(nn.Module):
         super().__init__()
         self.config = config
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, config.tokens, config.dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, config.grid[0] * config.grid[1] + 1, config.dim))
+        self.temporal_pos_embedding: nn.Parameter | None = None
+        if config.is_video:
+            self.temporal_pos_embedding = nn.Parameter(torch.zeros(1, config.time, config.dim))
         self.patch_embed = PatchEmbed(config)
-        self.head = nn.Linear(config.dim, config.num_classes)
+        self.head = head(config)
         # A block's drop path acts on what the block before it added; the first has nothing to drop.
         step = config.drop_path_rate / max(config.depth - 1, 1)
         rates = [0.0, *(step * block for block in range(config.depth - 1)), config.drop_path_rate]
         self.layers = nn.ModuleList(Block(config, rate, impl) for rate in rates[:-1])
         self.drop_path = DropPath(rates[-1])
-        self.norm_f = RMSNorm(config.dim)
+        self.norm_f: nn.Module = RMSNorm(config.dim)
         self._impl = impl
         self.reduction = reduction
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
 
     @property
     def reduction(self) -> Reduction | None:
@@ -124,7 +138,7 @@ class VisionMamba(nn.Module):
         """How images are prepared, in timm's form (``timm.data.resolve_model_data_config`` reads it)."""
         config = self.config
         return {
-            "input_size": (config.in_chans, *config.img_size),
+            "input_size": config.input_size,
             "mean": config.mean,
             "std": config.std,
             "crop_pct": config.crop_pct,
@@ -139,25 +153,40 @@ class VisionMamba(nn.Module):
         """timm's older name for :attr:`pretrained_cfg`."""
         return self.pretrained_cfg
 
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """What :meth:`forward_intermediates` yields after each block, in timm's form."""
+        config = self.config
+        return [
+            {"module": f"layers.{i}", "num_chs": config.dim, "reduction": config.stride} for i in range(config.depth)
+        ]
+
     def no_weight_decay(self) -> set[str]:
         """Parameters that weight decay would harm: embeddings, and the state-space model's A and skip."""
-        kept = {"pos_embed", "cls_token"}
-        return kept | {n for n, _ in self.named_parameters() if n.rsplit(".", 1)[-1] in STATE_PARAMETERS}
+        kept = STATE_PARAMETERS | {"pos_embed", "temporal_pos_embedding", "cls_token"}
+        return {name for name, _ in self.named_parameters() if name.rsplit(".", 1)[-1] in kept}
 
     def embed(self, images: Tensor) -> Tokens:
-        """``(b, c, h, w)`` images to tokens, the class token in the middle."""
+        """Images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)`` to tokens: patches frame by frame, and the class token.
+
+        A patch's position is its row in the table of its frame, and of a clip also its frame's in the temporal table.
+        """
         config = self.config
-        if images.dim() != 4 or images.shape[1:] != (config.in_chans, *config.img_size):
+        if images.shape[1:] != config.input_size:
             raise UnsupportedInput(
-                "run the model on images",
+                f"run the model on {'clips' if config.is_video else 'images'}",
                 given=f"a tensor of shape {tuple(images.shape)}",
-                why=f"this model takes (b, {config.in_chans}, {config.img_size[0]}, {config.img_size[1]})",
-                fix="resize the images, or create_model(..., img_size=...) for another size",
+                why=f"this model takes (b, {', '.join(map(str, config.input_size))})",
+                fix=f"resize them, or create_model(..., img_size=…{', frames=…' if config.is_video else ''})",
             )
-        patches, middle = self.patch_embed(images), config.cls_index
-        cls = self.cls_token.expand(images.shape[0], -1, -1)
-        x = torch.cat([patches[:, :middle], cls, patches[:, middle:]], dim=1) + self.pos_embed
-        protected = torch.full((images.shape[0], 1), middle, device=images.device)
+        cls_row, rows = split_class_row(self.pos_embed, config.cls_row)
+        patches = self.patch_embed(images) + rows[:, None]
+        if self.temporal_pos_embedding is not None:
+            patches = patches + self.temporal_pos_embedding[:, :, None]
+        patches, place = patches.flatten(1, 2), config.cls_index
+        cls = (self.cls_token + cls_row).expand(images.shape[0], -1, -1)
+        x = torch.cat([patches[:, :place], cls, patches[:, place:]], dim=1)
+        protected = torch.full((images.shape[0], 1), place, device=images.device)
         return Tokens(x=x, residual=None, protected=protected)
 
     def advance(
@@ -172,7 +201,7 @@ class VisionMamba(nn.Module):
     def forward_features(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
         tokens, features = self.embed(images), None
-        for block, step in zip(self.layers, self.schedule.steps, strict=True):
+        for block, step in zip(self.layers, self.schedule.steps, strict=False):
             tokens, features = self.advance(tokens, features, block, step)
         return self.finish(tokens)
 
@@ -187,24 +216,82 @@ class VisionMamba(nn.Module):
         return pooled if pre_logits else self.head(pooled)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(b, classes)`` of ``(b, c, h, w)`` images."""
+        """Logits ``(b, classes)`` of images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)``."""
         return self.forward_head(self.forward_features(images))
 
     def trace(self, images: Tensor) -> Trace:
         """A forward pass that keeps what each block saw: token counts, class places, sizes, source maps."""
         tokens, features, seen = self.embed(images), None, []
-        for block, step in zip(self.layers, self.schedule.steps, strict=True):
+        for block, step in zip(self.layers, self.schedule.steps, strict=False):
             tokens, features = self.advance(tokens, features, block, step)
             seen.append(tokens)
         final = self.finish(tokens)
         return Trace(logits=self.forward_head(final), blocks=tuple(seen), final=final)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one for another number of classes."""
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | tuple[int, ...] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Any] | tuple[Tokens, list[Any]]:
+        """Maps of the residual stream after chosen blocks, over the full grid however the tokens were reduced.
+
+        The signature is timm's, and so is the meaning:
+
+        Args:
+            x: images or clips.
+            indices: after which blocks; an int is the last so many, None all.
+            return_prefix_tokens: pair every map with the class token ``(b, 1, d)``.
+            norm: apply the final norm to every map.
+            stop_early: leave out the blocks after the last map (``intermediates_only`` always does).
+            output_fmt: ``NCHW`` is ``(b, d, h, w)``, of clips ``(b, d, t, h, w)``; ``NLC`` is ``(b, patches, d)``.
+            intermediates_only: return the maps without the final tokens, as :meth:`forward_features` gives them.
+
+        Raises:
+            UnknownName: another output format. ConfigError: a block that there is not.
+        """
+        check_format(output_fmt)
+        taken = chosen_blocks(len(self.layers), indices)
+        run = max(taken) + 1 if stop_early or intermediates_only else len(self.layers)
+        tokens, features, maps = self.embed(x), None, []
+        for number, (block, step) in enumerate(zip(self.layers[:run], self.schedule.steps, strict=False)):
+            tokens, features = self.advance(tokens, features, block, step)
+            if number in taken:
+                stream = join(tokens, nn.Identity())
+                patches, cls = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)
+                found = as_map(patches, self.config) if output_fmt == "NCHW" else patches
+                maps.append((found, cls) if return_prefix_tokens else found)
+        return maps if intermediates_only else (self.finish(tokens), maps)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] | tuple[int, ...] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Cut off what :meth:`forward_intermediates` does not need for these indices; returns them counted from 0.
+
+        The blocks that stay see what they saw before: config and schedule go on describing the whole network.
+        """
+        taken = chosen_blocks(len(self.layers), indices)
+        self.layers = self.layers[: max(taken) + 1]
+        if prune_norm:
+            self.norm_f = nn.Identity()
+        if prune_head:
+            self.reset_classifier(0)
+        return taken
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head by a fresh one for another number of classes; 0 leaves the class token as it is.
+
+        Raises:
+            UnknownName: a pooling other than timm's ``token``, the only one there is.
+        """
+        if global_pool not in (None, "token"):
+            raise UnknownName("global pooling of a Vision Mamba", str(global_pool), ("token",))
         self.config = self.config.changed(num_classes=num_classes)
-        self.head = nn.Linear(self.config.dim, num_classes).to(self.head.weight)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.head = head(self.config).to(self.pos_embed)
 
     def get_classifier(self) -> nn.Module:
         """The head."""

@@ -1,4 +1,7 @@
-"""Weight files: official Vim checkpoints, anybody's retrained ones and our own, read safely and fitted strictly."""
+"""Weight files: official Vim and VideoMamba checkpoints, anybody's retrained ones and our own.
+
+They are read safely, adapted aloud and fitted strictly.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,12 @@ from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import CheckpointError, RmeetoWarning, RunError
-from rmeeto.models.layers import resize_position_embedding
+from rmeeto.models import zoo
+from rmeeto.models.layers import inflate, resize_position_embedding, resize_temporal_embedding
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 WRAPPERS = ("model", "state_dict", "module", "model_state_dict", "model_ema", "ema")
+PATCHES, TEMPORAL = "patch_embed.proj.weight", "temporal_pos_embedding"
 DIFF_LINES = 12
 
 StateDict = dict[str, Tensor]
@@ -163,29 +168,72 @@ def class_count(state: StateDict) -> int | None:
 
 
 def fit(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> StateDict:
-    """Adapt a state dict to a config: resample the position table, drop a head of another class count.
+    """Adapt a state dict to a config, saying every change aloud (:class:`RmeetoWarning`).
 
-    Both are said aloud (:class:`RmeetoWarning`). likely_grid: patches per column and row that the
-    table was made for, if their number fits it; else it is taken for a square.
+    Image weights become a clip model's, position tables are resampled for another grid or number of frames, a head of
+    another class count is dropped, and so is the second head that VideoMamba's self-distillation leaves behind.
+
+    likely_grid: patches per column and row that the table was made for, if their number fits it; else it is taken
+        for a square.
     """
     state = dict(state)
-    table = state.get("pos_embed")
-    if table is not None and table.dim() == 3 and table.shape[1] != config.tokens:
-        rows = table.shape[1] - 1
-        grid = likely_grid if likely_grid[0] * likely_grid[1] == rows else (isqrt(rows), isqrt(rows))
-        if grid[0] * grid[1] == rows:
-            state["pos_embed"] = resize_position_embedding(table, grid, config.grid)
-            _say(f"position embedding resampled from {grid[0]}×{grid[1]} to {config.grid[0]}×{config.grid[1]} patches")
-    classes = class_count(state)
-    if classes is not None and classes != config.num_classes:
-        del state["head.weight"]
-        state.pop("head.bias", None)
-        _say(f"head replaced: the weights are for {classes} classes, the model for {config.num_classes}; train it")
+    _drop_distillation_head(state)
+    if config.is_video:
+        _fit_time(state, config)
+    _fit_grid(state, config, likely_grid)
+    _fit_head(state, config)
     return state
 
 
+def _drop_distillation_head(state: StateDict) -> None:
+    names = [name for name in state if name.startswith("distill_head.")]
+    for name in names:
+        del state[name]
+    if names:
+        _say("distill_head dropped: self-distillation trained with it, predictions do not use it")
+
+
+def _fit_time(state: StateDict, config: ModelConfig) -> None:
+    weight, table = state.get(PATCHES), state.get(TEMPORAL)
+    if weight is not None and weight.dim() == 4:
+        state[PATCHES] = inflate(weight, config.tubelet)
+        _say(f"image patches inflated for clips, an equal share to each of the {config.tubelet} frames of a patch")
+        if table is None:
+            state[TEMPORAL] = weight.new_zeros(1, config.time, config.dim)
+            _say("temporal positions start at zero: image weights have none; train them")
+    if table is not None and table.dim() == 3 and table.shape[1] != config.time:
+        state[TEMPORAL] = resize_temporal_embedding(table, config.time)
+        _say(f"temporal positions resampled from {table.shape[1]} to {config.time}")
+
+
+def _fit_grid(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> None:
+    table, wanted = state.get("pos_embed"), config.grid[0] * config.grid[1]
+    if table is None or table.dim() != 3 or table.shape[1] == wanted + 1:
+        return
+    rows = table.shape[1] - 1
+    grid = likely_grid if likely_grid[0] * likely_grid[1] == rows else (isqrt(rows), isqrt(rows))
+    if grid[0] * grid[1] == rows:
+        old_row = rows // 2 if config.cls_place == "middle" else 0
+        state["pos_embed"] = resize_position_embedding(
+            table, grid, config.grid, old_row=old_row, new_row=config.cls_row
+        )
+        _say(f"position embedding resampled from {grid[0]}×{grid[1]} to {config.grid[0]}×{config.grid[1]} patches")
+
+
+def _fit_head(state: StateDict, config: ModelConfig) -> None:
+    classes = class_count(state)
+    if classes is None or classes == config.num_classes:
+        return
+    del state["head.weight"]
+    state.pop("head.bias", None)
+    if config.num_classes:
+        _say(f"head replaced: the weights are for {classes} classes, the model for {config.num_classes}; train it")
+    else:
+        _say(f"head dropped: the weights have one for {classes} classes, the model has none")
+
+
 def _say(text: str) -> None:
-    warnings.warn(text, RmeetoWarning, stacklevel=4)
+    warnings.warn(text, RmeetoWarning, stacklevel=5)  # whoever called create_model
 
 
 def load_into(model: nn.Module, state: StateDict, source: str | Path) -> None:
@@ -195,6 +243,13 @@ def load_into(model: nn.Module, state: StateDict, source: str | Path) -> None:
         CheckpointError: with a ``+/-`` diff of the keys, and the family the file seems to belong to.
     """
     expected = model.state_dict()
+    if not expected.keys() & state.keys():
+        raise CheckpointError(
+            f"load weights from {source}",
+            given=f"{len(state)} tensors: {', '.join(list(state)[:3])}{' …' if len(state) > 3 else ''}",
+            why=f"the model knows none of these names; its own are {', '.join(list(expected)[:3])} …",
+            fix=_family(state),
+        )
     fresh_head = {"head.weight", "head.bias"} if "head.weight" not in state else set()
     diff = [
         f"- {name} {tuple(t.shape)}" for name, t in expected.items() if name not in state and name not in fresh_head
@@ -220,12 +275,12 @@ def _family(state: StateDict) -> str:
     """What a misfit's keys look like, as advice."""
     if any(".attn." in name for name in state):
         return "the file looks like a ViT or DeiT"
-    if "temporal_pos_embedding" in state:
-        return "the file looks like a VideoMamba for clips"
-    dim = state["cls_token"].shape[-1] if "cls_token" in state and state["cls_token"].dim() == 3 else None
-    size = {192: "vim_tiny", 384: "vim_small", 768: "vim_base"}.get(dim or 0)
-    if size is not None and any(name.startswith("layers.") for name in state):
-        return f"the file looks like {size}"
+    token = state.get("cls_token")
+    if token is not None and any(name.startswith("layers.") for name in state):
+        likely = (token.shape[-1], TEMPORAL in state)
+        names = [name for name, entry in zoo.ZOO.items() if (entry.config.dim, entry.config.is_video) == likely]
+        if names:
+            return f"the file looks like {' or '.join(names)}"
     return "give the model that the weights were trained for"
 
 

@@ -10,16 +10,26 @@ from rmeeto.config import ModelConfig
 
 
 class PatchEmbed(nn.Module):
-    """Cut ``(b, c, h, w)`` images into patches and project each: ``(b, patches, d)``, row by row."""
+    """Cut images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)`` into patches and project each.
+
+    Gives ``(b, time, grid, d)``: frame by frame, row by row; an image is one frame. The kernel is a parameter of a
+    two- or three-dimensional convolution, so that official weights fit as they are.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(config.in_chans, config.dim, config.patch_size, config.stride)
+        size, stride = config.patch_size, config.stride
+        self.proj: nn.Conv2d | nn.Conv3d
+        if config.is_video:
+            size_3d, stride_3d = (config.tubelet, size, size), (config.tubelet, stride, stride)
+            self.proj = nn.Conv3d(config.in_chans, config.dim, size_3d, stride_3d)
+        else:
+            self.proj = nn.Conv2d(config.in_chans, config.dim, size, stride)
 
     def forward(self, images: Tensor) -> Tensor:
         """Project the patches."""
-        patches: Tensor = self.proj(images)
-        return patches.flatten(2).transpose(1, 2)
+        patches: Tensor = self.proj(images)  # (b, d, [time,] rows, columns)
+        return patches.reshape(*patches.shape[:2], -1, patches.shape[-2] * patches.shape[-1]).permute(0, 2, 3, 1)
 
 
 class RMSNorm(nn.Module):
@@ -38,18 +48,41 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
 
 
+def split_class_row(table: Tensor, row: int) -> tuple[Tensor, Tensor]:
+    """The class token's row ``(1, 1, d)`` of a ``(1, h·w + 1, d)`` position table, and the patches' rows."""
+    return table[:, row : row + 1], torch.cat([table[:, :row], table[:, row + 1 :]], dim=1)
+
+
 def resize_position_embedding(
-    table: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], interpolation: str = "bicubic"
+    table: Tensor,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    *,
+    old_row: int,
+    new_row: int,
+    interpolation: str = "bicubic",
 ) -> Tensor:
     """Resample a ``(1, h·w + 1, d)`` position table for another grid.
 
-    The class token's row stands after half of the patches, so it is taken out, the grid of patch rows is
-    interpolated (anti-aliased), and it is put back in the new middle.
+    The class token's row is taken out of its place, the grid of patch rows is interpolated (anti-aliased), and the
+    class token's row is put in its new place.
     """
-    old_middle, new_middle = (grid[0] * grid[1] // 2 for grid in (old_grid, new_grid))
-    cls_row = table[:, old_middle : old_middle + 1]
-    patches = torch.cat([table[:, :old_middle], table[:, old_middle + 1 :]], dim=1)
+    cls_row, patches = split_class_row(table, old_row)
     planes = patches.transpose(1, 2).reshape(1, -1, *old_grid).float()
     planes = F.interpolate(planes, size=new_grid, mode=interpolation, antialias=True, align_corners=False)
     rows = planes.flatten(2).transpose(1, 2).to(table.dtype)
-    return torch.cat([rows[:, :new_middle], cls_row, rows[:, new_middle:]], dim=1)
+    return torch.cat([rows[:, :new_row], cls_row, rows[:, new_row:]], dim=1)
+
+
+def resize_temporal_embedding(table: Tensor, time: int) -> Tensor:
+    """Resample a ``(1, time, d)`` temporal table linearly for clips of another length."""
+    rows = F.interpolate(table.float().transpose(1, 2), size=time, mode="linear", align_corners=False)
+    return rows.transpose(1, 2).to(table.dtype)
+
+
+def inflate(weight: Tensor, tubelet: int) -> Tensor:
+    """Patch weights ``(d, c, p, p)`` for images as ``(d, c, tubelet, p, p)`` for clips.
+
+    Each frame gets an equal share, so that a still clip's patches are projected as the image's are.
+    """
+    return weight.unsqueeze(2).repeat(1, 1, tubelet, 1, 1) / tubelet

@@ -10,6 +10,10 @@ from rmeeto.models import zoo
 
 if TYPE_CHECKING:
     from rmeeto.models.backbone import VisionMamba
+    from rmeeto.models.dense import FeatureMaps
+
+
+LAST_BLOCKS = 3  # maps that features_only gives by default, as timm's ViTs do
 
 
 def register_with_timm() -> None:
@@ -20,19 +24,31 @@ def register_with_timm() -> None:
         register_model(_entry_point(name))
 
 
-def _entry_point(name: str) -> Callable[..., VisionMamba]:
-    """A function as timm wants it: named after the model, taking timm's keywords."""
+def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
+    """A function as timm wants it: named after the model, taking timm's keywords.
+
+    ``features_only=True`` gives :class:`FeatureMaps` after the blocks in ``out_indices``.
+    """
 
     def build(
         pretrained: bool = False,
         pretrained_cfg: object = None,
         pretrained_cfg_overlay: object = None,
         cache_dir: object = None,
+        features_only: bool = False,
+        out_indices: int | tuple[int, ...] = LAST_BLOCKS,
+        norm: bool = False,
+        output_fmt: str = "NCHW",
         **options: Any,
-    ) -> VisionMamba:
-        from rmeeto.models.factory import create_model  # timm may be loading on the factory's behalf just now
+    ) -> VisionMamba | FeatureMaps:
+        # timm may be loading on their behalf just now
+        from rmeeto.models.dense import FeatureMaps
+        from rmeeto.models.factory import create_model
 
-        return create_model(name, pretrained=pretrained, **options)
+        model = create_model(name, pretrained=pretrained, **options)
+        if not features_only:
+            return model
+        return FeatureMaps(model, out_indices, norm=norm, output_fmt=output_fmt)
 
     build.__name__ = re.sub(r"\W", "_", name)
     build.__module__ = __name__

@@ -1,0 +1,81 @@
+"""Dense use: what the tokens say about every patch of the full grid, however few of them are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from timm.models import FeatureInfo
+from torch import Tensor, cat, nn
+
+from rmeeto.config import ModelConfig
+from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.tokens import Tokens
+
+if TYPE_CHECKING:
+    from rmeeto.models.backbone import VisionMamba
+
+FORMATS = ("NCHW", "NLC")
+
+
+def check_format(name: str) -> None:
+    """Raise :class:`UnknownName` for anything but timm's NCHW and NLC."""
+    if name not in FORMATS:
+        raise UnknownName("output format", name, FORMATS)
+
+
+def chosen_blocks(depth: int, indices: int | Sequence[int] | None) -> list[int]:
+    """timm's ``indices`` counted from 0: the last so many blocks, these (negative from the end), or None for all.
+
+    Raises:
+        ConfigError: a block that the network does not have.
+    """
+    wanted = range(-depth, 0) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
+    if not wanted or not all(-depth <= index < depth for index in wanted):
+        raise ConfigError(
+            "take maps after some blocks",
+            given=f"indices {indices}",
+            why=f"the network has blocks 0 to {depth - 1}",
+            fix=f"an int up to {depth} is the last so many; negative indices count from the end",
+        )
+    return [index % depth for index in wanted]
+
+
+def full_grid(tokens: Tokens, values: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """The values ``(b, l, d)`` of the present tokens as ``(b, patches, d)`` and the class token's ``(b, 1, d)``.
+
+    A merged token's value stands at every patch it absorbed; pruned patches are zero.
+    """
+    place, rows = config.cls_index, tokens.unmerge(values)
+    return cat([rows[:, :place], rows[:, place + 1 :]], dim=1), rows[:, place : place + 1]
+
+
+def as_map(patches: Tensor, config: ModelConfig) -> Tensor:
+    """``(b, patches, d)`` as a map ``(b, d, h, w)`` over an image's patches, ``(b, d, t, h, w)`` over a clip's."""
+    grid = (config.time, *config.grid) if config.is_video else config.grid
+    return patches.transpose(1, 2).reshape(patches.shape[0], -1, *grid)
+
+
+class FeatureMaps(nn.Module):
+    """A backbone for detectors and segmenters: called, it gives a list of maps (timm's ``features_only=True``).
+
+    ``feature_info`` says their channels and strides. What the maps do not need is cut off the model, which stays at
+    hand as ``model``: ``maps.model.reduction = TokenMerge(r=11)`` works at any time.
+    """
+
+    def __init__(
+        self, model: VisionMamba, out_indices: int | tuple[int, ...], *, norm: bool = False, output_fmt: str = "NCHW"
+    ) -> None:
+        super().__init__()
+        check_format(output_fmt)
+        self.out_indices = model.prune_intermediate_layers(out_indices, prune_norm=not norm)
+        self.feature_info = FeatureInfo(model.feature_info, tuple(self.out_indices))
+        self.model = model
+        self.norm, self.output_fmt = norm, output_fmt
+
+    def forward(self, images: Tensor) -> list[Any]:
+        """Maps over the full grid after the chosen blocks, in the order of the blocks."""
+        maps = self.model.forward_intermediates(
+            images, self.out_indices, norm=self.norm, output_fmt=self.output_fmt, intermediates_only=True
+        )
+        return cast("list[Any]", maps)
