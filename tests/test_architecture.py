@@ -24,6 +24,7 @@ LAYERS = [
     {"config", "reduction"},
     {"ops"},
     {"tokens", "progress"},
+    {"timing"},
     {"errors"},
 ]
 # `import rmeeto` hands out names from everywhere, lazily.

@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from rmeeto.timing import Pair, Timing
 
 if TYPE_CHECKING:
     from rmeeto.reduction.plan import Plan
@@ -18,20 +21,35 @@ class Features:
 
     B, C: ``(forward, backward)``, each ``(b, l, n)``, what a token writes to and reads from the state.
     delta: ``(forward, backward)``, each ``(b, l, e)``, the token's part of Δ, before bias and softplus.
+    y: ``(forward, backward)``, each ``(b, l, e)``, what the scan gave for it, gated.
+    delta_bias: ``(forward, backward)``, each ``(e,)``.
     """
 
-    B: tuple[Tensor, Tensor]
-    C: tuple[Tensor, Tensor]
-    delta: tuple[Tensor, Tensor]
+    B: Pair
+    C: Pair
+    delta: Pair
+    y: Pair
+    delta_bias: Pair
 
-    def pair(self, name: str) -> tuple[Tensor, Tensor]:
-        """``(forward, backward)`` of the feature called B, C or delta."""
-        return {"B": self.B, "C": self.C, "delta": self.delta}[name]
+    def pair(self, name: str) -> Pair:
+        """``(forward, backward)`` of the feature called B, C, delta or y."""
+        return {"B": self.B, "C": self.C, "delta": self.delta, "y": self.y}[name]
 
     def mean(self, name: str) -> Tensor:
-        """``(b, l, f)``: the feature called B, C or delta, averaged over both directions."""
+        """``(b, l, f)``: the feature called B, C, delta or y, averaged over both directions."""
         forward, backward = self.pair(name)
         return (forward + backward) / 2
+
+    def step_sizes(self) -> Pair:
+        """``(forward, backward)`` Δ as the scan used them before any timing, each ``(b, l, e)`` in float32 at least."""
+        forward, backward = (step_sizes(*pair) for pair in zip(self.delta, self.delta_bias, strict=True))
+        return forward, backward
+
+
+def step_sizes(delta: Tensor, bias: Tensor) -> Tensor:
+    """Softplus of ``(b, l, e)`` Δ with its bias, in float32 at least."""
+    exact = torch.promote_types(delta.dtype, torch.float32)
+    return F.softplus(delta.to(exact) + bias.to(exact))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,7 @@ class Tokens:
     residual: ``(b, l, d)`` in float32, or None before the first block.
     protected: ``(b, p)`` int64, the places of the tokens that no reduction touches, the class token's first.
     size: ``(b, l)``, at least float32, how many original tokens each one stands for; None while every size is 1.
+    timing: what the mixers must know of tokens that are gone; None where time runs as if there had been none.
     plans: the reductions so far, oldest first. :meth:`group` composes them on demand, so a forward pass
         that nobody asks about pays nothing for its source map.
     """
@@ -66,6 +85,7 @@ class Tokens:
     residual: Tensor | None
     protected: Tensor
     size: Tensor | None = None
+    timing: Timing | None = None
     plans: tuple[Plan, ...] = ()
 
     @property

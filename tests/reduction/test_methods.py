@@ -31,8 +31,9 @@ def random_tokens(length=23, batch=3, dim=6) -> Tokens:
 
 def random_features(tokens: Tokens) -> Features:
     batch, length, dim = tokens.x.shape
-    pairs = torch.randn(3, 2, batch, length, dim, dtype=torch.float64)
-    return Features(*((forward, backward) for forward, backward in pairs))
+    pairs = torch.randn(4, 2, batch, length, dim, dtype=torch.float64)
+    bias = torch.randn(2, dim, dtype=torch.float64)
+    return Features(*((forward, backward) for forward, backward in pairs), (bias[0], bias[1]))
 
 
 OPTIONS = list(

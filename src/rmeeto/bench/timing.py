@@ -77,6 +77,10 @@ class TimedReduction:
         """The wrapped one's."""
         return self.reduction.operations(widths, patches, step)
 
+    def timing_operations(self, widths: Widths, tokens: int) -> float:
+        """The wrapped one's."""
+        return self.reduction.timing_operations(widths, tokens)
+
     def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """The wrapped one's, timed."""
         result = tokens

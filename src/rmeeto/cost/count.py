@@ -113,6 +113,9 @@ def _count(network: Network, reduction: Reduction | None, schedule: Schedule, co
             terms["reduction"] = _paper_reduction(network.widths.features["X"], before, removed)
         elif removed and reduction is not None:
             terms["reduction"] = reduction.operations(network.widths, before - network.stack.protected, step)
+        if convention == "exact" and reduction is not None and after < schedule.start:
+            timing = reduction.timing_operations(network.widths, after)
+            terms |= {"timing": timing} if timing else {}
         blocks.append(BlockCost(after, removed, terms))
         before = after
     return Cost(convention, schedule, tuple(blocks), network.outside(before, convention))

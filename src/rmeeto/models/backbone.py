@@ -55,7 +55,7 @@ class Block(nn.Module):
     def forward(self, tokens: Tokens) -> tuple[Tokens, Features]:
         """One block: the tokens with new ``x`` and ``residual``, and the mixer's features."""
         residual = join(tokens, self.drop_path)
-        x, features = self.mixer(self.norm(residual))
+        x, features = self.mixer(self.norm(residual), tokens.timing)
         return tokens.replace(x=x, residual=residual), features
 
 

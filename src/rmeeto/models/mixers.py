@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from rmeeto.config import ModelConfig
 from rmeeto.ops import causal_conv, selective_scan
 from rmeeto.ops.select import Impl
-from rmeeto.tokens import Features
+from rmeeto.timing import Timing
+from rmeeto.tokens import Features, step_sizes
 
 
 class Direction(NamedTuple):
@@ -24,6 +25,19 @@ class Direction(NamedTuple):
     x_proj: nn.Linear
     dt_proj: nn.Linear
     reverse: bool
+
+    def decay_rates(self) -> Tensor:
+        """A, ``(e, n)`` in float32 at least."""
+        return -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
+
+
+class Computed(NamedTuple):
+    """What one direction makes of the tokens: Δ before bias and softplus, B, C, and its gated output."""
+
+    delta: Tensor
+    B: Tensor
+    C: Tensor
+    y: Tensor
 
 
 class BidirectionalMixer(nn.Module):
@@ -71,25 +85,36 @@ class BidirectionalMixer(nn.Module):
             side.dt_proj.bias.copy_(delta + torch.log(-torch.expm1(-delta)))  # softplus of it gives delta back
         self.out_proj.weight.div_(math.sqrt(depth))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Features]:
-        """Mix ``(b, l, d)`` tokens; also return both directions' B, C and Δ projections in time order."""
+    def forward(self, x: Tensor, timing: Timing | None = None) -> tuple[Tensor, Features]:
+        """Mix ``(b, l, d)`` tokens; also return what both directions computed about them, in time order.
+
+        timing: of tokens among which others are missing, or None.
+        """
         u, gate = self.in_proj(x).chunk(2, dim=-1)
-        (forward, *first), (backward, *second) = (self._scan(u, gate, side) for side in self.directions())
-        y = forward + backward
+        first, second = (self._direction(u, gate, side, timing) for side in self.directions())
+        y = first.y + second.y
         if self.scale != 1.0:
             y = y * self.scale
-        delta, B, C = zip(first, second, strict=True)
-        return self.out_proj(y), Features(B=B, C=C, delta=delta)
+        delta, B, C, outputs = zip(first, second, strict=True)
+        bias = (self.dt_proj.bias, self.dt_proj_b.bias)
+        return self.out_proj(y), Features(B=B, C=C, delta=delta, y=outputs, delta_bias=bias)
 
-    def _scan(self, u: Tensor, gate: Tensor, side: Direction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One direction: convolve, project to Δ, B and C, scan. Nothing is flipped: the ops walk from either end."""
+    def _direction(self, u: Tensor, gate: Tensor, side: Direction, timing: Timing | None) -> Computed:
+        """Convolve, project to Δ, B and C, scan. Nothing is flipped: the ops walk from either end."""
         u = causal_conv(u, side.conv.weight, side.conv.bias, silu=True, reverse=side.reverse, impl=self.impl)
         dt, B, C = side.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
         delta = F.linear(dt, side.dt_proj.weight)
-        y = selective_scan(
+        if timing is None:
+            y = self._scan(u, delta, B, C, gate, side)
+        else:
+            y = self._timed_scan(u, delta, B, C, gate, side, timing)
+        return Computed(delta, B, C, y)
+
+    def _scan(self, u: Tensor, delta: Tensor, B: Tensor, C: Tensor, gate: Tensor, side: Direction) -> Tensor:
+        return selective_scan(
             u,
             delta,
-            -torch.exp(side.A_log.float() if side.A_log.dtype != torch.float64 else side.A_log),
+            side.decay_rates(),
             B,
             C,
             skip=side.skip,
@@ -99,4 +124,11 @@ class BidirectionalMixer(nn.Module):
             reverse=side.reverse,
             impl=self.impl,
         )
-        return y, delta, B, C
+
+    def _timed_scan(
+        self, u: Tensor, delta: Tensor, B: Tensor, C: Tensor, gate: Tensor, side: Direction, timing: Timing
+    ) -> Tensor:
+        # A timing may change what the state takes in, but never what the skip adds, so both are parted here.
+        delta, entering = timing.steps(step_sizes(delta, side.dt_proj.bias), u, reverse=side.reverse)
+        y = selective_scan(entering.to(u.dtype), delta, side.decay_rates(), B, C, reverse=side.reverse, impl=self.impl)
+        return ((y + side.skip * u) * F.silu(gate)).to(u.dtype)

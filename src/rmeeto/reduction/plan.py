@@ -97,6 +97,19 @@ class Plan:
             return kept
         return kept.scatter_add(1, self.target, size.gather(1, self.source))
 
+    def carry(self, values: Tensor, *, reverse: bool = False) -> Tensor:
+        """Hand the ``(b, l, …)`` values of what leaves to the next survivor of a walk, ``(b, m, …)`` sums.
+
+        The walk goes from the first token to the last, or in ``reverse``; what leaves behind its last survivor is
+        lost. Only a plan that keeps the order has walks.
+        """
+        ahead = torch.searchsorted(self.kept.contiguous(), self.source.contiguous())  # survivors before each source
+        slot = ahead if reverse else ahead + 1  # one slot before the survivors and one behind, both cut off below
+        sums = values.new_zeros(self.kept.shape[0], self.kept.shape[1] + 2, *values.shape[2:])
+        leaving = take(values, self.source).flatten(0, 1)
+        flat = sums.flatten(0, 1).index_add(0, flat_index(slot, sums.shape[1]), leaving)
+        return flat.reshape(sums.shape)[:, 1:-1]
+
     def unmerge(self, values: Tensor) -> Tensor:
         """Bring ``(b, m, …)`` values back to ``(b, l, …)``: copies for merged tokens, zero for dropped ones."""
         place = self.assignment()

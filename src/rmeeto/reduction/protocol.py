@@ -42,3 +42,7 @@ class Reduction(Protocol):
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact floating-point operations per image of a step, with so many patches before it."""
         ...
+
+    def timing_operations(self, widths: Widths, tokens: int) -> float:
+        """Exact operations that a block of so many tokens spends on their timing, once any have been removed."""
+        ...

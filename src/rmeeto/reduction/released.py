@@ -102,6 +102,10 @@ class ReleasedMerge:
         """Exact operations of one step."""
         return matching_operations(widths, self.features, patches, step.r)
 
+    def timing_operations(self, widths: Widths, tokens: int) -> float:
+        """None: time runs as if no token had been removed."""
+        return 0.0
+
     def plan(self, metric: Tensor, cls_index: Tensor, r: int) -> tuple[Plan, Tensor]:
         """The decision for ``(b, l, f)`` metric vectors, and the class token's reported place ``(b,)``.
 

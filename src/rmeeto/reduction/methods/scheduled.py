@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.choices import check_choices, check_count, check_features
+from rmeeto.reduction.protocol import Widths
 from rmeeto.reduction.schedule import Schedule, Stack, resolve
 from rmeeto.reduction.spec import format_reduction
 
@@ -60,6 +61,10 @@ class ScheduledReduction:
     def needs(self) -> frozenset[str]:
         """The features of tokens that the method reads, by name."""
         return frozenset()
+
+    def timing_operations(self, widths: Widths, tokens: int) -> float:
+        """None, where time runs as if no token had been removed."""
+        return 0.0
 
     def schedule(self, stack: Stack) -> Schedule:
         """Tokens to remove at each block of a network.

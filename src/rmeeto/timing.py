@@ -1,0 +1,88 @@
+"""Timing: how long a token's step of time is once others are gone.
+
+A Mamba's scan walks through its tokens in steps Δ: the state decays by exp(ΔA) and takes in ΔB times the token. A
+reduction closes up the tokens that are left as if no time had passed at the others. A timing says what had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, Self
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from rmeeto.reduction.plan import Plan
+
+Missing = Literal["mean", "neighbour", "last"]
+Pair = tuple[Tensor, Tensor]
+
+
+class Timing(Protocol):
+    """What a mixer does with the step sizes of the tokens that are left."""
+
+    def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
+        """Step sizes (after softplus) and inputs of a scan, both ``(b, l, e)``, as they must be."""
+        ...
+
+    def moved(self, plan: Plan) -> Timing:
+        """The timing of the tokens that a plan leaves; what leaves takes no time of its own with it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Tokens that stand for several: Δ' = Δ·factor, so that they decay the state and enter it that much more.
+
+    factor: ``(b, l)``, at least float32.
+    """
+
+    factor: Tensor
+
+    def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
+        """Longer steps, the same inputs."""
+        return delta * self.factor[..., None], u
+
+    def moved(self, plan: Plan) -> Self:
+        """The survivors' factors."""
+        return type(self)(plan.take(self.factor))
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Places without a token: the state decays over them and takes nothing in (hidden state alignment).
+
+    A step over a gap, then the token's own: Δ' = Δ + Σ Δ of the gap decays the state by both, and u' = u·Δ/Δ' takes in
+    what the token alone would have. An ordinary scan of the short sequence then equals that of the full one with the
+    missing inputs set to zero.
+
+    gap: ``(forward, backward)``, what lies between each token and the one that its scan meets before it: the number of
+    missing places ``(b, l, 1)``, or, for ``last``, the sum of their step sizes ``(b, l, e)``.
+    missing: which Δ a missing place has in a later block, where it has no features: the ``mean`` of the block's
+    tokens; that of its ``neighbour``, the next token of the scan; or the ``last`` one that was computed there.
+    """
+
+    gap: Pair
+    missing: Missing
+
+    def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
+        """Steps over the gaps, and inputs that enter as if there were none."""
+        gap = self.gap[reverse]
+        if self.missing != "last":
+            gap = gap * (delta.mean(dim=1, keepdim=True) if self.missing == "mean" else delta)
+        longer = delta + gap
+        return longer, u * (delta / longer)
+
+    def moved(self, plan: Plan) -> Self:
+        """The gaps of what leaves become part of the next survivor's; the plan must keep the order."""
+        return self._each(lambda gap, reverse: plan.take(gap) + plan.carry(gap, reverse=reverse))
+
+    def opened(self, plan: Plan, left: Pair) -> Self:
+        """As :meth:`moved`, with the places ``(b, l, 1)`` or step sizes ``(b, l, e)`` of what leaves."""
+        moved = self.moved(plan)
+        return moved._each(lambda gap, reverse: gap + plan.carry(left[reverse], reverse=reverse))
+
+    def _each(self, change: Callable[[Tensor, bool], Tensor]) -> Self:
+        forward, backward = self.gap
+        return type(self)((change(forward, False), change(backward, True)), self.missing)
