@@ -12,16 +12,18 @@ def distance(a: list[float], b: list[float], name: str) -> float:
     return math.dist(a, b)
 
 
-def choose(features, protected: list[int], r: int, *, grouping="odd-even", distance_name="cosine", nth=1):
-    """Pairs (source, target) by falling similarity, and all candidates in that order."""
+def choose(features, protected: list[int], r: int, *, grouping="odd-even", distance_name="cosine", nth=1, window=None):
+    """Pairs (source, target) by falling similarity, and all candidates in that order; targets within the window."""
     patches = [i for i in range(len(features)) if i not in protected]
     half = len(patches) - len(patches) // 2
     split = {"odd-even": (patches[0::2], patches[1::2]), "front-behind": (patches[:half], patches[half:])}
     candidates, targets = split[grouping]
     found = []
     for candidate in candidates:
-        by_distance = sorted(targets, key=lambda t: (distance(features[candidate], features[t], distance_name), t))
-        partner = by_distance[min(nth, len(targets)) - 1]
+        here = patches.index(candidate)
+        seen = [t for t in targets if window is None or abs(patches.index(t) - here) <= window]
+        by_distance = sorted(seen, key=lambda t: (distance(features[candidate], features[t], distance_name), t))
+        partner = by_distance[min(nth, len(seen)) - 1]
         found.append((distance(features[candidate], features[partner], distance_name), candidate, partner))
     found.sort()
     return [(source, target) for _, source, target in found[:r]], [source for _, source, _ in found], targets

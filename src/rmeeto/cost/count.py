@@ -6,15 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rmeeto.config import ModelConfig
-from rmeeto.cost.attention import AttentionNetwork
 from rmeeto.cost.mamba import MambaNetwork
 from rmeeto.cost.network import Convention, Network, Terms
 from rmeeto.errors import UnknownName
 from rmeeto.reduction.protocol import Reduction
 from rmeeto.reduction.schedule import Schedule, Stack
-from rmeeto.transformer_config import TransformerConfig
-
-Config = ModelConfig | TransformerConfig
 
 
 class Reducible(Protocol):
@@ -84,7 +80,7 @@ def flops(model: Reducible, *, convention: Convention = "exact") -> Cost:
     return count(model.config, model.reduction, convention=convention)
 
 
-def count(config: Config, reduction: Reduction | None = None, *, convention: Convention = "exact") -> Cost:
+def count(config: ModelConfig, reduction: Reduction | None = None, *, convention: Convention = "exact") -> Cost:
     """As :func:`flops`, from a config and a reduction without building the model."""
     if convention not in ("paper", "exact"):
         raise UnknownName("FLOPs convention", convention, ("paper", "exact"))
@@ -93,7 +89,7 @@ def count(config: Config, reduction: Reduction | None = None, *, convention: Con
     return _count(network_of(config), reduction, schedule, convention)
 
 
-def stack_of(config: Config) -> Stack:
+def stack_of(config: ModelConfig) -> Stack:
     """What schedules know of a network, its exact operations included."""
     network = network_of(config)
 
@@ -103,9 +99,9 @@ def stack_of(config: Config) -> Stack:
     return replace(network.stack, operations=operations)
 
 
-def network_of(config: Config) -> Network:
+def network_of(config: ModelConfig) -> Network:
     """The network of these sizes, as a counter sees it."""
-    return AttentionNetwork(config) if isinstance(config, TransformerConfig) else MambaNetwork(config)
+    return MambaNetwork(config)
 
 
 def _count(network: Network, reduction: Reduction | None, schedule: Schedule, convention: Convention) -> Cost:

@@ -74,6 +74,9 @@ class Implementation(Protocol):
     ) -> tuple[Tensor, ...]:
         """Return three contiguous gradients, of shape (0,) for an absent bias."""
 
+    def nearest(self, a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
+        """Return similarity and index, both contiguous (b, n)."""
+
 
 def choose(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> Implementation:
     """Return the module that computes ``op_name`` on ``tensors`` (operands by name; the first one leads).
@@ -86,7 +89,7 @@ def choose(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> Implementa
     if impl not in IMPLEMENTATIONS:
         raise UnknownName("implementation", impl, ("auto", *IMPLEMENTATIONS))
     absence = _absence(impl)
-    reasons = [absence] if absence else _module(impl).unsupported_reasons(op_name, tensors)
+    reasons = [absence] if absence else _reasons(impl, op_name, tensors)
     if reasons:
         raise UnsupportedInput(
             f"{op_name} with impl={impl!r}",
@@ -109,11 +112,21 @@ def _choose_by_device(op_name: str, tensors: Mapping[str, Tensor]) -> Implementa
         return reference  # nobody asks for float64 in a hurry
     kernel = KERNELS.get(lead.device.type)
     absence = _absence(kernel) if kernel else f"there are no kernels for {lead.device.type!r} devices"
-    reasons = [absence] if absence or not kernel else _module(kernel).unsupported_reasons(op_name, tensors)
+    if kernel and not absence and not hasattr(_module(kernel), op_name):
+        return reference  # whoever wrote the kernels found PyTorch's own good enough
+    reasons = [absence] if absence or not kernel else _reasons(kernel, op_name, tensors)
     if reasons:
         _warn_once(f"{op_name}: {'; '.join(filter(None, reasons))}")
         return reference
     return _module(cast(str, kernel))
+
+
+def _reasons(name: str, op_name: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return why an implementation that runs here cannot take this call; empty if it can."""
+    module = _module(name)
+    if not hasattr(module, op_name):
+        return [f"{name} has no kernel for it"]
+    return module.unsupported_reasons(op_name, tensors)
 
 
 @cache

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from rmeeto.ops.nearest import Distance as Distance  # part of this module's vocabulary
+from rmeeto.ops.nearest import find_nearest
 from rmeeto.reduction.plan import take
 from rmeeto.reduction.protocol import Widths
 
-Distance = Literal["cosine", "l1", "l2"]
 Grouping = Literal["odd-even", "front-behind", "random"]
 Rank = Literal["top", "random"]
 Pairing = Literal["best", "random"]
@@ -61,16 +61,9 @@ def group(patches: Tensor, grouping: Grouping) -> tuple[Tensor, Tensor]:
     return shuffled[:, :half].sort(1).values, shuffled[:, half:].sort(1).values
 
 
-def similarity(a: Tensor, b: Tensor, distance: Distance) -> Tensor:
-    """Similarity of ``(b, n, f)`` with ``(b, m, f)`` rows, ``(b, n, m)`` in at least float32, larger is closer.
-
-    Cosine of the vectors, or minus the l1 or l2 distance between them as they are.
-    """
-    a, b = (v if v.dtype == torch.float64 else v.float() for v in (a, b))
-    with torch.autocast(a.device.type, enabled=False):  # half-precision products would scramble near ties
-        if distance == "cosine":
-            return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).transpose(1, 2)
-        return -torch.cdist(a, b, p=1.0 if distance == "l1" else 2.0)
+def reach_of(window: int) -> int:
+    """Targets on either side of a candidate within so many places of a sequence that alternates between both."""
+    return (window + 1) // 2
 
 
 def nth_closest(score: Tensor, nth: int) -> tuple[Tensor, Tensor]:
@@ -94,17 +87,22 @@ def match(
     nth: int = 1,
     rank: Rank = "top",
     pairing: Pairing = "best",
+    window: int | None = None,
 ) -> Match:
     """Choose r pairs per image from ``(b, l, f)`` features; no gradient flows through the choice.
 
     nth: take each candidate's nth closest target instead of the closest (Table 15). rank: the r most similar
-    candidates, or r at random; pairing: the partner found, or one at random (Table 22). Random draws come
-    from torch's global generator.
+    candidates, or r at random; pairing: the partner found, or one at random (Table 22). window: with odd-even
+    grouping, look at targets at most so many patches away only; None for all of them. Random draws come from
+    torch's global generator.
     """
     candidates, targets = group(patch_positions(protected, features.shape[1]), grouping)
-    score, partner = nth_closest(similarity(take(features, candidates), take(features, targets), distance), nth)
+    reach = None if window is None else reach_of(window)
+    score, partner = find_nearest(
+        take(features, candidates), take(features, targets), distance=distance, nth=nth, reach=reach
+    )
     if pairing == "random":
-        partner = torch.randint_like(partner, targets.shape[1])
+        partner = random_partners(partner, targets.shape[1], reach)
     if rank == "random":
         score = torch.rand_like(score)
     order = score.sort(dim=1, descending=True, stable=True).indices
@@ -113,12 +111,32 @@ def match(
     return Match(source=ranked[:, :r], target=target, ranked=ranked, targets=targets)
 
 
-def matching_operations(widths: Widths, features: str, patches: int, r: int) -> float:
-    """Exact operations of comparing all candidates with all targets and merging r of them."""
+def random_partners(partner: Tensor, targets: int, reach: int | None) -> Tensor:
+    """One of the targets that each candidate sees, drawn anew, in the shape of ``partner (b, n)``."""
+    if reach is None:
+        return torch.randint_like(partner, targets)
+    low, high = seen_targets(torch.arange(partner.shape[1], device=partner.device), targets, reach)
+    return low + (torch.rand(partner.shape, device=partner.device) * (high - low)).long()
+
+
+def seen_targets(candidate: Tensor, targets: int, reach: int) -> tuple[Tensor, Tensor]:
+    """The targets [low, high) that candidates see by their numbers."""
+    return (candidate - reach).clamp(min=0), (candidate + reach).clamp(max=targets)
+
+
+def matching_operations(widths: Widths, features: str, patches: int, r: int, window: int | None = None) -> float:
+    """Exact operations of comparing all candidates with the targets they see and merging r of them."""
     width = widths.features[features]
     targets = patches // 2
+    candidates = patches - targets
+    pairs = candidates * targets if window is None else seen_pairs(candidates, targets, reach_of(window))
     combine = 2 * patches * width if features in widths.directional else 0  # mean of both directions
     normalise = 3 * patches * width
-    compare = (patches - targets) * targets * (2 * width + 1)
+    compare = pairs * (2 * width + 1)
     move = 2 * r * (widths.moved + widths.moved // 2)  # difference, weight, add
     return combine + normalise + compare + move
+
+
+def seen_pairs(candidates: int, targets: int, reach: int) -> int:
+    """Pairs of a candidate and a target that it sees."""
+    return sum(min(targets, i + reach) - max(0, i - reach) for i in range(candidates))

@@ -7,9 +7,10 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 1;
+constexpr int INTERFACE_VERSION = 2;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
+enum Distance : int64_t { COSINE = 0, L1 = 1, L2 = 2 };
 
 // A (b, l, channels) tensor. Channels lie side by side; the strides count elements. A null pointer means that the
 // operand is absent, or its gradient unwanted.
@@ -47,5 +48,15 @@ struct Conv {
     Tokens grad, dx;
     float* dweight;  // (channels, width)
     float* dbias;    // (channels,) or null
+};
+
+struct Nearest {
+    int64_t batch, rows, columns, features;
+    int64_t storage, distance;
+    int64_t nth;    // 1 for the nearest
+    int64_t reach;  // row i sees the columns [i - reach, i + reach)
+    Tokens a, b;
+    float* similarity;  // (batch, rows)
+    int64_t* index;     // (batch, rows)
 };
 }

@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include "conv.h"
+#include "nearest.h"
 #include "scan.h"
 #include "scan_backward.h"
 
@@ -12,7 +13,7 @@ namespace rmeeto::RMEETO_ISA {
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward, conv_backward,
+    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward, conv_backward, nearest,
 };
 
 }  // namespace rmeeto::RMEETO_ISA

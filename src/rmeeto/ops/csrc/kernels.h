@@ -12,6 +12,7 @@ struct Kernels {
     bool (*scan_backward)(const Scan&, int threads);
     bool (*conv_forward)(const Conv&, int threads);
     bool (*conv_backward)(const Conv&, int threads);
+    bool (*nearest)(const Nearest&, int threads);
 };
 
 }  // namespace rmeeto

@@ -255,4 +255,28 @@ INLINE Vec merge(Vec a, Vec b, Index<I...>) {
 #endif
 }
 
+// ---- transposing LANES vectors
+
+// Swap the upper half of each run of 2 * HALF lanes of a with the lower half of b's.
+template <int HALF, int... I>
+INLINE void exchange(Vec& a, Vec& b, Index<I...>) {
+    const Vec x = a, y = b;
+#if defined(__clang__)
+    a = __builtin_shufflevector(x, y, ((I & HALF) ? (I ^ HALF) + LANES : I)...);
+    b = __builtin_shufflevector(x, y, ((I & HALF) ? I + LANES : I ^ HALF)...);
+#else
+    a = __builtin_shuffle(x, y, Ints{((I & HALF) ? (I ^ HALF) + LANES : I)...});
+    b = __builtin_shuffle(x, y, Ints{((I & HALF) ? I + LANES : I ^ HALF)...});
+#endif
+}
+
+template <int HALF = 1>
+INLINE void transpose(Vec* square) {
+    if constexpr (HALF < LANES) {
+        for (int i = 0; i < LANES; i++)
+            if (!(i & HALF)) exchange<HALF>(square[i], square[i + HALF], Lanes{});
+        transpose<2 * HALF>(square);
+    }
+}
+
 }  // namespace rmeeto::RMEETO_ISA

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 1  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 2  # equals the one in csrc/interface.h
 STORAGE = {torch.float32: 0, torch.bfloat16: 1}
+DISTANCES = {"cosine": 0, "l1": 1, "l2": 2}
 MAX_STATES = 16
 WIDTHS = (2, 3, 4)
-TOKENS = {"u", "delta", "B", "C", "gate", "x"}  # operands stored per token; the others are parameters
+TOKENS = {"u", "delta", "B", "C", "gate", "x", "a", "b"}  # operands stored per token; the others are parameters
 
 
 # ---- the library
@@ -65,7 +66,7 @@ def _library() -> ctypes.CDLL:
     library.rmeeto_instruction_set.restype = c_char_p
     library.rmeeto_use_instruction_set.argtypes = [c_char_p]
     library.rmeeto_use_instruction_set.restype = c_bool
-    for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward"):
+    for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "nearest"):
         function = getattr(library, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_bool
     _share_threads(library)
@@ -111,6 +112,15 @@ class _Conv(Structure):
         *((name, c_void_p) for name in ("weight", "bias")),
         *((name, _Tokens) for name in ("grad", "dx")),
         *((name, c_void_p) for name in ("dweight", "dbias")),
+    )
+
+
+class _Nearest(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "rows", "columns", "features")),
+        *((name, c_int64) for name in ("storage", "distance", "nth", "reach")),
+        *((name, _Tokens) for name in ("a", "b")),
+        *((name, c_void_p) for name in ("similarity", "index")),
     )
 
 
@@ -258,3 +268,17 @@ def causal_conv_backward(
     )
     _call("conv_backward", problem)
     return tuple(_in_dtype_of(o, g, x) for o, g in zip(operands, (dx, dweight, dbias), strict=True))
+
+
+def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
+    """Compute `rmeeto.ops.find_nearest`."""
+    a, b = _readable(a), _readable(b)
+    similarity = a.new_empty(a.shape[:2], dtype=torch.float32)
+    index = a.new_empty(a.shape[:2], dtype=torch.int64)
+    problem = _Nearest(
+        *(*a.shape[:2], *b.shape[1:]),
+        *(STORAGE[a.dtype], DISTANCES[distance], nth, reach),
+        *(_tokens(a), _tokens(b), _pointer(similarity), _pointer(index)),
+    )
+    _call("nearest", problem)
+    return similarity, index

@@ -146,6 +146,59 @@ def causal_conv_backward(
     return _stored((dx, dweight, None if bias is None else grad.sum((0, 1))), operands)
 
 
+CHUNK_BYTES = 8 << 20  # of similarities at a time: enough for a fast product, little beside the tokens
+NARROW = 256  # rows at a time where each sees a few columns only
+
+
+def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
+    """Compare some rows at a time; see `rmeeto.ops.find_nearest` for the meaning and the shapes."""
+    a, b = a.to(_arithmetic(a)), b.to(_arithmetic(b))
+    batch, rows, columns = *a.shape[:2], b.shape[1]
+    fitting = CHUNK_BYTES // (batch * columns * a.element_size())
+    step = max(1, min(fitting, max(reach, NARROW)))
+    with torch.autocast(a.device.type, enabled=False):  # half-precision products would scramble near ties
+        if distance == "cosine":
+            a, b = functional.normalize(a, dim=-1), functional.normalize(b, dim=-1)
+        found = []
+        for start in range(0, rows, step):
+            row = torch.arange(start, min(start + step, rows), device=a.device)
+            low, high = max(0, start - reach), min(columns, start + len(row) - 1 + reach)
+            score = _similarity(a[:, start : start + step], b[:, low:high], distance)
+            best, index = _nth_best(_within(score, row, low, reach), _seen(row, columns, reach), nth)
+            found.append((best, index + low))
+    best, index = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+    return best, index
+
+
+def _similarity(a: Tensor, b: Tensor, distance: str) -> Tensor:
+    """Return the similarity (b, n, m) of rows; l2 without the products that would drown small distances."""
+    if distance == "cosine":
+        return a @ b.mT
+    return -torch.cdist(a, b, p=1.0 if distance == "l1" else 2.0, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _within(score: Tensor, row: Tensor, low: int, reach: int) -> Tensor:
+    """Rule out the columns, of which ``low`` is the first, that a row does not see."""
+    column = torch.arange(low, low + score.shape[-1], device=row.device)
+    seen = (column >= row[:, None] - reach) & (column < row[:, None] + reach)
+    return score.masked_fill(~seen, -torch.inf)
+
+
+def _seen(row: Tensor, columns: int, reach: int) -> Tensor:
+    """Return how many columns each row sees."""
+    return (row + reach).clamp(max=columns) - (row - reach).clamp(min=0)
+
+
+def _nth_best(score: Tensor, seen: Tensor, nth: int) -> tuple[Tensor, Tensor]:
+    """Return value and index of each row's nth best, or of the last of those it sees."""
+    if nth == 1:
+        best = score.max(dim=-1)
+        return best.values, best.indices
+    ranked = score.sort(dim=-1, descending=True, stable=True)
+    column = (seen.clamp(max=nth) - 1).expand(score.shape[:-1])[..., None]
+    return ranked.values.gather(-1, column)[..., 0], ranked.indices.gather(-1, column)[..., 0]
+
+
 def _arithmetic(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 

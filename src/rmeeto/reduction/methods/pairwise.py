@@ -14,31 +14,30 @@ from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import MergeOp, Plan, interleave, survivors
 from rmeeto.reduction.protocol import Widths
 from rmeeto.reduction.schedule import Step
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.tokens import Features, Tokens
 
-FeatureName = Literal["X", "B", "C", "delta", "Q", "K", "V"]
+FeatureName = Literal["X", "B", "C", "delta"]
 Order = Literal["kept", "dropped", "odd-even"]
 
 
-def matching_features(tokens: Tokens, features: Features | AttentionFeatures | None, name: FeatureName) -> Tensor:
-    """What tokens are compared by: X, the last output, or a mean of what the mixer computed (Table 6).
-
-    B, C and Δ of a Mamba are averaged over both directions, Q, K and V of an attention over its heads.
-    """
+def matching_features(tokens: Tokens, features: Features | None, name: FeatureName) -> Tensor:
+    """What tokens are compared by (Table 6): X, the last block's output, or both directions' mean of B, C or Δ."""
     if name == "X":
         return tokens.x
     assert features is not None, "the first block never reduces, so some block has handed its features on"
-    return features.mean(name)
+    forward, backward = features.pair(name)
+    return (forward + backward) / 2
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PairwiseReduction(ScheduledReduction):
     """Choices that merging and pruning share; protected tokens are never touched, and their true places are tracked.
 
-    features: compare tokens by X; by B, C or delta of a Mamba (Table 6); by Q, K or V of a Transformer.
-    distance: cosine, l1 or l2 (Table 7).
+    features: compare tokens by X, B, C or delta (Table 6). distance: cosine, l1 or l2 (Table 7).
     grouping: odd-even, front-behind or random (Table 20). nth: each candidate's nth closest partner (Table 15).
     rank: remove the r most similar candidates or random ones; pairing: best or random partner (Table 22).
+    window: with odd-even grouping, look for partners at most so many patches away in the present sequence (time grows
+        with l instead of l²); None looks at all of them.
     order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets, as in ToMe;
         or ``odd-even``, the remaining candidates and then the targets, each in order (Table 4).
     shuffle: share of the patches that are permuted at random before each reduction (Table 5).
@@ -51,6 +50,7 @@ class PairwiseReduction(ScheduledReduction):
     distance: Distance = "cosine"
     grouping: Grouping = "odd-even"
     nth: int = 1
+    window: int | None = None
     rank: Rank = "top"
     pairing: Pairing = "best"
     order: Order = "kept"
@@ -60,6 +60,15 @@ class PairwiseReduction(ScheduledReduction):
         super().__post_init__()
         if self.nth < 1:
             raise ConfigError(f"match the nth={self.nth} closest token", why="the closest is nth=1")
+        if self.window is not None and self.window < 1:
+            raise ConfigError(f"match within window={self.window} tokens", why="the next token is window=1")
+        if self.window is not None and self.grouping != "odd-even":
+            raise ConfigError(
+                f"match within window={self.window} tokens",
+                given=f"grouping={self.grouping}",
+                why="only where candidates and targets alternate has every candidate a target beside it",
+                fix="leave grouping at odd-even, or leave window out",
+            )
         if not 0 <= self.shuffle <= 1:
             raise ConfigError(f"shuffle={self.shuffle} of the tokens", why="a share lies between 0 and 1")
 
@@ -70,7 +79,7 @@ class PairwiseReduction(ScheduledReduction):
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step."""
-        return matching_operations(widths, self.features, patches, step.r)
+        return matching_operations(widths, self.features, patches, step.r, self.window)
 
     def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """Remove tokens before a block, given the last block's output and features."""
@@ -85,6 +94,7 @@ class PairwiseReduction(ScheduledReduction):
             nth=self.nth,
             rank=self.rank,
             pairing=self.pairing,
+            window=self.window,
         )
         return self.apply(tokens, self.plan(tokens, matched))
 
