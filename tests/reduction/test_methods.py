@@ -216,7 +216,7 @@ def test_values_print_as_one_line():
     [
         ("merg:r=1", UnknownName, "merge"),
         ("merge:r=1,feature=B", UnknownName, "features"),
-        ("merge:r=1,features=Q", UnknownName, "delta"),
+        ("merge:r=1,features=dt", UnknownName, "delta"),
         ("merge:r=-1", ConfigError, "zero or more"),
         ("merge:r=two", ConfigError, "r takes"),
         ("merge:", ConfigError, "exactly one of r and ratio"),

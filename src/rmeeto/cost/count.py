@@ -6,11 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rmeeto.config import ModelConfig
+from rmeeto.cost.attention import AttentionNetwork
 from rmeeto.cost.mamba import MambaNetwork
 from rmeeto.cost.network import Convention, Network, Terms
 from rmeeto.errors import UnknownName
 from rmeeto.reduction.protocol import Reduction
 from rmeeto.reduction.schedule import Schedule, Stack
+from rmeeto.transformer_config import TransformerConfig
+
+Config = ModelConfig | TransformerConfig
 
 
 class Reducible(Protocol):
@@ -80,7 +84,7 @@ def flops(model: Reducible, *, convention: Convention = "exact") -> Cost:
     return count(model.config, model.reduction, convention=convention)
 
 
-def count(config: ModelConfig, reduction: Reduction | None = None, *, convention: Convention = "exact") -> Cost:
+def count(config: Config, reduction: Reduction | None = None, *, convention: Convention = "exact") -> Cost:
     """As :func:`flops`, from a config and a reduction without building the model."""
     if convention not in ("paper", "exact"):
         raise UnknownName("FLOPs convention", convention, ("paper", "exact"))
@@ -89,7 +93,7 @@ def count(config: ModelConfig, reduction: Reduction | None = None, *, convention
     return _count(network_of(config), reduction, schedule, convention)
 
 
-def stack_of(config: ModelConfig) -> Stack:
+def stack_of(config: Config) -> Stack:
     """What schedules know of a network, its exact operations included."""
     network = network_of(config)
 
@@ -99,9 +103,9 @@ def stack_of(config: ModelConfig) -> Stack:
     return replace(network.stack, operations=operations)
 
 
-def network_of(config: ModelConfig) -> Network:
+def network_of(config: Config) -> Network:
     """The network of these sizes, as a counter sees it."""
-    return MambaNetwork(config)
+    return AttentionNetwork(config) if isinstance(config, TransformerConfig) else MambaNetwork(config)
 
 
 def _count(network: Network, reduction: Reduction | None, schedule: Schedule, convention: Convention) -> Cost:

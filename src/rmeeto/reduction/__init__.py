@@ -4,11 +4,11 @@ from rmeeto.reduction import methods
 from rmeeto.reduction.methods import TokenMerge, TokenPrune
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Reduction
-from rmeeto.reduction.released import ReleasedMerge
+from rmeeto.reduction.released import ReleasedMerge, ReleasedTransformerMerge
 from rmeeto.reduction.schedule import Schedule
 from rmeeto.reduction.spec import parse_spec
 
-METHODS = methods.METHODS | {ReleasedMerge.name: ReleasedMerge}
+METHODS = methods.METHODS | {method.name: method for method in (ReleasedMerge, ReleasedTransformerMerge)}
 
 
 def parse_reduction(text: str) -> Reduction | None:
@@ -25,6 +25,7 @@ __all__ = [
     "Plan",
     "Reduction",
     "ReleasedMerge",
+    "ReleasedTransformerMerge",
     "Schedule",
     "TokenMerge",
     "TokenPrune",

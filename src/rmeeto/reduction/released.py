@@ -1,4 +1,4 @@
-"""ReleasedMerge: what the authors' released program computes, quirks and all.
+"""ReleasedMerge, ReleasedTransformerMerge: what the authors' released program computes, quirks and all.
 
 For published checkpoints and for comparing with published numbers. Everything in which that program differs
 from the right thing stands in this file and nowhere else:
@@ -10,7 +10,9 @@ from the right thing stands in this file and nowhere else:
 * sizes add up for ``sum`` only; for ``mean``, ``amax`` and ``amin`` the sizes go through the same reduction;
 * "unordered" sorts the remaining candidates by similarity and pulls the class token forward;
 * shuffling draws one permutation for the batch from torch's global CPU generator;
-* the visualising forward protects place 0 instead of the class token, and reads the logits there.
+* the visualising forward protects place 0 instead of the class token, and reads the logits there;
+* in a DeiT the class token is one of the candidates, without a chance to be chosen, and "unordered" keeps the
+  remaining candidates in order (without a class token it sorts them by similarity here too).
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from torch import Tensor
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.choices import check_choices, check_count, check_features
-from rmeeto.reduction.match import matching_operations, nth_closest
+from rmeeto.reduction.match import matching_operations
 from rmeeto.reduction.plan import Plan, flat_index, interleave, survivors, take
 from rmeeto.reduction.protocol import Widths
 from rmeeto.reduction.schedule import Schedule, Stack, Step, block_numbers
 from rmeeto.reduction.spec import format_reduction
-from rmeeto.tokens import Features, Tokens
+from rmeeto.tokens import AttentionFeatures, Features, Tokens
+
+Distance = Literal["cosine", "l1", "l2"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -48,7 +52,7 @@ class ReleasedMerge:
     r: int
     final: int | None = None
     features: Literal["X", "B", "C", "delta"] = "X"
-    distance: Literal["cosine", "l1", "l2"] = "cosine"
+    distance: Distance = "cosine"
     nth: int = 1
     op: Literal["sum", "mean", "amax", "amin"] = "sum"
     ordered: bool = True
@@ -114,7 +118,8 @@ class ReleasedMerge:
         length = metric.shape[1]
         patches, _ = survivors(cls_index[:, None], length)
         candidates, targets = patches[:, 0::2], patches[:, 1::2]
-        order, partner = self._ranking(take(metric, candidates), take(metric, targets))
+        score, partner = best_partners(take(metric, candidates), take(metric, targets), self.distance, self.nth)
+        order = score.argsort(dim=1, descending=True)
         source = candidates.gather(1, order[:, :r])
         target = targets.gather(1, partner.gather(1, order[:, :r]))
         if self.ordered:
@@ -154,17 +159,6 @@ class ReleasedMerge:
         # In scan order the backward features run from the last token; flipping their channels leaves time reversed.
         return (forward + backward.flip(1).flip(-1)) / 2
 
-    @torch.no_grad()
-    def _ranking(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Candidates by falling similarity ``(b, n)``, and each candidate's partner ``(b, n)``."""
-        a, b = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
-        if self.distance == "cosine":
-            score = a @ b.transpose(1, 2)
-        else:
-            score = -torch.cdist(a, b, p=1.0 if self.distance == "l1" else 2.0)
-        best, partner = nth_closest(score, self.nth)
-        return best.argsort(dim=1, descending=True), partner
-
     def _shuffled(self, tokens: Tokens) -> Tokens:
         """Permute the program's share of patches: two draws from torch's global CPU generator, one for the batch."""
         assert self.shuffle is not None
@@ -184,3 +178,99 @@ class ReleasedMerge:
             size=None if tokens.size is None else take(tokens.size, kept),
             plans=(*tokens.plans, plan),
         )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ReleasedTransformerMerge:
+    """The authors' reduction of DeiT: in every block, between attention and MLP.
+
+    r: tokens to remove per block, cut to half of what is there.
+    features, distance, ordered, pruned: the program's metric, distance, if_order and if_prune.
+    """
+
+    r: int
+    features: Literal["X", "Q", "K", "V"] = "X"
+    distance: Distance = "cosine"
+    ordered: bool = True
+    pruned: bool = False
+
+    name: ClassVar[str] = "released-vit"
+
+    def __post_init__(self) -> None:
+        check_count("r", self.r)
+        check_choices(self)
+
+    def __str__(self) -> str:
+        return format_reduction(self)
+
+    def __repr__(self) -> str:
+        return f"ReleasedTransformerMerge({str(self)!r})"
+
+    def schedule(self, stack: Stack) -> Schedule:
+        """r in every block, where it fits.
+
+        Raises:
+            ConfigError: a network that the program cannot take: a Mamba, or several protected tokens.
+        """
+        check_features(self.name, frozenset({"X", "Q", "K", "V"}), stack)
+        if stack.protected > 1:
+            raise ConfigError(
+                f"reduce a network by {self.name!r}",
+                given=f"{stack.protected} protected tokens",
+                why="the released program knows a class token and nothing else before the patches",
+                fix='use TokenMerge(..., blocks="all")',
+            )
+        left, counts = stack.tokens, []
+        for _block in range(stack.depth):
+            counts.append(min(self.r, stack.capacity(left)))
+            left -= counts[-1]
+        return Schedule(tuple(counts), stack.tokens)
+
+    def step(self, tokens: Tokens, features: AttentionFeatures, step: Step) -> Tokens:
+        """Merge values weighted by size, and add the sizes up."""
+        metric = tokens.x if self.features == "X" else features.mean(self.features)
+        plan, size = self.plan(metric, tokens.protected, step.r), tokens.sizes()
+        return Tokens(
+            x=plan.merge(tokens.x, plan.shares(size)),
+            residual=None,
+            protected=plan.follow(tokens.protected),
+            size=None if self.pruned else plan.merge_sizes(size),
+            plans=(*tokens.plans, plan),
+        )
+
+    def operations(self, widths: Widths, patches: int, step: Step) -> float:
+        """Exact operations of one step."""
+        return matching_operations(widths, self.features, patches, step.r)
+
+    def timing_operations(self, widths: Widths, tokens: int) -> float:
+        """None: attention knows no time."""
+        return 0.0
+
+    def plan(self, metric: Tensor, protected: Tensor, r: int) -> Plan:
+        """The decision for ``(b, l, f)`` metric vectors and the class token's place ``(b, 1)``, or none, ``(b, 0)``."""
+        batch, length, _ = metric.shape
+        places = torch.arange(length, device=metric.device).expand(batch, -1)
+        candidates, targets = places[:, 0::2], places[:, 1::2]
+        score, partner = best_partners(metric[:, 0::2], metric[:, 1::2], self.distance)
+        score = score.masked_fill((candidates[..., None] == protected[:, None]).any(-1), -torch.inf)
+        order = score.argsort(dim=1, descending=True)
+        ranked = candidates.gather(1, order)
+        source, target = ranked[:, :r], targets.gather(1, partner.gather(1, order[:, :r]))
+        kept, _ = survivors(source, length)
+        if not self.ordered:
+            remaining = ranked[:, r:]
+            if protected.shape[1]:  # only for the sake of the class token does the program sort here
+                remaining = remaining.sort(dim=1).values
+            kept = torch.cat([remaining, targets], dim=1)
+        plan = Plan(kept, source, None)
+        return plan if self.pruned else Plan(kept, source, plan.follow(target))
+
+
+@torch.no_grad()
+def best_partners(a: Tensor, b: Tensor, distance: Distance, nth: int = 1) -> tuple[Tensor, Tensor]:
+    """Each candidate's similarity to its nth closest target ``(b, n)``, and which that is; vectors to unit length."""
+    a, b = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
+    score = a @ b.transpose(1, 2) if distance == "cosine" else -torch.cdist(a, b, p=1.0 if distance == "l1" else 2.0)
+    closest = score.sort(dim=-1, descending=True, stable=True)
+    column = min(nth, score.shape[-1]) - 1
+    return closest.values[..., column], closest.indices[..., column]

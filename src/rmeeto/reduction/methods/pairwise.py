@@ -14,26 +14,29 @@ from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import MergeOp, Plan, interleave, survivors
 from rmeeto.reduction.protocol import Widths
 from rmeeto.reduction.schedule import Step
-from rmeeto.tokens import Features, Tokens
+from rmeeto.tokens import AttentionFeatures, Features, Tokens
 
-FeatureName = Literal["X", "B", "C", "delta"]
+FeatureName = Literal["X", "B", "C", "delta", "Q", "K", "V"]
 Order = Literal["kept", "dropped", "odd-even"]
 
 
-def matching_features(tokens: Tokens, features: Features | None, name: FeatureName) -> Tensor:
-    """What tokens are compared by (Table 6): X, the last block's output, or both directions' mean of B, C or Δ."""
+def matching_features(tokens: Tokens, features: Features | AttentionFeatures | None, name: FeatureName) -> Tensor:
+    """What tokens are compared by: X, the last output, or a mean of what the mixer computed (Table 6).
+
+    B, C and Δ of a Mamba are averaged over both directions, Q, K and V of an attention over its heads.
+    """
     if name == "X":
         return tokens.x
     assert features is not None, "the first block never reduces, so some block has handed its features on"
-    forward, backward = features.pair(name)
-    return (forward + backward) / 2
+    return features.mean(name)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PairwiseReduction(ScheduledReduction):
     """Choices that merging and pruning share; protected tokens are never touched, and their true places are tracked.
 
-    features: compare tokens by X, B, C or delta (Table 6). distance: cosine, l1 or l2 (Table 7).
+    features: compare tokens by X; by B, C or delta of a Mamba (Table 6); by Q, K or V of a Transformer.
+    distance: cosine, l1 or l2 (Table 7).
     grouping: odd-even, front-behind or random (Table 20). nth: each candidate's nth closest partner (Table 15).
     rank: remove the r most similar candidates or random ones; pairing: best or random partner (Table 22).
     window: with odd-even grouping, look for partners at most so many patches away in the present sequence (time grows

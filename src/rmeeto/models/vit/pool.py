@@ -1,0 +1,29 @@
+"""Pooling of tokens that stand for several patches each."""
+
+from __future__ import annotations
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from rmeeto.reduction.match import patch_positions
+from rmeeto.reduction.plan import take
+from rmeeto.tokens import Tokens
+
+
+def pool(model: VisionTransformer, tokens: Tokens) -> Tensor:
+    """``(b, d)``: the model's pooling over patches, every token counted as often as its size says.
+
+    So merging identical tokens changes nothing. Class and register tokens take part where the model wants them to.
+    """
+    x, size = tokens.x, tokens.sizes().to(tokens.x.dtype)
+    if not model.pool_include_prefix:
+        patches = patch_positions(tokens.protected, tokens.length)
+        x, size = take(x, patches), take(size, patches)
+    if model.global_pool == "map":
+        pooled: Tensor = model.attn_pool(x, attn_mask=size.log()[:, None, None])
+        return pooled
+    mean = (x * (size / size.sum(1, keepdim=True))[..., None]).sum(1)
+    if model.global_pool == "avg":
+        return mean
+    largest = x.amax(1)
+    return largest if model.global_pool == "max" else (mean + largest) / 2

@@ -1,0 +1,45 @@
+"""Read a timm VisionTransformer's sizes off its layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from rmeeto.transformer_config import TransformerConfig
+
+
+def sizes(model: VisionTransformer) -> TransformerConfig:
+    """The model as it is now, whatever its name or published configuration say."""
+    embed: Any = model.patch_embed
+    block: Any = model.blocks[0]
+    *first, last = (layer for layer in block.mlp.modules() if isinstance(layer, nn.Linear))
+    return TransformerConfig(
+        architecture=architecture(model),
+        img_size=tuple(embed.img_size),
+        patch_size=tuple(embed.patch_size),
+        grid=tuple(embed.grid_size),
+        in_chans=embed.proj.in_channels,
+        num_classes=model.num_classes,
+        prefix=model.num_prefix_tokens,
+        pool=model.global_pool,
+        dim=model.embed_dim,
+        depth=len(model.blocks),
+        heads=block.attn.num_heads,
+        head_dim=block.attn.head_dim,
+        hidden=last.in_features,
+        gated=sum(layer.out_features for layer in first) == 2 * last.in_features,
+        layer_scale=not isinstance(block.ls1, nn.Identity),
+    )
+
+
+def architecture(model: VisionTransformer) -> str | None:
+    """timm's name for the model, None for one that was put together by hand."""
+    name = published(model).get("architecture")
+    return None if name is None else str(name)
+
+
+def published(model: VisionTransformer) -> dict[str, Any]:
+    """timm's description of the model's published weights; empty for one that was put together by hand."""
+    return dict(model.__dict__.get("pretrained_cfg") or {})
