@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -136,3 +138,93 @@ def test_a_figure_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(RunError):
         viz.save_figure(sheet, tmp_path / "file" / "sheet.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new"]
+
+
+CLIP_SIZES = {**SIZES, "frames": 4}
+
+
+def clip_model(reduction="merge:r=12,blocks=all", **options):
+    return rmeeto.create_model("videomamba_tiny", reduction=reduction, **{**CLIP_SIZES, **options})
+
+
+def noise_frames(count, seed=0):
+    return [noise_image(seed=seed + number) for number in range(count)]
+
+
+def test_a_groups_colour_is_one_through_time():
+    groups = np.stack([GROUPS, np.array([[5, 0, 1], [2, 4, 4], [6, 3, -1]])])
+    frames = noise_frames(2)
+    drawn = [np.asarray(picture, dtype=float) for picture in viz.draw_clip_groups(frames, groups, size=30)]
+    pixels = np.stack([np.asarray(frame, dtype=float) for frame in frames])
+    cells = np.stack([viz.over_pixels(frame, 24, 30) for frame in groups])
+    for group in set(np.unique(groups)) - {viz.DROPPED}:
+        mean = pixels[cells == group].mean(0)
+        for time in range(2):
+            inside = (cells[time] == group) & ~viz.borders(cells[time], 1)
+            assert np.abs(drawn[time][inside] - mean).max(initial=0) <= 0.5
+
+
+def test_frames_of_one_patch_share_its_groups():
+    still = [noise_image()] * 4
+    drawn = viz.draw_clip_groups(still, np.stack([GROUPS, GROUPS[::-1]]), size=30)
+    same = [[np.array_equal(a, b) for b in drawn] for a in drawn]
+    assert same == [[True, True, False, False]] * 2 + [[False, False, True, True]] * 2
+
+
+@pytest.mark.parametrize("tubelet", [1, 2])
+@pytest.mark.parametrize("method", ["merge:r=12,blocks=all", "prune:r=12,blocks=all"])
+def test_the_map_of_a_clip_follows_each_patch_through_time(method, tubelet):
+    model = clip_model(method, tubelet=tubelet).eval()
+    clips = torch.randn(2, 3, 4, 16, 16)
+    whole = model.embed(clips)
+    expected = np.arange(1, model.config.tokens).reshape(1, 4 // tubelet, 4, 4)  # the class token is first
+    assert (viz.clip_groups(whole, model.config) == expected).all()
+    tokens = model.trace(clips).blocks[-1]
+    groups = viz.clip_groups(tokens, model.config)
+    assert groups.shape == (2, 4 // tubelet, 4, 4)
+    for clip in range(2):
+        found = set(groups[clip].ravel().tolist()) - {viz.DROPPED}
+        assert found == set(range(tokens.length)) - {int(tokens.cls_index[clip])}
+
+
+def test_a_strip_and_moments_show_the_same_pictures():
+    model = clip_model()
+    clips = viz.merged_clip_groups(model, [torch.randn(3, 4, 16, 16)] * 2, ["a", "b"], [1, 3])
+    rows = viz.strip(clips)
+    assert [row.name.split("\n")[0] for row in rows] == ["a"] * 3 + ["b"] * 3
+    assert rows[1].name == f"a\nblock 1: {model.schedule.tokens[1]} tokens"
+    assert [panel.title for panel in rows[0].panels] == [f"frame {number}" for number in (1, 2, 3, 4)]
+    moments = viz.moments(clips)
+    assert len(moments) == 4
+    for time, sheet in enumerate(moments):
+        assert [row.name for row in sheet] == ["a", "b"]
+        for place, panel in enumerate(sheet[1].panels):
+            assert panel.picture is rows[3 + place].panels[time].picture
+    with pytest.raises(ConfigError, match="block 4"):
+        viz.merged_clip_groups(model, [torch.randn(3, 4, 16, 16)], ["a"], [4])
+
+
+@pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
+def test_films_hold_every_frame_and_repeat(tmp_path, name):
+    if name.endswith("mp4"):
+        pytest.importorskip("av", reason='writing MP4 needs PyAV: pip install "rmeeto[video]"')
+    clips = viz.merged_clip_groups(clip_model(), [torch.randn(3, 4, 16, 16)], ["a"], [3])
+    viz.check_format(tmp_path / name, films=True)
+    viz.save_animation(map(viz.figure, viz.moments(clips)), tmp_path / name)
+    if name.endswith("gif"):
+        with Image.open(tmp_path / name) as film:
+            assert (film.n_frames, film.info["loop"], film.info["duration"]) == (4, 0, 250)
+    else:
+        from rmeeto.data.video import count_frames
+
+        count, (width, height) = count_frames(tmp_path / name)
+        assert count == 4
+        assert width % 2 == height % 2 == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_pictures_are_no_films():
+    with pytest.raises(ConfigError, match=r"\.png"):
+        viz.check_format(Path("a.mp4"))
+    assert viz.is_animation(Path("a.MP4"))
+    assert not viz.is_animation(Path("a.png"))

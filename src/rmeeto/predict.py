@@ -1,6 +1,6 @@
-"""What a model says about images: files, folders or patterns in, the likeliest classes out.
+"""What a model says about images or clips: files, folders or patterns in, the likeliest classes out.
 
-An image that cannot be read is named and left out; the others are still predicted.
+A file that cannot be read is named and left out; the others are still predicted.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rmeeto.data.media import IMAGES
+from rmeeto.data.media import IMAGES, Kind
+from rmeeto.data.reading import file_reading
 from rmeeto.data.samples import UNREADABLE
-from rmeeto.data.transforms import Preparation, evaluation_transform
+from rmeeto.data.transforms import Preparation
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import WEIGHTS
@@ -40,7 +41,10 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's likeliest classes, likeliest first; or why it could not be read (then ``guesses`` is empty)."""
+    """One file's likeliest classes, likeliest first; or why it could not be read (then ``guesses`` is empty).
+
+    image: the file's path, also of a clip.
+    """
 
     image: str
     guesses: tuple[Guess, ...]
@@ -51,38 +55,34 @@ class Prediction:
         return asdict(self)
 
 
-def find_images(places: Sequence[str]) -> list[Path]:
-    """The image files that files, folders (searched to the bottom) and patterns stand for, each once, in order.
+def find_files(places: Sequence[str], kind: Kind = IMAGES) -> list[Path]:
+    """The files of one kind that files, folders (searched to the bottom) and patterns stand for, each once, in order.
 
     A file that is named outright is taken whatever its ending.
 
     Raises:
-        DataError: nothing there, or no image in it.
+        DataError: nothing there, or none of that kind in it.
     """
     found: dict[Path, None] = {}
     for place in places:
         path = Path(place).expanduser()
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if is_image(file))
+            files = [file for file in sorted(path.rglob("*")) if kind.fits(file.name) and file.is_file()]
         elif path.exists():
             files = [path]
         elif GLOB_SIGNS & set(place):
-            files = sorted(Path(file) for file in glob.glob(str(path), recursive=True) if is_image(Path(file)))
+            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+            files = [file for file in matches if kind.fits(file.name) and file.is_file()]
         else:
             raise DataError(f"read {place}", why="there is no such file or folder", fix="check the path")
         if not files:
             raise DataError(
-                f"read the images in {place}",
-                why=f"there are none ({', '.join(IMAGES.extensions)})",
-                fix="give image files, a folder of them, or a pattern such as 'photos/*.jpg'",
+                f"read the {kind.many} in {place}",
+                why=f"there are none ({', '.join(kind.extensions)})",
+                fix=f"give {kind.many}, a folder of them, or a pattern such as 'folder/{kind.example}'",
             )
         found.update(dict.fromkeys(files))
     return list(found)
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file's name says that it is an image."""
-    return IMAGES.fits(path.name) and path.is_file()
 
 
 def read_image(path: Path) -> Image.Image:
@@ -103,6 +103,23 @@ def read_image(path: Path) -> Image.Image:
     return image
 
 
+def read_clip(model: VisionMamba, path: Path) -> Tensor:
+    """A clip as a video model takes it, ``(c, t, h, w)``: the frames and the crop of an evaluation with one view.
+
+    Raises:
+        DataError: it is missing, truncated, or no video.
+    """
+    reading = file_reading([path], Preparation.of(model))
+    try:
+        return reading.transform(reading.read(0))[0]
+    except UNREADABLE as error:
+        raise DataError(
+            f"read the clip {path}",
+            why=str(error).strip() or type(error).__name__,
+            fix="restore the file, or leave it out",
+        ) from error
+
+
 def predict(
     model: VisionMamba,
     paths: Sequence[Path],
@@ -112,14 +129,14 @@ def predict(
     names: Sequence[str] | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Prediction]:
-    """Predict batch by batch, in the order of ``paths``.
+    """Predict batch by batch, in the order of ``paths``: images, or clips where the model takes those.
 
     names: of the classes, by label; by default :func:`class_names` of their number.
 
     Raises:
         ConfigError: the names are not as many as the model's classes.
 
-    >>> for prediction in predict(model, find_images(["photos"])):
+    >>> for prediction in predict(model, find_files(["photos"])):
     ...     print(prediction.image, prediction.guesses[0].name)
     """
     names = class_names(model.num_classes) if names is None else names
@@ -136,29 +153,31 @@ def predict(
 def _predictions(
     model: VisionMamba, paths: Sequence[Path], top: int, batch_size: int, names: Sequence[str], progress: Progress
 ) -> Iterator[Prediction]:
-    transform = evaluation_transform(Preparation.of(model), glyphs=False)
+    reading = file_reading(paths, Preparation.of(model))
     with progress.task("predicting", len(paths)) as task:
         for start in range(0, len(paths), batch_size):
-            batch = paths[start : start + batch_size]
-            images: dict[Path, Tensor] = {}
-            errors: dict[Path, str] = {}
-            for path in batch:
+            batch = range(start, min(start + batch_size, len(paths)))
+            inputs: dict[int, Tensor] = {}
+            errors: dict[int, str] = {}
+            for number in batch:
                 try:
-                    images[path] = transform(read_image(path))
-                except DataError as error:
-                    errors[path] = error.why
-            guesses = dict(zip(images, _guess(model, list(images.values()), top, names), strict=True))
-            for path in batch:
-                yield Prediction(str(path), guesses.get(path, ()), errors.get(path))
+                    content = reading.read(number)
+                except UNREADABLE as error:
+                    errors[number] = str(error).strip() or type(error).__name__
+                else:
+                    inputs[number] = reading.transform(content)
+            guesses = dict(zip(inputs, _guess(model, list(inputs.values()), top, names), strict=True))
+            for number in batch:
+                yield Prediction(str(paths[number]), guesses.get(number, ()), errors.get(number))
             task.advance(len(batch))
 
 
 @torch.inference_mode()
-def _guess(model: VisionMamba, images: list[Tensor], top: int, names: Sequence[str]) -> list[tuple[Guess, ...]]:
-    if not images:
+def _guess(model: VisionMamba, inputs: list[Tensor], top: int, names: Sequence[str]) -> list[tuple[Guess, ...]]:
+    if not inputs:
         return []
-    device = model.cls_token.device
-    best = model(torch.stack(images).to(device)).float().softmax(-1).topk(min(top, model.num_classes))
+    device = next(model.parameters()).device
+    best = model(torch.cat(inputs).to(device)).float().softmax(-1).topk(min(top, model.num_classes))
     return [
         tuple(Guess(label, names[label], value) for label, value in zip(labels, values, strict=True))
         for labels, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -3,6 +3,7 @@ import threading
 import time
 
 import pytest
+from PIL import Image
 
 from rmeeto.data import video
 from rmeeto.data.samples import UNREADABLE
@@ -70,7 +71,13 @@ def text(path):
     return path
 
 
+def still(path):
+    Image.new("RGB", (16, 16)).save(path, format="PNG")
+    return path
+
+
 BROKEN = {
+    "still.mp4": (still, "a picture, not a video"),
     "empty.mp4": (empty, "the file is empty"),
     "text.mp4": (text, "not a whole video"),
     "sound.m4a": (sound_only, "no pictures in it, only audio"),

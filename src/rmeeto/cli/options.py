@@ -11,8 +11,12 @@ Impl = Literal["auto", "reference", "cpp", "triton"]
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A name, a folder that rmeeto saved, or hf-hub:owner/name@revision.")
 ]
-ImagesArgument = Annotated[
-    list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns such as 'a/*.jpg'.")
+FilesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE...",
+        help="Images (clips for a video model), folders of them, or patterns such as 'a/*.jpg'.",
+    ),
 ]
 ReduceOption = Annotated[
     str | None, typer.Option("--reduce", metavar="METHOD", help="How to reduce: merge:r=11, prune:ratio=0.3, none.")
@@ -30,7 +34,10 @@ WeightsOption = Annotated[
 DataOption = Annotated[
     str | None,
     typer.Option(
-        "--data", "--data-dir", metavar="DIR", help="A folder with train/ and val/, a timm dataset string, or 'digits'."
+        "--data",
+        "--data-dir",
+        metavar="DIR",
+        help="A folder with train/ and val/, or lists of clips, a timm dataset string, or 'digits'.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ….")]

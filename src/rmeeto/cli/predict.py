@@ -1,4 +1,4 @@
-"""``rmeeto predict``: what is in these images."""
+"""``rmeeto predict``: what is in these images or clips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rmeeto.cli import console
 from rmeeto.cli.model import build
 from rmeeto.cli.options import (
     BatchOption,
-    ImagesArgument,
+    FilesArgument,
     ImplOption,
     JsonOption,
     ModelArgument,
@@ -30,7 +30,7 @@ UNREADABLE = 1
 
 def predict(
     model: ModelArgument,
-    images: ImagesArgument,
+    files: FilesArgument,
     reduce: ReduceOption = None,
     weights: WeightsOption = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 5,
@@ -42,18 +42,19 @@ def predict(
     impl: ImplOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Name the likeliest classes of each image.
+    """Name the likeliest classes of each image or clip.
 
-    An image that cannot be read is named and left out, and the exit code is then 1.
+    A file that cannot be read is named and left out, and the exit code is then 1.
     """
-    from rmeeto.predict import find_images, read_class_names
+    from rmeeto.data import Preparation
+    from rmeeto.predict import find_files, read_class_names
     from rmeeto.predict import predict as run
     from rmeeto.reduction import parse_reduction
 
-    paths = find_images(images)
     names = read_class_names(labels) if labels is not None else saved_names(model)
     reduction = None if reduce is None else parse_reduction(reduce)
     network = build(model, weights, impl=impl, reduction=reduction)
+    paths = find_files(files, Preparation.of(network).kind)
     predictions = list(run(network, paths, top=top, batch_size=batch, names=names, progress=console.progress()))
     if as_json:
         console.print_json({"model": model, "predictions": [prediction.to_dict() for prediction in predictions]})

@@ -1,55 +1,58 @@
-"""``rmeeto show``: which patches became one token, drawn over the image."""
+"""``rmeeto show``: which patches became one token, drawn over the image or the frames of a clip."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rmeeto.cli import console
 from rmeeto.cli.model import build
 from rmeeto.cli.numbers import whole_numbers
-from rmeeto.cli.options import ImagesArgument, ImplOption, JsonOption, ModelArgument, ReduceOption, WeightsOption
+from rmeeto.cli.options import FilesArgument, ImplOption, JsonOption, ModelArgument, ReduceOption, WeightsOption
 from rmeeto.errors import ConfigError
 
-MOST_IMAGES = 16  # a taller sheet cannot be looked at
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rmeeto.models.backbone import VisionMamba
+
+MOST_IMAGES, MOST_CLIPS = 16, 4  # a taller sheet cannot be looked at
 
 
 def show(
     model: ModelArgument,
-    images: ImagesArgument,
+    files: FilesArgument,
     reduce: ReduceOption = None,
     blocks: Annotated[
         str | None,
         typer.Option(metavar="N,…", help="Blocks to draw; by default the first, middle and last that reduce."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Picture to write: .png, .pdf, .svg.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="Picture to write: .png, .pdf, .svg; of clips .gif, .mp4."),
     ] = Path("groups.png"),
     weights: WeightsOption = None,
     impl: ImplOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Draw the merged groups over images, as in the paper's Figure 4.
+    """Draw the merged groups over images or clips, as in the paper's Figures 4 and 5.
 
-    Every group is filled with its mean colour; pruned patches are grey and hatched.
+    Every group is filled with its mean colour, in all frames the same; pruned patches are grey and hatched.
     """
     wanted = None if blocks is None else whole_numbers("--blocks", blocks, least=0)
 
     from rmeeto import viz
-    from rmeeto.predict import find_images, read_image
+    from rmeeto.data import CLIPS, Preparation
+    from rmeeto.predict import find_files
     from rmeeto.reduction import parse_reduction
 
     reduction = None if reduce is None else parse_reduction(reduce)
-    viz.check_format(output)
-    paths = find_images(images)
-    if len(paths) > MOST_IMAGES:
-        console.note(f"drawing the first {MOST_IMAGES} of {len(paths)} images")
-    paths = paths[:MOST_IMAGES]
-    pictures = [read_image(path) for path in paths]
     network = build(model, weights, impl=impl, reduction=reduction)
-    chosen = viz.typical_blocks(network) if wanted is None else wanted
+    kind = Preparation.of(network).kind
+    viz.check_format(output, films=kind is CLIPS)
+    paths = at_most(MOST_CLIPS if kind is CLIPS else MOST_IMAGES, find_files(files, kind), kind.many)
     if not viz.reducing_blocks(network):
         raise ConfigError(
             "draw merged groups",
@@ -57,17 +60,48 @@ def show(
             why="every token is still its own patch",
             fix="say how to reduce, for instance --reduce merge:r=11",
         )
-    rows = viz.merged_groups(network, pictures, [path.stem for path in paths], chosen)
-    viz.save_figure(viz.figure(rows), output)
+    chosen = viz.typical_blocks(network) if wanted is None else wanted
+    draw = draw_clips if kind is CLIPS else draw_images
+    draw(network, paths, chosen, output)
     if as_json:
         tokens = {block: network.schedule.tokens[block] for block in chosen}
         console.print_json(
             {
                 "output": str(output),
-                "images": [str(path) for path in paths],
+                kind.many: [str(path) for path in paths],
                 "reduction": str(network.reduction),
                 "tokens_at_block": tokens,
             }
         )
     else:
         console.out().print(f"wrote [bold]{output}[/]: {network.reduction}, blocks {', '.join(map(str, chosen))}")
+
+
+def at_most(count: int, paths: list[Path], many: str) -> list[Path]:
+    """The first files, with a note about the others."""
+    if len(paths) > count:
+        console.note(f"drawing the first {count} of {len(paths)} {many}")
+    return paths[:count]
+
+
+def draw_images(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:
+    """One row for each image."""
+    from rmeeto import viz
+    from rmeeto.predict import read_image
+
+    pictures = [read_image(path) for path in paths]
+    rows = viz.merged_groups(network, pictures, [path.stem for path in paths], blocks)
+    viz.save_figure(viz.figure(rows), output)
+
+
+def draw_clips(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:
+    """Frames side by side, or one after another where the output is a film."""
+    from rmeeto import viz
+    from rmeeto.predict import read_clip
+
+    inputs = [read_clip(network, path) for path in paths]
+    clips = viz.merged_clip_groups(network, inputs, [path.stem for path in paths], blocks)
+    if viz.is_animation(output):
+        viz.save_animation(map(viz.figure, viz.moments(clips)), output)
+    else:
+        viz.save_figure(viz.figure(viz.strip(clips)), output)

@@ -1,6 +1,7 @@
 """Labelled images and clips: where they come from, how they are prepared, in which order they are drawn."""
 
 from rmeeto.data.loader import evaluation_batches, training_batches, training_indices
+from rmeeto.data.media import CLIPS, IMAGES
 from rmeeto.data.open import open_data
 from rmeeto.data.reading import evaluation_reading, training_reading
 from rmeeto.data.samples import Batch
@@ -9,6 +10,8 @@ from rmeeto.data.source import ImageSource, Source, Split, check_classes, finger
 from rmeeto.data.transforms import Preparation, evaluation_transform, training_transform
 
 __all__ = [
+    "CLIPS",
+    "IMAGES",
     "ONE_VIEW",
     "Batch",
     "ImageSource",

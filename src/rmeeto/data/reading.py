@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 from PIL.Image import Image
@@ -12,8 +14,10 @@ from torch import Tensor
 
 from rmeeto.data.clip_transforms import CropsOverFrames, clip_training_transform
 from rmeeto.data.clips import ClipFiles
+from rmeeto.data.folder import FolderSource
+from rmeeto.data.media import CLIPS
 from rmeeto.data.samples import Reading
-from rmeeto.data.sampling import Sampling, Views, sampling
+from rmeeto.data.sampling import ONE_VIEW, Sampling, Views, sampling
 from rmeeto.data.source import ImageSource, Source
 from rmeeto.data.transforms import Preparation, Transform, evaluation_transform, training_transform
 from rmeeto.data.video import Frames
@@ -56,6 +60,18 @@ def evaluation_reading(source: Source, preparation: Preparation, views: Views) -
         )
     transform = evaluation_transform(preparation, glyphs=source.glyphs)
     return Reading(cast(ImageSource, source).read, OneView(transform))
+
+
+def file_reading(paths: Sequence[Path], preparation: Preparation) -> Reading:
+    """Files without labels, by their number, in one view: images or clips, whichever the model takes."""
+    files: Source
+    names = tuple(map(str, paths))
+    nothing: tuple[int, ...] = (0,) * len(names)
+    if preparation.kind is CLIPS:
+        files = ClipFiles("files", "val", (), nothing, names)
+    else:
+        files = FolderSource("files", "val", (), nothing, names)
+    return evaluation_reading(files, preparation, ONE_VIEW)
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ class SpreadFrames:
 
 
 def _check_kind(source: Source, preparation: Preparation) -> None:
-    clips, wants_clips = isinstance(source, ClipFiles), preparation.frames > 1
+    clips, wants_clips = isinstance(source, ClipFiles), preparation.kind is CLIPS
     if clips == wants_clips:
         return
     wanted = f"clips of {preparation.frames} frames" if wants_clips else "images"

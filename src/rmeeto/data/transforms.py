@@ -11,6 +11,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms as tv
 
+from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.recipe import Recipe
 
@@ -67,6 +68,11 @@ class Preparation:
             described["interpolation"],
             *frames,
         )
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of files the model is for."""
+        return CLIPS if self.frames > 1 else IMAGES
 
     @property
     def mode(self) -> str:

@@ -1,4 +1,4 @@
-"""Clips on disk: the frames that are wanted of one, and no others. The only room of PyAV for reading.
+"""Clips on disk: the frames that are wanted of one, and no others. The only room of PyAV.
 
 What is wrong with a file becomes one :class:`UnreadableClip`, so that it can be named and skipped like an image.
 """
@@ -6,18 +6,21 @@ What is wrong with a file becomes one :class:`UnreadableClip`, so that it can be
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from rmeeto.errors import DataError
 
 TIMEOUT_SECONDS = 60.0
 MISSING_SHARE = 0.1  # of the declared length: containers round, and sound may outlast the picture
+PICTURE_FORMATS = ("_pipe", "image2")  # what FFmpeg calls single pictures
 COVER_PICTURE = 0x400  # FFmpeg's disposition of a still picture in a music file
 
 Frames = tuple[Image.Image, ...]
@@ -105,6 +108,27 @@ def count_frames(path: str | Path, *, timeout_seconds: float = TIMEOUT_SECONDS) 
     return _in_time(work, timeout_seconds)
 
 
+def write_mp4(path: str | Path, frames: Iterable[NDArray[np.uint8]], frames_per_second: int) -> None:
+    """Write ``(height, width, 3)`` frames as an MP4 that browsers play: H.264 where PyAV has it, else MPEG-4.
+
+    An odd last row or column is cut off, which these codecs do not know.
+
+    Raises:
+        DataError: PyAV is missing.
+    """
+    av = require_av()
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream(codec, rate=frames_per_second)
+        stream.pix_fmt = "yuv420p"
+        for number, pixels in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = (side - side % 2 for side in pixels.shape[:2])
+            even = np.ascontiguousarray(pixels[: stream.height, : stream.width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode())
+
+
 def _in_time(work: Callable[[Event], Result], seconds: float) -> Result:
     """Do the work in a thread, because FFmpeg may hang where no signal reaches it.
 
@@ -142,7 +166,11 @@ def _opened(path: str | Path) -> Any:
     size = Path(path).stat().st_size  # a missing file is an OSError of its own
     if not size:
         raise UnreadableClip("the file is empty")
-    return require_av().open(str(path))
+    container = require_av().open(str(path))
+    if container.format.name.endswith(PICTURE_FORMATS):
+        container.close()
+        raise UnreadableClip("a picture, not a video")
+    return container
 
 
 def _picture_stream(container: Any) -> Any:

@@ -1,0 +1,107 @@
+"""Pictures laid out on a sheet, and sheets as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+from PIL import Image
+
+from rmeeto.data.video import write_mp4
+from rmeeto.errors import ConfigError
+from rmeeto.models.checkpoint import write_atomically
+from rmeeto.viz.rows import Row
+
+CELL_INCHES = 2.1
+ANIMATIONS = (".gif", ".mp4")
+ANIMATION_DPI = 120
+FRAMES_PER_SECOND = 4  # slow enough to look at
+
+
+def figure(rows: Sequence[Row]) -> Figure:
+    """Lay rows of pictures out, titles above the columns and names at the left."""
+    columns = max(len(row.panels) for row in rows)
+    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    sheet = Figure(figsize=(columns * CELL_INCHES, len(rows) * CELL_INCHES + 0.25), layout=tight)
+    FigureCanvasAgg(sheet)
+    axes = sheet.subplots(len(rows), columns, squeeze=False)
+    for line, row in zip(axes, rows, strict=True):
+        for place, (cell, panel) in enumerate(zip(line, row.panels, strict=True)):
+            cell.imshow(panel.picture, interpolation="antialiased")
+            cell.set_xticks([])
+            cell.set_yticks([])
+            for spine in cell.spines.values():
+                spine.set_visible(False)
+            if row is rows[0]:
+                cell.set_title(panel.title, fontsize=8)
+            if place == 0:
+                cell.set_ylabel(row.name, fontsize=7, color="0.35")
+    return sheet
+
+
+def check_format(path: Path, *, films: bool = False) -> str:
+    """The format that a path's ending names. films: of clips, which may also become animations.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    form = path.suffix.removeprefix(".").lower()
+    known = {f".{name}" for name in FigureCanvasAgg.get_supported_filetypes()} | set(ANIMATIONS if films else ())
+    if f".{form}" not in known:
+        raise ConfigError(
+            f"write the picture {path}",
+            why=f"{path.suffix!r} is not the ending of a picture" if form else "its name has no ending",
+            fix=f"end it with one of: {', '.join(sorted(known))}",
+        )
+    return form
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a path's ending names a film."""
+    return path.suffix.lower() in ANIMATIONS
+
+
+def save_animation(sheets: Iterable[Figure], path: Path) -> None:
+    """Write figures, one for each moment, as a GIF that repeats or an MP4, whichever the path's ending names.
+
+    Raises:
+        DataError: PyAV, which writes MP4, is missing.
+        RunError: the disk refused it.
+    """
+    frames = [rendered(sheet) for sheet in sheets]
+    if path.suffix.lower() == ".mp4":
+        write_atomically(path, lambda temporary: write_mp4(temporary, frames, FRAMES_PER_SECOND))
+        return
+    first, *others = map(Image.fromarray, frames)
+    milliseconds = round(1000 / FRAMES_PER_SECOND)
+    write_atomically(
+        path,
+        lambda temporary: first.save(
+            temporary, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0
+        ),
+    )
+
+
+def rendered(sheet: Figure) -> NDArray[np.uint8]:
+    """A figure's pixels, ``(height, width, 3)``."""
+    sheet.set_dpi(ANIMATION_DPI)
+    canvas: Any = FigureCanvasAgg(sheet)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def save_figure(sheet: Figure, path: Path) -> None:
+    """Write a figure in the format that the path's ending names.
+
+    Raises:
+        ConfigError: there is no such format.
+        RunError: the disk refused it.
+    """
+    form = check_format(path)
+    write_atomically(path, lambda temporary: sheet.savefig(temporary, format=form, dpi=200))
