@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rmeeto.config import ModelConfig
 from rmeeto.cost.attention import AttentionNetwork
@@ -22,6 +22,13 @@ class Reducible(Protocol):
 
     config: Any
     reduction: Reduction | None
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A model that counts its own operations, because sizes and reduction do not say them all."""
+
+    def cost(self, convention: Convention) -> Cost: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Cost:
         )
 
 
-def flops(model: Reducible, *, convention: Convention = "exact") -> Cost:
+def flops(model: Reducible | Counted, *, convention: Convention = "exact") -> Cost:
     """Count the operations per image of a model with its present reduction.
 
     Raises:
@@ -81,6 +88,8 @@ def flops(model: Reducible, *, convention: Convention = "exact") -> Cost:
     >>> print(flops(create_model("vim_small", reduction="merge:r=11"), convention="paper"))
     3.58 G (paper convention), tokens 197 … 76, reduction ratio 0.31
     """
+    if isinstance(model, Counted):
+        return model.cost(convention)
     return count(model.config, model.reduction, convention=convention)
 
 

@@ -90,18 +90,35 @@ class BidirectionalMixer(nn.Module):
 
         timing: of tokens among which others are missing, or None.
         """
-        u, gate = self.in_proj(x).chunk(2, dim=-1)
-        first, second = (self._direction(u, gate, side, timing) for side in self.directions())
-        y = first.y + second.y
-        if self.scale != 1.0:
-            y = y * self.scale
+        u, gate = self.project(x)
+        first, second = (self.direction(u, gate, side, timing=timing) for side in self.directions())
         delta, B, C, outputs = zip(first, second, strict=True)
         bias = (self.dt_proj.bias, self.dt_proj_b.bias)
-        return self.out_proj(y), Features(B=B, C=C, delta=delta, y=outputs, delta_bias=bias)
+        return self.combine(first.y + second.y), Features(B=B, C=C, delta=delta, y=outputs, delta_bias=bias)
 
-    def _direction(self, u: Tensor, gate: Tensor, side: Direction, timing: Timing | None) -> Computed:
-        """Convolve, project to Δ, B and C, scan. Nothing is flipped: the ops walk from either end."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``(b, l, d)`` tokens to what the scans walk over and to what gates their output, each ``(b, l, e)``."""
+        u, gate = self.in_proj(x).chunk(2, dim=-1)
+        return u, gate
+
+    def combine(self, y: Tensor) -> Tensor:
+        """The sum of both directions, ``(b, l, e)``, back to ``(b, l, d)``."""
+        return self.out_proj(y if self.scale == 1.0 else y * self.scale)  # type: ignore[no-any-return]
+
+    def direction(
+        self, u: Tensor, gate: Tensor, side: Direction, *, timing: Timing | None = None, there: Tensor | None = None
+    ) -> Computed:
+        """Convolve, project to Δ, B and C, scan. Nothing is flipped: the ops walk from either end.
+
+        timing: of tokens among which others are missing, or None. there: ``(b, l)``, 1 for tokens that count and 0
+            for those that neither convolution nor state may take in; None where all do.
+        """
+        if there is not None:
+            there = there[..., None].to(u.dtype)
+            u = u * there
         u = causal_conv(u, side.conv.weight, side.conv.bias, silu=True, reverse=side.reverse, impl=self.impl)
+        if there is not None:
+            u = u * there  # the convolution has put its bias and its neighbours there
         dt, B, C = side.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
         delta = F.linear(dt, side.dt_proj.weight)
         if timing is None:

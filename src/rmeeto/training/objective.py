@@ -11,11 +11,16 @@ from torch import Tensor, nn
 
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.dyvm import Rehearsal
 from rmeeto.recipe import Recipe
+from rmeeto.training.dynamic import RATIO_WEIGHT, directions_loss, keep_loss, token_divergence
 
 
 class Objective:
-    """Cross-entropy against mixed and smoothed labels, plus ``distill`` times the divergence from the teacher."""
+    """Cross-entropy against mixed and smoothed labels, plus ``distill`` times the divergence from the teacher.
+
+    A Dynamic Vision Mamba is also held to what it should run, see :mod:`rmeeto.training.dynamic`.
+    """
 
     def __init__(self, recipe: Recipe, num_classes: int, teacher: VisionMamba | None) -> None:
         self.label_smoothing, self.distill, self.teacher = recipe.label_smoothing, recipe.distill, teacher
@@ -28,17 +33,32 @@ class Objective:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of ``(b, c, h, w)`` images with ``(b,)`` labels."""
         if self._mix is None:
-            logits = model(images).float()
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            answer = model(images)
+            loss = F.cross_entropy(_logits(answer), labels, label_smoothing=self.label_smoothing)
         else:
             images, soft_labels = self._mix(images.clone(), labels)  # timm mixes in place
-            logits = model(images).float()
-            loss = F.cross_entropy(logits, soft_labels)
+            answer = model(images)
+            loss = F.cross_entropy(_logits(answer), soft_labels)
+        if isinstance(answer, Rehearsal):
+            loss = loss + RATIO_WEIGHT * (keep_loss(answer) + directions_loss(answer))
         if self.teacher is not None:
-            with torch.no_grad():
-                target = self.teacher(images).float()
-            loss = loss + self.distill * divergence(target, logits)
+            loss = loss + self.distill * self._difference(self.teacher, images, answer)
         return loss
+
+    def _difference(self, teacher: VisionMamba, images: Tensor, answer: Tensor | Rehearsal) -> Tensor:
+        """How far an answer is from the teacher's; of a rehearsal also how far its tokens are."""
+        if not isinstance(answer, Rehearsal):
+            with torch.no_grad():
+                target = teacher(images).float()
+            return divergence(target, _logits(answer))
+        with torch.no_grad():
+            final = teacher.forward_features(images)
+            target = teacher.forward_head(final).float()
+        return divergence(target, _logits(answer)) + token_divergence(final.x, answer)
+
+
+def _logits(answer: Tensor | Rehearsal) -> Tensor:
+    return (answer.logits if isinstance(answer, Rehearsal) else answer).float()
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:

@@ -1,0 +1,9 @@
+"""DyVM: a Vision Mamba that learns which tokens to keep and which scans to run, image by image.
+
+Start at :mod:`rmeeto.models.dyvm.network`.
+"""
+
+from rmeeto.dynamic_config import DynamicConfig
+from rmeeto.models.dyvm.network import DynamicMamba, DynamicTrace, Rehearsal
+
+__all__ = ["DynamicConfig", "DynamicMamba", "DynamicTrace", "Rehearsal"]

@@ -1,0 +1,51 @@
+"""Decisions: hard yes or no with a gradient, and the order of tokens that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Draw = Callable[[Tensor], Tensor]
+
+CERTAIN = 1e-6  # no draw is less likely than this, so that its logit is finite
+
+
+def straight_through(log_odds: Tensor) -> Tensor:
+    """Draw exactly 1 with probability σ(log_odds), else exactly 0, with the gradient of the relaxed draw.
+
+    This is a hard Gumbel-softmax at temperature 1: the difference of two Gumbel draws is one logistic draw, and a
+    softmax over two logits is a sigmoid of their difference. Log-odds of -∞ give 0.
+    """
+    noise = torch.logit(torch.rand_like(log_odds), eps=CERTAIN)
+    soft = torch.sigmoid(log_odds + noise)
+    hard = (log_odds + noise > 0).to(soft.dtype)
+    return hard + (soft - soft.detach())  # the bracket is exactly 0
+
+
+def best(log_odds: Tensor, count: int) -> Tensor:
+    """``(b, l)`` bool: the ``count`` tokens of each image with the highest log-odds."""
+    chosen = log_odds.topk(count, dim=1).indices
+    return torch.zeros_like(log_odds, dtype=torch.bool).scatter(1, chosen, True)
+
+
+def arrange(keep: Tensor, cls_index: Tensor, *, middle: bool) -> tuple[Tensor, Tensor]:
+    """Line up the tokens that stay, in their order and the class token where it belongs, and behind them the others.
+
+    So the first tokens are the sequence that a network sees from which the others are gone.
+
+    keep: ``(b, l)`` bool; the class token stays whatever it says. cls_index: ``(b, 1)``, the class token's place.
+    middle: after half of the patches that stay, or before them all.
+
+    Returns ``order (b, l)``, where each token comes from, and the class token's new place ``(b, 1)``.
+    """
+    keep = keep.scatter(1, cls_index, False)
+    goes = (~keep).scatter(1, cls_index, False)
+    kept = keep.sum(1, keepdim=True)
+    cls_place = kept // 2 if middle else torch.zeros_like(kept)
+    rank = keep.cumsum(1) - 1
+    destination = torch.where(keep, rank + (rank >= cls_place), kept + goes.cumsum(1))
+    destination = destination.scatter(1, cls_index, cls_place)
+    here = torch.arange(keep.shape[1], device=keep.device).expand_as(destination)
+    return torch.empty_like(destination).scatter(1, destination, here), cls_place

@@ -1,0 +1,67 @@
+"""The weights that DyVM adds to a network: what decides about tokens, and what decides about scans."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class TokenPredictor(nn.Module):
+    """How likely each patch is worth keeping, from itself and from the mean of the patches that are still there.
+
+    A fresh one keeps the share that it is to learn to keep, so that training does not begin with a broken network.
+    One output per patch stands for the authors' two: a softmax over two logits is a sigmoid of their difference.
+    """
+
+    def __init__(self, dim: int, keep: float) -> None:
+        super().__init__()
+        self.shared = dim // 2
+        self.norm = nn.LayerNorm(dim)
+        self.embed = nn.Sequential(nn.Linear(dim, dim), nn.GELU())
+        last = nn.Linear(dim // 4, 1)
+        self.score = nn.Sequential(nn.Linear(dim, dim // 2), nn.GELU(), nn.Linear(dim // 2, dim // 4), nn.GELU(), last)
+        nn.init.constant_(last.bias, log_odds(keep))
+
+    def forward(self, stream: Tensor, weight: Tensor) -> Tensor:
+        """Log-odds ``(b, l)`` in float32 at least, of a residual stream ``(b, l, d)``.
+
+        weight: ``(b, l)``, 1 for the patches that are there; 0 for those that are gone and for the class token, which
+            get -∞.
+        """
+        normalised = self.norm(stream.to(self.norm.weight.dtype))
+        own, common = self.embed(normalised).tensor_split([stream.shape[-1] - self.shared], dim=-1)
+        there = weight[..., None].to(common.dtype)
+        mean = (common * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
+        scores: Tensor = self.score(torch.cat([own, mean.expand_as(common)], dim=-1)).squeeze(-1)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return scores.masked_fill(weight == 0, -math.inf)
+
+
+class DirectionGates(nn.Module):
+    """How likely an image needs each direction of a block's scan, from its class token's projection in.
+
+    A fresh one opens every direction as often as it is to learn to. Before the first block all class tokens are alike,
+    so there it learns one answer for all images.
+    """
+
+    def __init__(self, inner: int, directions: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * inner, 2)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.constant_(self.linear.bias, log_odds(directions))
+
+    def forward(self, u: Tensor, gate: Tensor, cls_index: Tensor) -> Tensor:
+        """Log-odds ``(b, 2)`` (forward, backward) in float32 at least, of both halves ``(b, l, e)`` of a projection.
+
+        cls_index: ``(b,)``, the class token's place.
+        """
+        batch = torch.arange(u.shape[0], device=u.device)
+        found: Tensor = self.linear(torch.cat([u[batch, cls_index], gate[batch, cls_index]], dim=-1))
+        return found.to(torch.promote_types(found.dtype, torch.float32))
+
+
+def log_odds(share: float) -> float:
+    """The logit of a share between 0 and 1."""
+    return math.log(share) - math.log1p(-share)

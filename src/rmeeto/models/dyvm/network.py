@@ -1,0 +1,247 @@
+"""Dynamic Vision Mamba (DyVM): a network that learns which of its tokens to keep and which of its scans to run.
+
+A :class:`DynamicMamba` wraps a :class:`VisionMamba` (Vim, or VideoMamba) and adds two kinds of heads. *Token
+predictors* before a few blocks keep the best patches, with the class token put back where the network was trained to
+have it. *Direction gates* in every block read the class token and say for each image whether the forward scan, the
+backward scan, both or neither is worth its time.
+
+>>> model = DynamicMamba(rmeeto.create_model("vim_small", pretrained=True), DynamicConfig(keep=0.7, directions=0.8))
+
+In eval mode the model does what it saves by: a fixed number of patches stays, the others are gone, and a direction
+runs on the images that want it. What remains is the ordinary mixer on a shorter sequence; a dropped patch leaves no
+decay behind (hidden state alignment makes the opposite choice).
+
+In training mode decisions are drawn, hard but with a gradient, and nothing gets shorter, because every image keeps
+another number. Instead the tokens are *rearranged*: those that stay come first, just as they would stand without the
+others, and the others come behind with their inputs to convolution and state set to zero. Forward, they come too late
+to matter; backward, they come first but leave convolution and state as empty as a beginning. So the tokens that stay
+get bit by bit the sequence they will get in eval mode, in both directions.
+
+Training is for Python: ``model.train()(images)`` gives a :class:`Rehearsal`, and :mod:`rmeeto.training.dynamic` the
+losses; :class:`rmeeto.training.objective.Objective` joins the two. ``rmeeto retrain`` does not do it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rmeeto.config import ModelConfig
+from rmeeto.cost import Convention, Cost, stack_of
+from rmeeto.cost.dynamic import dynamic_cost
+from rmeeto.dynamic_config import DynamicConfig
+from rmeeto.errors import ConfigError
+from rmeeto.models.backbone import Block, VisionMamba, join
+from rmeeto.models.dyvm.decisions import Draw, arrange, best, straight_through
+from rmeeto.models.dyvm.heads import DirectionGates, TokenPredictor
+from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.reduction.plan import Plan
+from rmeeto.tokens import Tokens
+
+
+class Rehearsal(NamedTuple):
+    """A training pass: its answer, and the decisions it drew, through which gradients flow.
+
+    logits: ``(b, classes)``. keep: ``(b, stages)``, share of its patches that each image has left after each
+    predictor; keep_aim: what eval mode leaves there. directions: ``(b, blocks, 2)``, 1 where a direction ran;
+    directions_aim: their mean as it should be. x: ``(b, l, d)``, the normalised tokens at the places where the patches
+    stood at first. there: ``(b, l)`` bool, the patches that were left at the end.
+    """
+
+    logits: Tensor
+    keep: Tensor
+    keep_aim: tuple[float, ...]
+    directions: Tensor
+    directions_aim: float
+    x: Tensor
+    there: Tensor
+
+
+class DynamicTrace(NamedTuple):
+    """A pass in eval mode and what its blocks saw.
+
+    logits: ``(b, classes)``. blocks: the tokens that each block's mixer saw. directions: ``(b, blocks, 2)`` bool, which
+    scans ran. final: the tokens that left the last block.
+    """
+
+    logits: Tensor
+    blocks: tuple[Tokens, ...]
+    directions: Tensor
+    final: Tokens
+
+
+class DynamicMamba(nn.Module):
+    """A Vision Mamba with token predictors and direction gates around it.
+
+    The wrapped network is ``model``, its weights as they are under the prefix ``model.``.
+
+    Raises:
+        ConfigError: the network reduces its tokens already, or lacks the blocks that predictors should stand before.
+    """
+
+    def __init__(self, model: VisionMamba, dynamic: DynamicConfig) -> None:
+        super().__init__()
+        if model.reduction is not None:
+            raise ConfigError(
+                "let predictors decide about tokens",
+                given=f"a network that reduces them by {model.reduction}",
+                why="one decides, or the other",
+                fix="set model.reduction = None",
+            )
+        config = model.config
+        self.model, self.dynamic = model, dynamic
+        self.schedule = dynamic.schedule(stack_of(config))
+        blocks = dynamic.stages(config.depth)
+        self.predictors = nn.ModuleDict({str(block): TokenPredictor(config.dim, dynamic.keep) for block in blocks})
+        gated = range(config.depth if dynamic.directions < 1 else 0)
+        self.gates = nn.ModuleList(DirectionGates(config.inner, dynamic.directions) for _ in gated)
+        self.predictors.to(model.pos_embed)
+        self.gates.to(model.pos_embed)
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes of the wrapped network."""
+        return self.model.config
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the logits."""
+        return self.model.num_classes
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """How images are prepared, in timm's form."""
+        return self.model.pretrained_cfg
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters of the wrapped network that weight decay would harm."""
+        return {f"model.{name}" for name in self.model.no_weight_decay()}
+
+    def cost(self, convention: Convention = "exact", *, directions: float | None = None) -> Cost:
+        """Expected operations per image; :func:`rmeeto.flops` gives the same.
+
+        directions: the share of scan directions that runs, for instance as :meth:`trace` found it; None is the share
+            that training aims at.
+        """
+        return dynamic_cost(self.config, self.dynamic, convention=convention, directions=directions)
+
+    def forward(self, images: Tensor) -> Tensor | Rehearsal:
+        """Logits ``(b, classes)`` in eval mode; in training mode, :meth:`rehearse`."""
+        if self.training:
+            return self.rehearse(images)
+        return self.model.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: Tensor) -> Tokens:
+        """The tokens that leave the last block, with ``x`` normalised: the best patches, in order."""
+        tokens = self.model.embed(images)
+        for number in range(len(self.model.layers)):
+            _, _, tokens = self._perform(tokens, number)
+        return self.model.finish(tokens)
+
+    def trace(self, images: Tensor) -> DynamicTrace:
+        """As :meth:`forward_features`, keeping what each block saw and ran."""
+        tokens, seen, ran = self.model.embed(images), [], []
+        for number in range(len(self.model.layers)):
+            entering, directions, tokens = self._perform(tokens, number)
+            seen.append(entering)
+            ran.append(directions)
+        final = self.model.finish(tokens)
+        return DynamicTrace(self.model.forward_head(final), tuple(seen), torch.stack(ran, dim=1), final)
+
+    def rehearse(self, images: Tensor, draw: Draw = straight_through) -> Rehearsal:
+        """Run every token and every scan, with drawn decisions about which of them count.
+
+        draw: from log-odds to 1 or 0; of patches ``(b, l)``, of directions ``(b, 2)``.
+        """
+        tokens, keep, ran = self.model.embed(images), [], []
+        there = torch.ones_like(tokens.sizes())
+        for number in range(len(self.model.layers)):
+            if str(number) in self.predictors:
+                tokens, there = self._rearrange(tokens, there, number, draw)
+                keep.append((there.sum(1) - 1) / self.config.patches)
+            tokens, directions = self._rehearse_block(tokens, there, number, draw)
+            ran.append(directions)
+        tokens = self.model.finish(tokens)
+        patches = there.scatter(1, tokens.protected, 0.0)
+        return Rehearsal(
+            logits=self.model.forward_head(tokens),
+            keep=torch.stack(keep, dim=1) if keep else there.new_empty(len(images), 0),
+            keep_aim=tuple((self.schedule.tokens[int(block)] - 1) / self.config.patches for block in self.predictors),
+            directions=torch.stack(ran, dim=1),
+            directions_aim=self.dynamic.directions,
+            x=tokens.unmerge(tokens.x),
+            there=tokens.unmerge(patches) > 0,
+        )
+
+    def _perform(self, tokens: Tokens, number: int) -> tuple[Tokens, Tensor, Tokens]:
+        """One block in eval mode: the tokens that enter its mixer, which directions run, the tokens that leave it."""
+        if str(number) in self.predictors:
+            tokens = self._drop(tokens, number)
+        block: Block = self.model.layers[number]  # type: ignore[assignment]
+        if not self.gates:
+            left, _ = block(tokens)
+            return tokens, torch.ones(len(tokens.x), 2, dtype=torch.bool, device=tokens.x.device), left
+        residual = join(tokens, block.drop_path)
+        u, gate = block.mixer.project(block.norm(residual))
+        directions = self.gates[number](u, gate, tokens.cls_index) > 0
+        return tokens, directions, tokens.replace(x=scan_wanted(block.mixer, u, gate, directions), residual=residual)
+
+    def _drop(self, tokens: Tokens, number: int) -> Tokens:
+        """Leave the best patches of each image, as many of each."""
+        left = self.schedule.tokens[number]
+        scores = self._scores(tokens, torch.ones_like(tokens.sizes()), number)
+        order, cls_place = self._arrange(best(scores, left - 1), tokens)
+        return moved(tokens, Plan(order[:, :left], order[:, left:], None), cls_place)
+
+    def _rearrange(self, tokens: Tokens, there: Tensor, number: int, draw: Draw) -> tuple[Tokens, Tensor]:
+        """Draw what stays of the tokens that are ``there (b, l)``, and put the others behind it."""
+        chosen = draw(self._scores(tokens, there, number)).scatter(1, tokens.protected, 1.0)
+        there = there * chosen
+        order, cls_place = self._arrange(there > 0, tokens)
+        plan = Plan(order, order[:, :0], None)
+        return moved(tokens, plan, cls_place), plan.take(there)
+
+    def _scores(self, tokens: Tokens, there: Tensor, number: int) -> Tensor:
+        """A predictor's log-odds ``(b, l)``; -∞ for the class token, which it is not asked about."""
+        patches = there.scatter(1, tokens.protected, 0.0)
+        scores: Tensor = self.predictors[str(number)](join(tokens, nn.Identity()), patches)
+        return scores
+
+    def _arrange(self, keep: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        return arrange(keep, tokens.protected, middle=self.config.cls_place == "middle")
+
+    def _rehearse_block(self, tokens: Tokens, there: Tensor, number: int, draw: Draw) -> tuple[Tokens, Tensor]:
+        """One block in training mode: its tokens, and the directions ``(b, 2)`` that count."""
+        block: Block = self.model.layers[number]  # type: ignore[assignment]
+        residual = join(tokens, block.drop_path)
+        u, gate = block.mixer.project(block.norm(residual))
+        directions = there.new_ones(len(there), 2)
+        if self.gates:
+            directions = draw(self.gates[number](u, gate, tokens.cls_index))
+        forward, backward = (
+            block.mixer.direction(u, gate, side, there=there).y * count.to(u.dtype)[:, None, None]
+            for side, count in zip(block.mixer.directions(), directions.unbind(1), strict=True)
+        )
+        return tokens.replace(x=block.mixer.combine(forward + backward), residual=residual), directions
+
+
+def moved(tokens: Tokens, plan: Plan, cls_place: Tensor) -> Tokens:
+    """The tokens that a plan leaves, in its order."""
+    return tokens.replace(
+        x=plan.take(tokens.x),
+        residual=None if tokens.residual is None else plan.take(tokens.residual),
+        protected=cls_place,
+        plans=(*tokens.plans, plan),
+    )
+
+
+def scan_wanted(mixer: BidirectionalMixer, u: Tensor, gate: Tensor, wanted: Tensor) -> Tensor:
+    """Mix projected tokens ``(b, l, e)``, running each direction on the images that want it, ``(b, 2)`` bool."""
+    y = torch.zeros_like(u)
+    for side, images in zip(mixer.directions(), wanted.unbind(1), strict=True):
+        rows = images.nonzero().squeeze(1)
+        if len(rows):
+            y = y.index_add(0, rows, mixer.direction(u[rows], gate[rows], side).y)
+    return mixer.combine(y)
