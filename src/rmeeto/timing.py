@@ -6,7 +6,6 @@ reduction closes up the tokens that are left as if no time had passed at the oth
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
@@ -66,6 +65,15 @@ class Gaps:
     gap: Pair
     missing: Missing
 
+    @classmethod
+    def left_by(cls, plan: Plan, own: Pair, missing: Missing) -> Self:
+        """The gaps that the tokens leave whom a plan removes: ``own`` places ``(b, l, 1)`` or steps ``(b, l, e)``.
+
+        The plan must keep the order.
+        """
+        forward, backward = own
+        return cls((plan.carry(forward), plan.carry(backward, reverse=True)), missing)
+
     def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
         """Steps over the gaps, and inputs that enter as if there were none."""
         gap = self.gap[reverse]
@@ -76,13 +84,10 @@ class Gaps:
 
     def moved(self, plan: Plan) -> Self:
         """The gaps of what leaves become part of the next survivor's; the plan must keep the order."""
-        return self._each(lambda gap, reverse: plan.take(gap) + plan.carry(gap, reverse=reverse))
+        forward, backward = (plan.take(gap) for gap in self.gap)
+        return type(self)((forward, backward), self.missing).joined(self.left_by(plan, self.gap, self.missing))
 
-    def opened(self, plan: Plan, left: Pair) -> Self:
-        """As :meth:`moved`, with the places ``(b, l, 1)`` or step sizes ``(b, l, e)`` of what leaves."""
-        moved = self.moved(plan)
-        return moved._each(lambda gap, reverse: gap + plan.carry(left[reverse], reverse=reverse))
-
-    def _each(self, change: Callable[[Tensor, bool], Tensor]) -> Self:
-        forward, backward = self.gap
-        return type(self)((change(forward, False), change(backward, True)), self.missing)
+    def joined(self, other: Gaps) -> Self:
+        """Gaps on top of gaps."""
+        forward, backward = (a + b for a, b in zip(self.gap, other.gap, strict=True))
+        return type(self)((forward, backward), self.missing)

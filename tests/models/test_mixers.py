@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from rmeeto.config import ModelConfig
 from rmeeto.models.mixers import BidirectionalMixer
-from rmeeto.reduction.plan import Plan, survivors, take
+from rmeeto.reduction.plan import Plan, take
 from rmeeto.timing import Gaps, Stretch
 from rmeeto.tokens import Tokens
 
@@ -34,12 +34,12 @@ def spread(values, fill):
 def pruned_plan() -> Plan:
     everything = torch.arange(LENGTH)
     source = torch.stack([everything[~torch.isin(everything, kept)] for kept in KEPT])
-    return Plan(survivors(source, LENGTH)[0], source, None)
+    return Plan.dropping(source, LENGTH)
 
 
 def places(plan: Plan, missing) -> Gaps:
-    none, ones = torch.zeros(2, LENGTH, 1), torch.ones(2, LENGTH, 1)
-    return Gaps((none, none), missing).opened(plan, (ones, ones))
+    ones = torch.ones(2, LENGTH, 1)
+    return Gaps.left_by(plan, (ones, ones), missing)
 
 
 @pytest.mark.parametrize("missing", ["mean", "neighbour", "last"])
@@ -49,11 +49,7 @@ def test_gaps_equal_the_full_recurrence_with_zeroed_inputs(missing, reverse):
     u, step = torch.randn(2, KEPT.shape[1], e), torch.rand(2, KEPT.shape[1], e) * 0.3 + 1e-3
     B, C, A = torch.randn(2, KEPT.shape[1], n), torch.randn(2, KEPT.shape[1], n), -torch.rand(e, n) * 4
     before, plan = torch.rand(2, LENGTH, e) * 0.2, pruned_plan()
-    if missing == "last":
-        none = torch.zeros(2, LENGTH, e)
-        gaps = Gaps((none, none), missing).opened(plan, (before, before))
-    else:
-        gaps = places(plan, missing)
+    gaps = Gaps.left_by(plan, (before, before), missing) if missing == "last" else places(plan, missing)
     inputs = [t.requires_grad_() for t in (u, step, B, C)]
 
     longer, entering = gaps.steps(step, u, reverse=reverse)
@@ -164,8 +160,8 @@ def test_gaps_of_several_steps_add_up(reverse):
     for r in (7, 5, 9):
         left = len(alive[0])
         source = torch.rand(2, left).argsort(1)[:, :r]
-        plan = Plan(survivors(source, left)[0], source, None)
-        gaps = gaps.opened(plan, (torch.ones(2, left, 1),) * 2)
+        plan = Plan.dropping(source, left)
+        gaps = gaps.moved(plan).joined(Gaps.left_by(plan, (torch.ones(2, left, 1),) * 2, "mean"))
         alive = [[places[k] for k in kept] for places, kept in zip(alive, plan.kept.tolist(), strict=True)]
     for i in range(len(tokens.x)):
         walk = [-1, *alive[i]] if not reverse else [*alive[i], length]
@@ -176,7 +172,7 @@ def test_gaps_of_several_steps_add_up(reverse):
 def test_a_plan_that_only_closes_up_passes_gaps_on():
     """Merging takes the sources' places away without opening new ones; the gaps before them stay."""
     source = torch.tensor([[2, 3, 6]])
-    plan = Plan(survivors(source, 8)[0], source, torch.tensor([[1, 1, 4]]))
+    plan = Plan.joining(source, torch.tensor([[1, 1, 7]]), 8)
     gap = torch.tensor([3.0, 0, 1, 2, 0, 5, 7, 4])[None, :, None]
     moved = Gaps((gap, gap), "neighbour").moved(plan)
     assert moved.gap[0][0, :, 0].tolist() == [3, 0, 3, 5, 11]

@@ -1,7 +1,20 @@
 """Which tokens go where: no weights, no model."""
 
 from rmeeto.reduction import methods
-from rmeeto.reduction.methods import TokenMerge, TokenPrune
+from rmeeto.reduction.methods import (
+    MTR,
+    STM,
+    UTR,
+    FambaV,
+    HiddenStateAlignment,
+    PiToMe,
+    RandomMerge,
+    RandomPrune,
+    ToFu,
+    TokenMerge,
+    TokenPrune,
+    TokenRecognition,
+)
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Reduction
 from rmeeto.reduction.released import ReleasedMerge, ReleasedTransformerMerge
@@ -22,12 +35,22 @@ def parse_reduction(text: str) -> Reduction | None:
 
 __all__ = [
     "METHODS",
+    "MTR",
+    "STM",
+    "UTR",
+    "FambaV",
+    "HiddenStateAlignment",
+    "PiToMe",
     "Plan",
+    "RandomMerge",
+    "RandomPrune",
     "Reduction",
     "ReleasedMerge",
     "ReleasedTransformerMerge",
     "Schedule",
+    "ToFu",
     "TokenMerge",
     "TokenPrune",
+    "TokenRecognition",
     "parse_reduction",
 ]

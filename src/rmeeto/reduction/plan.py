@@ -45,6 +45,17 @@ class Plan:
     source: Tensor
     target: Tensor | None
 
+    @classmethod
+    def dropping(cls, source: Tensor, length: int) -> Plan:
+        """Drop the tokens at ``(b, r)`` positions of ``length``; the others keep their order."""
+        return cls(survivors(source, length)[0], source, None)
+
+    @classmethod
+    def joining(cls, source: Tensor, target: Tensor, length: int) -> Plan:
+        """Let the tokens at ``(b, r)`` input positions be absorbed by survivors, also at input positions, in order."""
+        kept, place = survivors(source, length)
+        return cls(kept, source, place.gather(1, target))
+
     @property
     def length(self) -> int:
         """Tokens per image before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.match import Distance, Grouping, Match, Pairing, Rank, match, matching_operations, patch_positions
+from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import MergeOp, Plan, interleave, survivors
 from rmeeto.reduction.protocol import Widths
 from rmeeto.reduction.schedule import Step
+from rmeeto.timing import Stretch
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 
 FeatureName = Literal["X", "B", "C", "delta", "Q", "K", "V"]
@@ -123,26 +126,37 @@ class TokenMerge(PairwiseReduction):
     op: ``sum``, the mean weighted by how many original tokens each stands for, or ``mean``, ``max``, ``min``
         (Table 17).
     Sizes add up whatever the op.
+    stretch: let a token that stands for s original ones take s^stretch times its step of time in every later scan
+        (our own; 0 leaves time alone, at 1 it takes as long as the tokens that it absorbed).
 
     >>> TokenMerge(r=11, features="C")
     TokenMerge('merge:r=11,features=C')
     """
 
     op: MergeOp = "sum"
+    stretch: float = 0.0
 
     name: ClassVar[str] = "merge"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.stretch):
+            raise ConfigError(f"stretch time by size to the power of {self.stretch}", why="an exponent is finite")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What tokens are compared by, and Δ where time is stretched."""
+        return super().needs | (frozenset({"delta"}) if self.stretch else frozenset())
+
+    def timing_operations(self, widths: Widths, tokens: int) -> float:
+        """Δ times a power of the size, in both directions."""
+        return 2 * tokens * widths.features["delta"] if self.stretch else 0.0
 
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Merge hidden values and residual with one plan and the same old sizes."""
         size = tokens.sizes()
-        share = plan.shares(size if self.op == "sum" else torch.ones_like(size))
-        return Tokens(
-            x=plan.merge(tokens.x, share, self.op),
-            residual=None if tokens.residual is None else plan.merge(tokens.residual, share, self.op),
-            protected=plan.follow(tokens.protected),
-            size=plan.merge_sizes(size),
-            plans=(*tokens.plans, plan),
-        )
+        reduced = merged(tokens, plan, size if self.op == "sum" else torch.ones_like(size), self.op)
+        return reduced.replace(timing=Stretch(reduced.sizes() ** self.stretch)) if self.stretch else reduced
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -153,14 +167,7 @@ class TokenPrune(PairwiseReduction):
 
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Keep the survivors as they are."""
-        plan = Plan(plan.kept, plan.source, None)
-        return Tokens(
-            x=plan.take(tokens.x),
-            residual=None if tokens.residual is None else plan.take(tokens.residual),
-            protected=plan.follow(tokens.protected),
-            size=None if tokens.size is None else plan.merge_sizes(tokens.size),
-            plans=(*tokens.plans, plan),
-        )
+        return pruned(tokens, Plan(plan.kept, plan.source, None))
 
 
 def rearranged(matched: Match, kept: Tensor, protected: Tensor, place: Tensor, *, by_similarity: bool) -> Tensor:

@@ -1,0 +1,90 @@
+"""STM: only neighbours merge, and none beside the class token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rmeeto.reduction.choices import check_count
+from rmeeto.reduction.match import patch_positions
+from rmeeto.reduction.methods.moves import merged
+from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
+from rmeeto.reduction.methods.partners import averaging, merging
+from rmeeto.reduction.methods.scheduled import ScheduledReduction
+from rmeeto.reduction.plan import Plan, take
+from rmeeto.reduction.protocol import Widths
+from rmeeto.reduction.schedule import Schedule, Stack, Step
+from rmeeto.reduction.scores import at_least_float32
+from rmeeto.tokens import AttentionFeatures, Features, Tokens
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class STM(ScheduledReduction):
+    """Merge the most similar neighbours, whichever side they stand on.
+
+    Every second patch may join the patch before it or the one behind it, so neither scan direction is favoured; the
+    r closest do, weighted by size. Time grows with l. (Only the abstract of STM could be read; the rest is our
+    reading.)
+
+    guard: patches on each side of the class token that take no part.
+    features: compare tokens by them, with the cosine.
+    """
+
+    guard: int = 2
+    features: FeatureName = "X"
+
+    name: ClassVar[str] = "stm"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("guard", self.guard)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What tokens are compared by."""
+        return frozenset({self.features})
+
+    def schedule(self, stack: Stack) -> Schedule:
+        """As every schedule, but guarded patches stay, and one beside them may be left without a neighbour."""
+        guarded = 2 * self.guard + 2 if self.guard and stack.protected else 0
+        return super().schedule(replace(stack, protected=stack.protected + guarded))
+
+    def operations(self, widths: Widths, patches: int, step: Step) -> float:
+        """Exact operations of one step."""
+        width = widths.features[self.features]
+        compare = 3 * patches * width + (patches - 1) * 2 * width
+        places = 2 * patches if self.guard else 0
+        return averaging(widths, self.features, patches) + compare + places + merging(widths, step.r)
+
+    def step(self, tokens: Tokens, features: Features | AttentionFeatures | None, step: Step) -> Tokens:
+        """Merge neighbours."""
+        patches = patch_positions(tokens.protected, tokens.length)
+        closeness = neighbour_similarity(take(matching_features(tokens, features, self.features), patches))
+        if self.guard and tokens.protected.shape[1]:
+            near = beside(tokens.cls_index, patches, 2 * self.guard)
+            closeness = closeness.masked_fill(near[:, :-1] | near[:, 1:], -torch.inf)
+        # Patch 2k lies between pairs 2k - 1 and 2k; the first and perhaps the last have one neighbour only.
+        before = F.pad(closeness[:, 1::2], (1, 0), value=-torch.inf)
+        behind = F.pad(closeness[:, 0::2], (0, patches.shape[1] % 2), value=-torch.inf)
+        best, side = torch.stack([before, behind], dim=-1).max(dim=-1)
+        chosen = best.sort(dim=1, descending=True, stable=True).indices[:, : step.r]
+        source = patches.gather(1, 2 * chosen)
+        target = patches.gather(1, 2 * (chosen + side.gather(1, chosen)) - 1)
+        return merged(tokens, Plan.joining(source, target, tokens.length), tokens.sizes())
+
+
+@torch.no_grad()
+def neighbour_similarity(features: Tensor) -> Tensor:
+    """Cosine of each of ``(b, n, f)`` with the next, ``(b, n - 1)``."""
+    unit = F.normalize(at_least_float32(features), dim=-1)
+    return (unit[:, :-1] * unit[:, 1:]).sum(-1)
+
+
+def beside(place: Tensor, patches: Tensor, count: int) -> Tensor:
+    """Which of ``(b, n)`` patch positions are the ``count`` nearest to ``place (b,)``; ``(b, n)`` bool."""
+    nearest = (patches - place[:, None]).abs().sort(dim=1, stable=True).indices[:, :count]
+    return torch.zeros_like(patches, dtype=torch.bool).scatter(1, nearest, True)
