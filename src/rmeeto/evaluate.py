@@ -201,4 +201,4 @@ def _refusal(source: Source, unreadable: list[str]) -> DataError:
 
 def _left_out(skipped: tuple[str, ...], images: int) -> str:
     lines = "\n".join(f"  {name}" for name in skipped)
-    return f"{len(skipped)} unreadable images left out; the accuracy is about the other {images}:\n{lines}"
+    return f"{len(skipped)} unreadable ones left out; the accuracy is about the other {images}:\n{lines}"

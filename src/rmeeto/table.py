@@ -58,7 +58,7 @@ def add_speeds(
     variants = {reduction: under(reduction, model) for reduction in reductions}
     batch = min(batch_size, SPEED_BATCH_ON_CPU) if device.type == "cpu" else batch_size
     config, was_training = model.config, model.training
-    images = torch.randn(batch, config.in_chans, *config.img_size, device=device)
+    images = torch.randn(batch, *config.input_size, device=device)
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
         works = [partial(variant.eval(), images) for variant in variants.values()]

@@ -8,13 +8,14 @@ from rmeeto.cli.retrain import recipe_from
 from rmeeto.errors import ConfigError
 from rmeeto.models.checkpoint import read_config
 from rmeeto.recipe import PUBLISHED, load_recipe
+from toys import SIZES
 
 RETRAIN_OPTIONS = """
---accumulate --grad-accum-steps --auto-augment --aa --batch -b --batch-size --clip-grad --color-jitter --cutmix --data
---data-dir --device --distill --drop-path-rate --drop-path --ema-decay --model-ema-decay --epochs --help --img-size
---impl --json --label-smoothing --smoothing --log-every-steps --log-interval --lr --min-lr --mixup --num-classes
---nb-classes --output -o --precision --random-erasing --reprob --recipe --reduce --resume --save-every-seconds --seed
---subset --warmup-steps --weight-decay --weights --workers -j
+--accumulate --grad-accum-steps --auto-augment --aa --batch -b --batch-size --clip-grad --color-jitter --crops --cutmix
+--data --data-dir --device --distill --drop-path-rate --drop-path --ema-decay --model-ema-decay --epochs --flip
+--frame-stride --frames --help --img-size --impl --json --label-smoothing --smoothing --log-every-steps --log-interval
+--lr --min-lr --mixup --num-classes --nb-classes --output -o --precision --random-erasing --reprob --recipe --reduce
+--resume --sampling --save-every-seconds --seed --segments --subset --warmup-steps --weight-decay --weights --workers -j
 """
 
 
@@ -100,3 +101,40 @@ def test_eval_refuses_what_it_cannot_score(rmeeto_cli, model_folder, pictures, t
 
 def test_a_shipped_recipe_can_be_named(rmeeto_cli):
     assert "vim_small" in rmeeto_cli("retrain", "--recipe", "vim_smal", code=2).stderr
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    pytest.importorskip("av", reason='reading video needs PyAV: pip install "rmeeto[video]"')
+    from toy_clips import make_clip_folder
+
+    return make_clip_folder(tmp_path_factory.mktemp("clips"), train=4, val=2)
+
+
+def test_clips_go_from_training_to_evaluation_to_pictures(rmeeto_cli, rmeeto_json, clips, tmp_path):
+    output = tmp_path / "run"
+    recipe = tmp_path / "tiny.toml"
+    sizes = ", ".join(f"{name} = {value}" for name, value in SIZES.items())
+    recipe.write_text(f'model = "videomamba_tiny"\nmodel_options = {{ {sizes} }}\n')
+    options = ("--data", clips, "--frames", 4, "--weights", "random", "--reduce", "merge:r=9,blocks=all", "--flip", 0)
+    views = ("--sampling", "dense", "--frame-stride", 2, "--segments", 2, "--crops", 3)
+    running = ("--epochs", 1, "-b", 4, "-j", 0, "--output", output)
+    trained = rmeeto_json("retrain", "--recipe", recipe, *options, *views, *running)
+    assert [row["name"] for row in trained["rows"]] == ["unreduced", "reduced", "reduced + re-trained"]
+    assert read_config(output)["config"]["frames"] == 4
+    found = rmeeto_json("eval", output, "--data", clips, "-j", 0, *views)
+    assert found["views"] == {"sampling": "dense", "frame_stride": 2, "segments": 2, "crops": 3}
+    last, again = trained["rows"][-1], found["rows"][-1]
+    assert (again["top1_percent"], again["images"]) == (last["top1_percent"], 4)
+    assert again["loss"] == pytest.approx(last["loss"], rel=1e-4)
+    shown = " ".join(rmeeto_cli("eval", output, "--data", clips, "-j", 0, *views).stdout.split())
+    assert "4 clips of" in shown
+    assert "2 × 3 views, dense sampling" in shown
+    rmeeto_cli("show", output, clips / "val/left", "--output", tmp_path / "strip.png")
+
+
+def test_views_of_images_are_refused(rmeeto_cli, model_folder, pictures):
+    assert (
+        "only clips have several views"
+        in rmeeto_cli("eval", model_folder, "--data", pictures, "--crops", 3, code=2).stderr
+    )

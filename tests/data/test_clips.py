@@ -26,6 +26,7 @@ from rmeeto.errors import ConfigError, DataError
 from rmeeto.evaluate import evaluate, mean_over_views
 from rmeeto.pace import Pace
 from rmeeto.recipe import Recipe
+from rmeeto.training.objective import Objective
 from toy_clips import cut, make_clip_folder, number_of, numbered_clip, sound_only
 from toys import make_folder, picture, toy_recipe
 
@@ -260,3 +261,30 @@ def test_strict_evaluation_refuses_broken_clips(broken):
     assert "left/0.mp4" in str(error.value)
     evaluation = evaluate(Reader(), broken, workers=0, allow_missing=True)
     assert (evaluation.images, len(evaluation.skipped)) == (3, 3)
+
+
+def test_a_pasted_box_reaches_through_all_frames():
+    """Clips of zeros and ones after cutmix: in every frame the same box, as large as the labels say."""
+    recipe = Recipe(mixup=0, cutmix=1.0, label_smoothing=0)
+    clips = torch.stack([torch.zeros(3, 4, 16, 16), torch.ones(3, 4, 16, 16)])
+    seen = []
+
+    def model(images):
+        seen.append(images)
+        return torch.tensor([[0.0, -30.0]] * 2)
+
+    objective = Objective(recipe, num_classes=2, teacher=None)
+    cut = 0
+    for seed in range(10):
+        np.random.seed(seed)
+        loss = objective(model, clips, torch.tensor([0, 1]))
+        mixed = seen[-1]
+        assert mixed.shape == clips.shape
+        assert (mixed == mixed[:, :1, :1]).all()
+        share = mixed[0, 0, 0].mean()
+        assert loss.item() == pytest.approx(15, rel=1e-5)  # the shares of both labels add up
+        columns, rows = mixed[0, 0, 0].amax(0), mixed[0, 0, 0].amax(1)
+        assert share == pytest.approx((columns.sum() * rows.sum() / 256).item())
+        cut += 0 < share < 1
+    assert cut > 5
+    assert clips.unique().tolist() == [0, 1]

@@ -382,7 +382,7 @@ class TestBadInput:
         watcher = Recorder()
         results = retrain(toy_recipe(data, tmp_path / "run", epochs=3), progress=watcher)
         assert [name.split(": ")[0] for name in results.skipped_images] == [str(broken)]
-        assert sum("unreadable image" in message for message in watcher.messages) == 1
+        assert sum(message.startswith("unreadable, replaced") for message in watcher.messages) == 1
         steps = [r for r in read_log(tmp_path / "run" / "log.jsonl") if r["event"] == "step"]
         assert steps[-1]["skipped_images"] == 3
 

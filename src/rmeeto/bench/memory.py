@@ -77,7 +77,7 @@ def peak_on_gpu_mib(variant: VisionMamba, batch: int, precision: ActualPrecision
 
 def forward(model: VisionMamba, batch: int, precision: ActualPrecision, device: torch.device) -> None:
     """Run one batch of noise."""
-    images = torch.randn(batch, model.config.in_chans, *model.config.img_size, device=device)
+    images = torch.randn(batch, *model.config.input_size, device=device)
     with torch.inference_mode(), autocast(device, precision):
         model(images)
 

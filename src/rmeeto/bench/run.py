@@ -75,7 +75,7 @@ def bench(
     fewest = rounds
     for batch in batches:
         for precision in kinds:
-            images = torch.randn(batch, model.config.in_chans, *model.config.img_size, device=where)
+            images = torch.randn(batch, *model.config.input_size, device=where)
             with torch.inference_mode(), autocast(where, precision), compilation(compiled) as ready:
                 works = [partial(ready(variant), images) for variant in variants]
                 with progress.task(f"batch {batch}, {precision}", len(works) * (warmup + rounds)) as task:

@@ -1,4 +1,4 @@
-"""``rmeeto eval``: accuracy and speed on labelled images, unreduced and reduced."""
+"""``rmeeto eval``: accuracy and speed on labelled images or clips, unreduced and reduced."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from rmeeto.cli import console
 from rmeeto.cli.model import build
 from rmeeto.cli.options import (
     BatchOption,
+    CropsOption,
     DataOption,
     DeviceOption,
+    FrameStrideOption,
     ImplOption,
     JsonOption,
     ModelArgument,
     PrecisionOption,
     ReducesOption,
+    SamplingOption,
+    SegmentsOption,
     WeightsOption,
     WorkersOption,
 )
@@ -35,12 +39,16 @@ def evaluate(
     precision: PrecisionOption = "float32",
     workers: WorkersOption = 2,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Leave unreadable images out instead of refusing.")
+        bool, typer.Option("--allow-missing", help="Leave out what is unreadable instead of refusing.")
     ] = False,
+    sampling: SamplingOption = "sparse",
+    frame_stride: FrameStrideOption = 4,
+    segments: SegmentsOption = 1,
+    crops: CropsOption = 1,
     impl: ImplOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure accuracy on validation images, unreduced and with each reduction.
+    """Measure accuracy on validation images or clips, unreduced and with each reduction.
 
     Speeds are measured side by side at the end; rmeeto bench looks closer.
     """
@@ -49,7 +57,7 @@ def evaluate(
             f"evaluate {model}", why="nothing says on which images", fix="--data DIR, a folder with val/CLASS/*.jpg"
         )
 
-    from rmeeto.data import open_data
+    from rmeeto.data import CLIPS, Preparation, Views, open_data
     from rmeeto.devices import find_device, find_precision
     from rmeeto.evaluate import evaluate as run
     from rmeeto.models.description import describe
@@ -61,6 +69,7 @@ def evaluate(
     reductions = list(dict.fromkeys([None, *map(parse_reduction, lines)]))
     place = find_device(device)
     source = open_data(data, "val")
+    views = Views(sampling, frame_stride, segments, crops)
     network = build(model, weights, impl=impl)
     scores = []
     for reduction in reductions:
@@ -74,13 +83,18 @@ def evaluate(
             precision=precision,
             workers=workers,
             allow_missing=allow_missing,
+            views=views,
             progress=console.progress(),
             description=f"evaluating {name}",
         )
         scores.append(score(name, network, evaluation))
     rows = add_speeds(scores, reductions, network, batch, place, find_precision(precision, place))
+    kind = Preparation.of(network).kind
+    looked = {"views": asdict(views)} if kind is CLIPS else {}
     if as_json:
-        result = {"model": described.name, "data": data, "rows": [asdict(row) for row in rows]}
-        console.print_json(result)
+        rows_as_values = [asdict(row) for row in rows]
+        console.print_json({"model": described.name, "data": data, **looked, "rows": rows_as_values})
     else:
-        console.out().print(rows_table(rows, f"{described.name} on {rows[0].images} images of {data}"))
+        how = f", {views}" if looked else ""
+        title = f"{described.name} on {rows[0].images} {kind.many} of {data}{how}"
+        console.out().print(rows_table(rows, title))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 Impl = Literal["auto", "reference", "cpp", "triton"]
+Sampling = Literal["sparse", "dense"]
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A name, a folder that rmeeto saved, or hf-hub:owner/name@revision.")
@@ -47,4 +48,14 @@ BatchOption = Annotated[
     int, typer.Option("--batch", "-b", "--batch-size", min=1, metavar="N", help="Images at a time.")
 ]
 ImplOption = Annotated[Impl, typer.Option(help="Kernels; one named here never falls back to another.")]
+SamplingOption = Annotated[
+    Sampling, typer.Option(help="Frames of a clip: one from each of equal parts, or a stretch at an even pace.")
+]
+FrameStrideOption = Annotated[
+    int, typer.Option("--frame-stride", min=1, metavar="N", help="Of dense sampling: every Nth frame.")
+]
+SegmentsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Choices of frames per clip, scores averaged.")]
+CropsOption = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Crops per frame along its longer side, scores averaged.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else there.")]

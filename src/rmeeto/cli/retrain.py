@@ -10,7 +10,7 @@ import typer
 
 from rmeeto.cli import console
 from rmeeto.cli.model import RANDOM, check_may_be_random
-from rmeeto.cli.options import DataOption, Impl, JsonOption, ReduceOption, WeightsOption
+from rmeeto.cli.options import DataOption, Impl, JsonOption, ReduceOption, Sampling, WeightsOption
 from rmeeto.cli.rows import rows_table
 from rmeeto.errors import ConfigError
 
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 data_option = partial(typer.Option, rich_help_panel="Data")
 training = partial(typer.Option, rich_help_panel="Training")
 augmentation = partial(typer.Option, rich_help_panel="Augmentation")
+clips = partial(typer.Option, rich_help_panel="Clips")
 running = partial(typer.Option, rich_help_panel="Running")
 
 NOT_IN_RECIPES = ("recipe", "resume", "as_json")
+OF_MODEL = ("img_size", "frames")
 RENAMED = {"reduce": "reduction", "batch": "batch_size"}
 
 
@@ -87,6 +89,12 @@ def retrain(
     drop_path_rate: Annotated[
         float | None, augmentation("--drop-path-rate", "--drop-path", help="Probability of skipping the last block.")
     ] = None,
+    flip: Annotated[float | None, augmentation(help="Probability of mirroring; 0 if left and right differ.")] = None,
+    frames: Annotated[int | None, clips(help="Frames of a clip, if not the model's own.")] = None,
+    sampling: Annotated[Sampling | None, clips(help="One frame from each of equal parts, or an even pace.")] = None,
+    frame_stride: Annotated[int | None, clips(help="Of dense sampling: every Nth frame.")] = None,
+    segments: Annotated[int | None, clips(help="Choices of frames per clip in evaluations.")] = None,
+    crops: Annotated[int | None, clips(help="Crops per frame in evaluations.")] = None,
     device: Annotated[str | None, running(metavar="NAME", help="auto or cpu.")] = None,
     precision: Annotated[str | None, running(metavar="NAME", help="float32, bfloat16 (autocast), or auto.")] = None,
     workers: Annotated[int | None, running("--workers", "-j", help="Processes that read images.")] = None,
@@ -135,14 +143,15 @@ def recipe_from(source: str | None, options: dict[str, Any]) -> Recipe:
     elif "model" in changes and "weights" not in changes:
         # what MODEL alone means to every verb: its published or saved weights, whatever the recipe's model had
         changes["weights"] = None if is_folder(changes["model"]) else PUBLISHED
-    if "img_size" in changes:
-        changes["model_options"] = {**dict(base.model_options), "img_size": changes.pop("img_size")}
+    of_model = {name: changes.pop(name) for name in OF_MODEL if name in changes}
+    if of_model:
+        changes["model_options"] = {**dict(base.model_options), **of_model}
     return base.changed(**changes)
 
 
 def print_results(results: Results) -> None:
     """The table, and where everything is."""
     minutes = results.seconds / 60
-    title = f"{results.val_images} validation images, {results.steps} steps, {minutes:.1f} minutes on {results.device}"
+    title = f"{results.steps} steps, evaluated on {results.val_images}, {minutes:.1f} minutes on {results.device}"
     console.out().print(rows_table(results.rows, title), "")
     console.out().print(f"model, log and results are in [bold]{Path(results.output)}[/]")

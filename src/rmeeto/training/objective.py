@@ -31,12 +31,14 @@ class Objective:
             )
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of ``(b, c, h, w)`` images with ``(b,)`` labels."""
+        """The mean loss of ``(b, c, h, w)`` images or ``(b, c, t, h, w)`` clips with ``(b,)`` labels."""
         if self._mix is None:
             answer = model(images)
             loss = F.cross_entropy(_logits(answer), labels, label_smoothing=self.label_smoothing)
         else:
-            images, soft_labels = self._mix(images.clone(), labels)  # timm mixes in place
+            # timm mixes in place, and cuts its box from the third dimension on: of clips, through all frames
+            mixed, soft_labels = self._mix(images.clone().flatten(1, -3), labels)
+            images = mixed.reshape(images.shape)
             answer = model(images)
             loss = F.cross_entropy(_logits(answer), soft_labels)
         if isinstance(answer, Rehearsal):

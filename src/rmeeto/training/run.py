@@ -268,7 +268,7 @@ class _Run:
         journal = self.journal
         for name in report.unreadable:
             if name not in journal.unreadable:
-                self.progress.message(f"unreadable image replaced by the next one: {name}")
+                self.progress.message(f"unreadable, replaced by the next one: {name}")
                 self.log.write("unreadable_image", journal.step, name=name)
             journal.unreadable[name] = journal.unreadable.get(name, 0) + 1
         if not report.taken:
