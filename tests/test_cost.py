@@ -18,6 +18,35 @@ def test_table_2_of_the_paper(name, r, whole, merged):
     assert round(count(config, TokenMerge(r=r), convention="paper").total / 1e9, 2) == merged
 
 
+VIDEO_ROWS = {row["name"]: row["get_flops_G"] for row in goldens.table("flops_and_ratios")["official_video_rows"]}
+
+
+@pytest.mark.parametrize("name", VIDEO_ROWS)
+def test_every_figure_of_the_authors_counter_for_clips(name):
+    model, r = name.split(" r=")
+    config = goldens.config(model)
+    cost = count(config, TokenMerge(r=int(r)), convention="paper").total
+    if r == "0":  # it charges matching even where nothing is merged
+        tokens, dim = config.tokens, config.dim
+        cost += (config.depth // 2 - 1) * (6 * tokens * dim + 2 * dim * (tokens / 2) ** 2)
+    assert cost / 1e9 == pytest.approx(VIDEO_ROWS[name], abs=1e-9)
+
+
+def test_the_papers_figure_for_videomamba_middle_leaves_matching_out():
+    cost = count(ZOO["videomamba_middle_video"].config, TokenMerge(r=88), convention="paper")
+    assert round((cost.total - cost.terms["reduction"]) / 1e9, 2) == 67.11
+
+
+def test_exact_counts_the_frames_of_a_patch_and_both_position_tables():
+    config = ZOO["videomamba_tiny_video"].config
+    clip = count(config).outside
+    image = count(ZOO["videomamba_tiny"].config).outside
+    assert clip["patch embedding"] == 8 * image["patch embedding"]
+    assert clip["position table"] == (2 * 1568 + 1) * 192
+    paired = count(config.changed(frames=16, tubelet=2)).outside
+    assert paired["patch embedding"] == 2 * clip["patch embedding"]
+
+
 def test_every_figure_of_the_authors_counter_for_even_blocks():
     rows = [row for row in goldens.table("flops_and_ratios")["official_rows"] if "get_flops_G" in row]
     checked = 0

@@ -22,6 +22,14 @@ def test_both_conventions_stand_side_by_side_and_reproduce_table_2(rmeeto_cli, n
     assert reduced in papers_own
 
 
+def test_clips_are_counted_with_the_papers_setting_on_kinetics(rmeeto_cli):
+    lines = rmeeto_cli("flops", "videomamba_tiny_video").stdout.splitlines()
+    assert "one clip of 8 224×224 images" in " ".join(lines)
+    (reduced,) = (line for line in lines if line.startswith("merge:r=88"))
+    assert "1569 → 601" in reduced
+    assert "9.49" in reduced
+
+
 def test_the_papers_reduction_ratios(rmeeto_json):
     arguments = [part for r in (5, 10, 11, 15, 20) for part in ("--reduce", f"merge:r={r}")]
     found = rmeeto_json("flops", "vim_small", *arguments)["reductions"]

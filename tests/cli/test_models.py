@@ -29,6 +29,9 @@ def test_every_model_is_listed_with_size_cost_and_weights(rmeeto_json):
     assert small["paper_operations"] == pytest.approx(5.08e9, rel=1e-3)
     assert small["weights"] == "hf-hub:hustvl/Vim-small-midclstok"
     assert entries["vim_digits"]["weights"] == "ships with rmeeto"
+    clips = entries["videomamba_tiny_video"]
+    assert (clips["frames"], clips["tokens"], clips["top1_percent"]) == (8, 1569, 76.9)
+    assert clips["parameters"] == 7_033_744
 
 
 def test_a_pattern_filters_and_one_without_models_suggests(rmeeto_cli):

@@ -148,6 +148,94 @@ def test_other_image_size_and_class_count_are_adapted_aloud(model, tmp_path):
     assert torch.equal(other.layers[1].mixer.D, model.layers[1].mixer.D)
 
 
+CLIPS = {"frames": 8, "cls_place": "first", "halve": False}
+
+
+@pytest.fixture
+def clip_model():
+    model = VisionMamba(ModelConfig(**SIZES, **CLIPS)).eval()
+    torch.nn.init.normal_(model.temporal_pos_embedding)
+    return model
+
+
+def build_clips(source, **changes):
+    return create_model("videomamba_tiny_video", weights=source, **{**SIZES, "num_classes": None, **changes})
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"module": s, "global_steps": 9}])
+def test_clip_checkpoints_load_flat_or_nested(clip_model, tmp_path, wrap):
+    torch.save(wrap(clip_model.state_dict()), tmp_path / "k400.pth")
+    assert_same_weights(clip_model, build_clips(tmp_path / "k400.pth"))
+
+
+def test_folder_round_trip_of_a_clip_model(clip_model, tmp_path):
+    save_model(clip_model, tmp_path)
+    again = create_model(str(tmp_path))
+    assert again.config == clip_model.config
+    assert_same_weights(clip_model, again)
+
+
+def test_other_frame_counts_and_sizes_are_resampled_aloud(clip_model, tmp_path):
+    save_file(clip_model.state_dict(), tmp_path / "x.safetensors")
+    with pytest.warns(RmeetoWarning, match="temporal positions resampled from 8 to 16"):
+        longer = build_clips(tmp_path / "x.safetensors", frames=16)
+    assert longer(torch.randn(1, 3, 16, 32, 32)).shape == (1, 5)
+    assert torch.equal(longer.temporal_pos_embedding[:, 0], clip_model.temporal_pos_embedding[:, 0])
+    with pytest.warns(RmeetoWarning, match="4×4 to 6×6"):
+        larger = build_clips(tmp_path / "x.safetensors", img_size=48)
+    assert torch.equal(larger.pos_embed[:, 0], clip_model.pos_embed[:, 0])  # the class token's row stays first
+    assert torch.equal(larger.temporal_pos_embedding, clip_model.temporal_pos_embedding)
+
+
+def test_image_weights_become_a_clip_model_aloud(tmp_path):
+    image = VisionMamba(ModelConfig(**SIZES, cls_place="first", halve=False)).eval()
+    save_file(image.state_dict(), tmp_path / "x.safetensors")
+    with pytest.warns(RmeetoWarning) as caught:
+        clips = build_clips(tmp_path / "x.safetensors", frames=4, tubelet=2)
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "inflated" in said
+    assert "start at zero" in said
+    assert all(warning.filename == __file__ for warning in caught)
+    picture = torch.randn(1, 3, 32, 32)
+    still = clips.embed(picture[:, :, None].expand(-1, -1, 4, -1, -1)).x
+    expected = image.embed(picture).x
+    torch.testing.assert_close(still[:, :17], expected)
+    torch.testing.assert_close(still[:, 17:], expected[:, 1:])
+
+
+def test_the_head_of_self_distillation_is_dropped_aloud(model, tmp_path):
+    extra = {"distill_head.weight": torch.zeros(5, 16), "distill_head.bias": torch.zeros(5)}
+    torch.save(model.state_dict() | extra, tmp_path / "x.pth")
+    with pytest.warns(RmeetoWarning, match="distill_head dropped"):
+        assert_same_weights(model, build(tmp_path / "x.pth"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_files_load_into_float32(clip_model, tmp_path, dtype):
+    clip_model = clip_model.to(dtype).float()
+    save_file({name: value.to(dtype) for name, value in clip_model.state_dict().items()}, tmp_path / "x.safetensors")
+    built = build_clips(tmp_path / "x.safetensors")
+    assert {value.dtype for value in built.state_dict().values()} == {torch.float32}
+    assert_same_weights(clip_model, built)
+
+
+def test_a_file_that_shares_no_name_with_the_model_is_refused(model, clip_model, tmp_path):
+    torch.save({f"encoder.{name}": value for name, value in model.state_dict().items()}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"none of these names(.|\n)*cls_token"):
+        build(tmp_path / "x.pth")
+    torch.save(VisionMamba(ModelConfig(**{**SIZES, **CLIPS, "dim": 192, "depth": 1})).state_dict(), tmp_path / "y.pth")
+    with pytest.raises(CheckpointError, match="looks like videomamba_tiny_video"):
+        build(tmp_path / "y.pth", dim=192, depth=1)
+
+
+def test_a_backbone_without_a_head_is_saved_and_loaded(model, tmp_path):
+    save_file(model.state_dict(), tmp_path / "x.safetensors")
+    with pytest.warns(RmeetoWarning, match="head dropped"):
+        headless = build(tmp_path / "x.safetensors", num_classes=0)
+    save_model(headless, tmp_path / "backbone")
+    assert_same_weights(headless, create_model(str(tmp_path / "backbone")))
+
+
 def test_missing_sources(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         build(tmp_path / "nothing.pth")

@@ -21,6 +21,12 @@ model = VisionMamba(config, {reduction}).eval()
 images = torch.randn(2, 3, 32, 32)
 """
 
+CLIPS = """
+config = config.changed(depth=2, frames=4, tubelet=2, cls_place="first", halve=False)
+model = VisionMamba(config, {reduction}).eval()
+images = torch.randn(2, 3, 4, 32, 32)
+"""
+
 COMPILE = """
 with torch.no_grad():
     compiled = torch.compile(model, fullgraph=True, backend="{backend}")(images)
@@ -41,7 +47,7 @@ EXPORT = """
 batch = torch.export.Dim("batch", min=1, max=64)
 program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},), strict=False)
 with torch.no_grad():
-    more = torch.randn(5, 3, 32, 32)
+    more = torch.randn(5, *config.input_size)
     torch.testing.assert_close(program.module()(more), model(more), rtol=1e-4, atol=1e-5)
 """
 
@@ -66,3 +72,8 @@ def test_compile_with_inductor():
 @pytest.mark.parametrize("reduction", ["None", "TokenMerge(r=3)"])
 def test_export_with_a_dynamic_batch(reduction):
     run(SETUP + EXPORT, reduction=reduction)
+
+
+def test_clip_models_compile_and_export():
+    run(SETUP + CLIPS + COMPILE, reduction="None", backend="aot_eager")
+    run(SETUP + CLIPS + COMPILE + EXPORT, reduction="TokenMerge(r=7, blocks='all')", backend="aot_eager")
