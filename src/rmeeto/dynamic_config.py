@@ -14,8 +14,9 @@ class DynamicConfig:
 
     keep: ρ, the share of its patches that each predictor keeps; the s-th leaves ρˢ of an image's patches. 1 keeps all
         and needs no predictors. The authors use 0.9 for Vim-Ti, 0.7 for Vim-S and Vim-B.
-    directions: share of the scan directions to run, over all blocks and images. It is what training aims at; every
-        image decides for itself. 1 runs all and needs no gates. The authors use 0.8, and 0.7 for Vim-B.
+    directions: share of the scan directions to run, over all blocks and images; 1 runs all and needs no gates. It is
+        the mean of the draws that training aims at. Afterwards every image runs what it finds more likely than not,
+        which is another share as long as the gates are undecided: measure it. The authors use 0.8, 0.7 for Vim-B.
     blocks: those that a predictor stands before, counted from 0; None is after each quarter of the depth
         (6, 12 and 18 of 24).
 

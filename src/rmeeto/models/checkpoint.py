@@ -316,7 +316,8 @@ def save_model(
 ) -> Path:
     """Write ``config.json`` (sizes, reduction) and ``model.safetensors`` (weights, with metadata) into a folder.
 
-    ``rmeeto.create_model(folder)`` builds the same model again, reduction included.
+    ``rmeeto.create_model(folder)`` builds the same model again, reduction included; of a Dynamic Vision Mamba,
+    :func:`rmeeto.models.dyvm.load_dynamic`.
     """
     folder = Path(folder)
     reduction = getattr(model, "reduction", None)
@@ -325,6 +326,9 @@ def save_model(
         "reduction": None if reduction is None else str(reduction),
         "config": asdict(model.config),  # type: ignore[call-overload]
     }
+    dynamic = getattr(model, "dynamic", None)
+    if dynamic is not None:
+        content["dynamic"] = asdict(dynamic)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     texts = {"format": "pt", **(metadata or {})}
     write_atomically(folder / WEIGHTS, lambda path: save_file(state, path, metadata=texts))
