@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rmeeto.models.backbone import VisionMamba
     from rmeeto.models.checkpoint import save_model
     from rmeeto.models.factory import create_model
+    from rmeeto.models.vit import reduce, restore
     from rmeeto.models.zoo import list_models
     from rmeeto.ops import causal_conv, selective_scan
     from rmeeto.recipe import Recipe, load_recipe
@@ -47,6 +48,8 @@ _HOMES = {
     "list_models": "rmeeto.models.zoo",
     "load_recipe": "rmeeto.recipe",
     "parse_reduction": "rmeeto.reduction",
+    "reduce": "rmeeto.models.vit",
+    "restore": "rmeeto.models.vit",
     "retrain": "rmeeto.training",
     "save_model": "rmeeto.models.checkpoint",
     "selective_scan": "rmeeto.ops",
@@ -69,6 +72,8 @@ __all__ = [
     "list_models",
     "load_recipe",
     "parse_reduction",
+    "reduce",
+    "restore",
     "retrain",
     "save_model",
     "selective_scan",

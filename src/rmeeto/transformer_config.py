@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes of a Vision Transformer, as read off a timm model.
+    """Sizes of a Vision Transformer, as read off a timm model, and how timm builds it again.
 
-    architecture: timm's name, None where the model has none. img_size: height and width in pixels.
-    grid: patches per column and row. patch_size: height and width in pixels.
+    architecture: timm's name for it; None where a name and plain options do not tell the network (parts that were put
+    together by hand). options: what timm needs to know beside that name.
+    img_size: height and width in pixels. grid: patches per column and row. patch_size: height and width in pixels.
     prefix: tokens before the patches that no reduction touches: class, distillation and register tokens.
     pool: what the head reads: ``token``, ``avg``, ``max``, ``avgmax``, ``map`` or ``""`` (every token).
     dim: width d. depth: blocks. heads, head_dim: of the attention. hidden: width inside the MLP.
@@ -32,6 +35,16 @@ class TransformerConfig:
     hidden: int
     gated: bool
     layer_scale: bool
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    # timm's Transformers see images, never clips
+    is_video: ClassVar[bool] = False
+    frames: ClassVar[int] = 1
+    time: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for name in ("img_size", "patch_size", "grid"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON knows no tuples
 
     @property
     def input_size(self) -> tuple[int, ...]:

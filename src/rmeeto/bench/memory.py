@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
-from rmeeto.config import ModelConfig
 from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.description import read_sizes
+from rmeeto.models.factory import fresh_model
 from rmeeto.reduction import parse_reduction
 
 STATUS = Path("/proc/self/status")  # getrusage would count what the parent process held
@@ -96,8 +97,8 @@ def growth_mib(question: dict[str, Any]) -> float:
     """Build the model, run it once; how far resident memory rose."""
     torch.set_num_threads(question["threads"])
     before = resident_mib("VmRSS")
-    config, reduction = ModelConfig(**question["config"]), parse_reduction(question["reduction"])
-    model = VisionMamba(config, reduction, impl=question["impl"]).eval()
+    config, reduction = read_sizes(question["config"]), parse_reduction(question["reduction"])
+    model = fresh_model(config, reduction, question["impl"]).eval()
     forward(model, question["batch"], question["precision"], torch.device("cpu"))
     return resident_mib("VmHWM") - before
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import CheckpointError, UnknownName
 from rmeeto.models import checkpoint, zoo
+from rmeeto.transformer_config import TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -19,21 +22,26 @@ class Description:
     """
 
     name: str
-    config: ModelConfig
+    config: ModelConfig | TransformerConfig
     reduction: str | None = None
     folder: Path | None = None
     pretrained: str | Path | None = None
 
 
 def describe(name: str) -> Description:
-    """Look up a zoo name, or read the folder that a path or ``hf-hub:owner/name[@revision]`` stands for.
+    """Look up a name, or read the folder that a path or ``hf-hub:owner/name[@revision]`` stands for.
+
+    A name that the zoo does not have may be one of timm's Transformers; only then is timm loaded.
 
     Raises:
         UnknownName: no such model, with the nearest that exist.
         CheckpointError: a folder that does not say what is in it.
     """
     if not is_folder(name):
-        full_name, entry = zoo.find(name)
+        try:
+            full_name, entry = zoo.find(name)
+        except UnknownName:
+            return _describe_transformer(name)
         hub = None if entry.hub is None else f"hf-hub:{entry.hub}"
         return Description(full_name, entry.config, pretrained=entry.packaged_path or hub)
     folder = checkpoint.resolve(name)
@@ -45,7 +53,7 @@ def describe(name: str) -> Description:
             fix=f"name the model and pass {name} as its weights",
         )
     try:
-        config = ModelConfig().changed(**dict(content["config"]))
+        config = read_sizes(content["config"])
     except (KeyError, TypeError, ValueError, UnknownName) as error:
         raise CheckpointError(
             f"read the model in {name}",
@@ -53,6 +61,19 @@ def describe(name: str) -> Description:
             fix=f"restore the file, or name the model and pass {name} as its weights",
         ) from error
     return Description(content.get("name") or folder.name, config, content.get("reduction"), folder)
+
+
+def _describe_transformer(name: str) -> Description:
+    from rmeeto.models.vit import named
+
+    if not named.is_named(name):
+        zoo.find(name)  # which knows the nearest names
+    return Description(name, named.describe(name), pretrained=named.address(name))
+
+
+def read_sizes(values: Mapping[str, Any]) -> ModelConfig | TransformerConfig:
+    """The sizes that ``dataclasses.asdict`` made plain values of."""
+    return TransformerConfig(**values) if "architecture" in values else ModelConfig().changed(**dict(values))
 
 
 def is_folder(name: str) -> bool:

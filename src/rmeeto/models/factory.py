@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from rmeeto.errors import CheckpointError
+from rmeeto.config import ModelConfig
+from rmeeto.errors import CheckpointError, ConfigError
 from rmeeto.models import checkpoint
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.description import Description, describe
 from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction, parse_reduction
+from rmeeto.transformer_config import TransformerConfig
 
 
 def create_model(
@@ -25,13 +27,15 @@ def create_model(
     """Build a model, with or without weights.
 
     Args:
-        name: one of :func:`rmeeto.list_models`, an official long name, a folder that :func:`save_model` wrote, or
-            ``hf-hub:owner/name[@revision]`` with such a folder in it.
+        name: one of :func:`rmeeto.list_models`, an official long name, a folder that :func:`save_model` wrote,
+            ``hf-hub:owner/name[@revision]`` with such a folder in it, or the name of a timm ``VisionTransformer``
+            such as ``deit_small_patch16_224``, which is then ready for :func:`rmeeto.reduce`.
         pretrained: load the published weights of a named model (from the hub, or shipped with rmeeto).
         weights: load this ``.pth`` or ``.safetensors`` file, folder or hub address instead.
         reduction: a value such as ``TokenMerge(r=11)`` or its line ``"merge:r=11"``.
         impl: kernels to use: ``auto``, ``reference``, ``cpp`` or ``triton``.
-        options: fields of :class:`ModelConfig` to change: ``num_classes``, ``img_size``, ``stride``, ``depth`` ….
+        options: fields of :class:`ModelConfig` to change: ``num_classes``, ``img_size``, ``stride``, ``depth`` …; of a
+            Transformer, timm's.
             The position table is resampled and a head of another class count replaced, both said aloud.
 
     Raises:
@@ -43,21 +47,69 @@ def create_model(
     142
     """
     described = describe(name)
+    if isinstance(reduction, str):
+        reduction = parse_reduction(reduction)
+    elif reduction is None and described.reduction is not None:
+        reduction = parse_reduction(described.reduction)
+    if isinstance(described.config, TransformerConfig):
+        return _transformer(described, described.config, pretrained, weights, reduction, impl, options)
     config, source = described.config, _weights(described, pretrained, weights)
     old_grid = config.grid
     state = None if source is None else checkpoint.read_weights(source)
     if state is not None and options.get("num_classes") is None:
         options["num_classes"] = checkpoint.class_count(state)
     config = config.changed(**options)
-    if isinstance(reduction, str):
-        reduction = parse_reduction(reduction)
-    elif reduction is None and described.reduction is not None:
-        reduction = parse_reduction(described.reduction)
-    model = VisionMamba(config, reduction, impl=impl)
+    model = fresh_model(config, reduction, impl)
     if state is not None:
         assert source is not None
         checkpoint.load_into(model, checkpoint.fit(state, config, old_grid), source)
     return model.eval()
+
+
+def fresh_model(config: ModelConfig | TransformerConfig, reduction: Reduction | None, impl: Impl) -> VisionMamba:
+    """A network of these sizes with fresh weights.
+
+    Raises:
+        ConfigError: a Transformer that was put together by hand, or a reduction that does not fit.
+    """
+    if isinstance(config, TransformerConfig):
+        from rmeeto.models.vit import named
+
+        name, options = named.recipe(config)
+        return cast(VisionMamba, named.create(name, reduction=reduction, options=options))
+    return VisionMamba(config, reduction, impl=impl)
+
+
+def _transformer(
+    described: Description,
+    config: TransformerConfig,
+    pretrained: bool,
+    weights: str | Path | None,
+    reduction: Reduction | None,
+    impl: str,
+    options: dict[str, Any],
+) -> VisionMamba:
+    """One of timm's, by its name or as it was saved."""
+    from rmeeto.models.vit import named
+
+    if impl not in ("auto", "torch"):
+        raise ConfigError(
+            f"build {described.name} with impl={impl!r}",
+            why="a Transformer has no scan; its attention is PyTorch's",
+            fix="leave impl at auto",
+        )
+    name, built_with = described.name, dict[str, Any]()
+    if described.folder is not None:
+        name, built_with = named.recipe(config)
+    model = named.create(
+        name,
+        pretrained=pretrained,
+        source=checkpoint.resolve(weights) if weights is not None else described.folder,
+        reduction=reduction,
+        options={**built_with, **options},
+    )
+    # what the rest of the package reads of a model, both kinds have: config, reduction, schedule, impl, trace
+    return cast(VisionMamba, model)
 
 
 def _weights(described: Description, pretrained: bool, weights: str | Path | None) -> Path | None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from rmeeto.config import ModelConfig
 from rmeeto.tokens import Tokens
+from rmeeto.transformer_config import TransformerConfig
 
 Pixels = NDArray[np.float64]
 Groups = NDArray[np.int64]
@@ -22,7 +23,7 @@ BORDER_SHARE = 1 / 24  # of a patch's side: as thin beside a patch of 2 pixels a
 PICTURE_PIXELS = 672  # small images are enlarged to about this, so that borders stay thin beside their patches
 
 
-def patch_groups(tokens: Tokens, config: ModelConfig) -> Groups:
+def patch_groups(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Groups:
     """Which token each patch ended in: ``(b, h, w)`` over the grid of patches, -1 where it was dropped.
 
     The class token is left out by its place before any reduction; where it moved since does not matter.
@@ -36,8 +37,10 @@ def clip_groups(tokens: Tokens, config: ModelConfig) -> Groups:
     return patches.reshape(len(patches), -1, *config.grid)
 
 
-def _without_class_token(tokens: Tokens, config: ModelConfig) -> Groups:
+def _without_class_token(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Groups:
     group = tokens.group()
+    if isinstance(config, TransformerConfig):
+        return np.asarray(group[:, config.prefix :].cpu(), dtype=np.int64)
     place = config.cls_index
     return np.asarray(torch.cat([group[:, :place], group[:, place + 1 :]], dim=1).cpu(), dtype=np.int64)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from timm.models._features import feature_take_indices
 from torch import Tensor
+
+from rmeeto.models.dense import check_format, chosen_blocks
 
 if TYPE_CHECKING:
     from rmeeto.models.vit.transformer import ReducibleTransformer
@@ -26,13 +27,18 @@ def intermediates(
     """timm's ``forward_intermediates`` of a reduced model; its options mean what they mean there.
 
     Every row of a map is the token that its patch ended in; patches that were dropped get zeros.
+
+    Raises:
+        UnknownName: another output format. ConfigError: a block that there is not.
     """
-    chosen, last = feature_take_indices(len(model.blocks), indices)
+    check_format(output_fmt)
+    chosen = chosen_blocks(len(model.blocks), indices)
+    end = max(chosen) + 1 if stop_early else len(model.blocks)
     rows, taken = images, []
     for number, tokens in enumerate(model.walk(images)):
         if number in chosen:
             taken.append(tokens.unmerge(model.norm(tokens.x) if norm else tokens.x))
-        if number == len(model.blocks) - 1 or (stop_early and number == last):
+        if number == end - 1:
             rows = tokens.unmerge(model.norm(tokens.x))
             break
     first = model.num_prefix_tokens

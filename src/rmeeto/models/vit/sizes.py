@@ -9,14 +9,18 @@ from torch import nn
 
 from rmeeto.transformer_config import TransformerConfig
 
+PLAIN = (bool, int, float, str, list, tuple, type(None))
+
 
 def sizes(model: VisionTransformer) -> TransformerConfig:
     """The model as it is now, whatever its name or published configuration say."""
     embed: Any = model.patch_embed
     block: Any = model.blocks[0]
     *first, last = (layer for layer in block.mlp.modules() if isinstance(layer, nn.Linear))
+    architecture, options = recipe(model)
     return TransformerConfig(
-        architecture=architecture(model),
+        architecture=architecture,
+        options=options,
         img_size=tuple(embed.img_size),
         patch_size=tuple(embed.patch_size),
         grid=tuple(embed.grid_size),
@@ -34,10 +38,20 @@ def sizes(model: VisionTransformer) -> TransformerConfig:
     )
 
 
-def architecture(model: VisionTransformer) -> str | None:
-    """timm's name for the model, None for one that was put together by hand."""
+def recipe(model: VisionTransformer) -> tuple[str | None, dict[str, Any]]:
+    """timm's name for the model, and the options that it was built with or has been given since.
+
+    No name where it was put together by hand, or with an option that is no plain value.
+    """
     name = published(model).get("architecture")
-    return None if name is None else str(name)
+    options = dict(getattr(model, "_model_args", {}))
+    options |= {"num_classes": model.num_classes, "in_chans": model.in_chans, "global_pool": model.global_pool}
+    if not model.dynamic_img_size:
+        embed: Any = model.patch_embed
+        options["img_size"] = list(embed.img_size)
+    if name is None or not all(isinstance(value, PLAIN) for value in options.values()):
+        return None, {}
+    return str(name), options
 
 
 def published(model: VisionTransformer) -> dict[str, Any]:
