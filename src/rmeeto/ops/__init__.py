@@ -1,7 +1,8 @@
 """The operations that PyTorch lacks: tensors in, tensors out, nothing of models."""
 
 from rmeeto.ops.conv import causal_conv
+from rmeeto.ops.merge import merge_rows
 from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.scan import selective_scan
 
-__all__ = ["causal_conv", "find_nearest", "selective_scan"]
+__all__ = ["causal_conv", "find_nearest", "merge_rows", "selective_scan"]

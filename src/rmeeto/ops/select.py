@@ -77,6 +77,12 @@ class Implementation(Protocol):
     def nearest(self, a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
         """Return similarity and index, both contiguous (b, n)."""
 
+    def merge_rows(self, values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
+        """Return the rows that stay, contiguous (b, m, c)."""
+
+    def merge_rows_backward(self, grad: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
+        """Return the gradient of the values, contiguous (b, l, c)."""
+
 
 def choose(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> Implementation:
     """Return the module that computes ``op_name`` on ``tensors`` (operands by name; the first one leads).

@@ -66,16 +66,6 @@ def reach_of(window: int) -> int:
     return (window + 1) // 2
 
 
-def nth_closest(score: Tensor, nth: int) -> tuple[Tensor, Tensor]:
-    """Score and index of the nth best column in each row of ``(b, n, m)``; equal scores rank by index."""
-    if nth == 1:
-        best = score.max(dim=-1)
-        return best.values, best.indices
-    ranked = score.sort(dim=-1, descending=True, stable=True)
-    column = min(nth, score.shape[-1]) - 1
-    return ranked.values[..., column], ranked.indices[..., column]
-
-
 @torch.no_grad()
 def match(
     features: Tensor,

@@ -7,9 +7,12 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 2;
+constexpr int INTERFACE_VERSION = 3;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
+// What the functions that read positions return.
+enum Outcome : int { OUTSIDE = -1, OUT_OF_MEMORY = 0, DONE = 1 };
+
 enum Distance : int64_t { COSINE = 0, L1 = 1, L2 = 2 };
 
 // A (b, l, channels) tensor. Channels lie side by side; the strides count elements. A null pointer means that the
@@ -58,5 +61,14 @@ struct Nearest {
     Tokens a, b;
     float* similarity;  // (batch, rows)
     int64_t* index;     // (batch, rows)
+};
+
+struct Merge {
+    int64_t batch, tokens, left, removed, channels;  // left + removed = tokens
+    int64_t storage;
+    Tokens values;  // (batch, tokens, channels); backward: the gradient that goes out
+    Tokens out;     // (batch, left, channels); backward: the gradient that comes in
+    Tokens kept, source, target;  // int64: (batch, left), (batch, removed), (batch, removed)
+    Tokens share;                 // float32: (batch, removed)
 };
 }

@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include "conv.h"
+#include "merge.h"
 #include "nearest.h"
 #include "scan.h"
 #include "scan_backward.h"
@@ -13,7 +14,7 @@ namespace rmeeto::RMEETO_ISA {
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward, conv_backward, nearest,
+    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward, conv_backward, nearest, merge, merge_backward,
 };
 
 }  // namespace rmeeto::RMEETO_ISA

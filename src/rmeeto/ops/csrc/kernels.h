@@ -13,6 +13,8 @@ struct Kernels {
     bool (*conv_forward)(const Conv&, int threads);
     bool (*conv_backward)(const Conv&, int threads);
     bool (*nearest)(const Nearest&, int threads);
+    int (*merge)(const Merge&, int threads);  // an Outcome
+    int (*merge_backward)(const Merge&, int threads);
 };
 
 }  // namespace rmeeto

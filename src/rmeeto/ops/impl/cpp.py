@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 2  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 3  # equals the one in csrc/interface.h
 STORAGE = {torch.float32: 0, torch.bfloat16: 1}
 DISTANCES = {"cosine": 0, "l1": 1, "l2": 2}
 MAX_STATES = 16
@@ -69,6 +69,9 @@ def _library() -> ctypes.CDLL:
     for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "nearest"):
         function = getattr(library, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_bool
+    for name in ("merge", "merge_backward"):
+        function = getattr(library, f"rmeeto_{name}")
+        function.argtypes, function.restype = [c_void_p, c_int], c_int
     _share_threads(library)
     return library
 
@@ -124,6 +127,13 @@ class _Nearest(Structure):
     )
 
 
+class _Merge(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "left", "removed", "channels", "storage")),
+        *((name, _Tokens) for name in ("values", "out", "kept", "source", "target", "share")),
+    )
+
+
 def _tokens(x: Tensor | None) -> _Tokens:
     return _Tokens() if x is None else _Tokens(x.data_ptr(), *x.stride()[:2])
 
@@ -133,7 +143,10 @@ def _pointer(x: Tensor | None) -> int | None:
 
 
 def _call(name: str, problem: Structure) -> None:
-    if not getattr(_library(), f"rmeeto_{name}")(ctypes.byref(problem), torch.get_num_threads()):
+    outcome = getattr(_library(), f"rmeeto_{name}")(ctypes.byref(problem), torch.get_num_threads())
+    if outcome < 0:
+        raise IndexError(f"{name}: a position lies outside of the sequence")
+    if not outcome:
         raise MemoryError(f"{name}: no memory left for the kernel's scratch space")
 
 
@@ -282,3 +295,27 @@ def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[
     )
     _call("nearest", problem)
     return similarity, index
+
+
+def merge_rows(values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
+    """Compute `rmeeto.ops.merge_rows`."""
+    values, share = _readable(values), share.to(torch.float32)
+    out = values.new_empty((*kept.shape, values.shape[2]))
+    _call("merge", _merge_problem(values, out, kept, source, target, share))
+    return out
+
+
+def merge_rows_backward(grad: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
+    """Compute the gradient of the values."""
+    grad, share = _readable(grad), share.to(torch.float32)
+    values = grad.new_empty((grad.shape[0], kept.shape[1] + source.shape[1], grad.shape[2]))
+    _call("merge_backward", _merge_problem(values, grad, kept, source, target, share))
+    return values
+
+
+def _merge_problem(values: Tensor, out: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> _Merge:
+    (batch, tokens, channels), left = values.shape, kept.shape[1]
+    return _Merge(
+        *(batch, tokens, left, source.shape[1], channels, STORAGE[values.dtype]),
+        *(_tokens(x) for x in (values, out, kept, source, target, share)),
+    )

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rmeeto.ops.rows import flat_index, take
+
 
 def unsupported_reasons(op_name: str, tensors: Mapping[str, Tensor]) -> list[str]:
     """Return nothing: the reference takes whatever the operation's own shape checks let through."""
@@ -197,6 +199,25 @@ def _nth_best(score: Tensor, seen: Tensor, nth: int) -> tuple[Tensor, Tensor]:
     ranked = score.sort(dim=-1, descending=True, stable=True)
     column = (seen.clamp(max=nth) - 1).expand(score.shape[:-1])[..., None]
     return ranked.values.gather(-1, column)[..., 0], ranked.indices.gather(-1, column)[..., 0]
+
+
+def merge_rows(values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
+    """Touch only the rows that something ends in; see `rmeeto.ops.merge_rows` for the meaning and the shapes."""
+    out, rows = take(values, kept), flat_index(target, kept.shape[1])
+    flat = out.flatten(0, 1)
+    change = (take(values, source).flatten(0, 1) - flat.index_select(0, rows)) * share.reshape(-1, 1)
+    return flat.index_add(0, rows, change.to(values.dtype)).reshape(out.shape)
+
+
+def merge_rows_backward(grad: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
+    """Return the gradient of the values: a group's members get their shares, the row that stayed the rest."""
+    length = kept.shape[1] + source.shape[1]
+    rest = share.new_ones(kept.shape).scatter_add(1, target, -share)
+    staying, leaving = grad * rest[..., None], take(grad, target) * share[..., None]
+    values = grad.new_empty((grad.shape[0] * length, grad.shape[2]))
+    for positions, rows in ((kept, staying), (source, leaving)):
+        values.index_copy_(0, flat_index(positions, length), rows.flatten(0, 1).to(grad.dtype))
+    return values.reshape(grad.shape[0], length, -1)
 
 
 def _arithmetic(x: Tensor) -> torch.dtype:
