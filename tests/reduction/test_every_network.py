@@ -1,0 +1,140 @@
+"""Every method on every network it can reduce: forward, backward, and as one graph."""
+
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+
+import rmeeto
+from rmeeto import parse_reduction
+from rmeeto.config import ModelConfig
+from rmeeto.errors import ConfigError
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vit import reduce
+from rmeeto.reduction import METHODS
+
+LINES = [
+    "merge:r=2",
+    "merge:r=2,stretch=0.5",
+    "prune:r=2",
+    "evit:r=2",
+    "evit:r=2,features=X",
+    "evit:r=2,features=X,fused=True",
+    "hsa:r=2",
+    "hsa:r=2,missing=last",
+    "mtr:r=2",
+    "utr:r=2",
+    "utr:r=2,features=X",
+    "stm:r=2,guard=1",
+    "pitome:r=2",
+    "tofu:r=2",
+    "famba:r=2",
+    "random-prune:r=2",
+    "random-merge:r=2",
+]
+SIZES = {"img_size": 16, "patch_size": 4, "stride": 4, "dim": 8, "depth": 3, "state": 4, "num_classes": 3}
+MAMBA_ONLY = {"evit:r=2", "hsa:r=2", "hsa:r=2,missing=last", "mtr:r=2", "utr:r=2", "merge:r=2,stretch=0.5"}
+
+
+def vim():
+    return VisionMamba(ModelConfig(**SIZES)), torch.randn(2, 3, 16, 16)
+
+
+def videomamba_image():
+    return VisionMamba(ModelConfig(**SIZES, halve=False, cls_place="first")), torch.randn(2, 3, 16, 16)
+
+
+def videomamba_video():
+    config = ModelConfig(**SIZES, halve=False, cls_place="first", frames=2)
+    return VisionMamba(config), torch.randn(2, 3, 2, 16, 16)
+
+
+def vit():
+    options = {"img_size": 16, "patch_size": 4, "embed_dim": 8, "depth": 3, "num_heads": 2, "num_classes": 3}
+    return reduce(timm.models.VisionTransformer(**options), None), torch.randn(2, 3, 16, 16)
+
+
+NETWORKS = [vim, videomamba_image, videomamba_video, vit]
+
+
+def test_every_method_is_here():
+    assert {line.partition(":")[0] for line in LINES} == {name for name in METHODS if not name.startswith("released")}
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize(
+    "network", [vim, videomamba_image, videomamba_video, vit], ids=lambda network: network.__name__
+)
+def test_forward_and_backward(network, line):
+    model, pictures = network()
+    reduction = parse_reduction(f"{line},blocks=all")
+    if network is vit and line in MAMBA_ONLY:
+        with pytest.raises(ConfigError, match="does not compute"):
+            model.reduction = reduction
+        return
+    model.reduction = reduction
+    trace = model.trace(pictures)
+    assert [tokens.length for tokens in trace.blocks] == list(model.schedule.tokens)
+    assert trace.final.length == model.schedule.start - 2 * sum(count > 0 for count in model.schedule.counts)
+    trace.logits.square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    assert gradients["patch_embed.proj.weight"].abs().sum() > 0
+    assert rmeeto.flops(model).total > 0
+
+
+STEPS = """
+import torch
+from rmeeto import parse_reduction, Tokens
+from rmeeto.reduction.schedule import Step
+from rmeeto.tokens import Features
+
+x, residual = torch.randn(2, 2, 18, 6, requires_grad=True)
+pairs = [tuple(torch.randn(2, 2, 18, 6)) for _ in range(4)]
+features = Features(*pairs, tuple(torch.randn(2, 6)))
+
+def step(x, residual):
+    tokens = Tokens(x, residual, torch.tensor([[3], [17]]))
+    tokens = method.step(tokens, features, Step(3, block=3, depth=6))
+    time = () if tokens.timing is None else tokens.timing.steps(tokens.x.exp(), tokens.x, reverse=True)
+    return (tokens.x, tokens.residual, tokens.protected, tokens.sizes(), *time)
+
+for line in {lines}:
+    method = parse_reduction(line)
+    torch.manual_seed(1)
+    plain = step(x, residual)
+    torch.manual_seed(1)
+    compiled = torch.compile(step, fullgraph=True, backend="eager")(x, residual)
+    torch.testing.assert_close(compiled, plain, msg=line)
+    ours, theirs = (torch.autograd.grad((out[0] * out[1]).sum(), (x, residual)) for out in (compiled, plain))
+    torch.testing.assert_close(ours, theirs, msg=line)
+    torch._dynamo.reset()
+"""
+
+WHOLE = """
+import torch
+from rmeeto import parse_reduction
+from rmeeto.config import ModelConfig
+from rmeeto.models.backbone import VisionMamba
+
+model = VisionMamba(ModelConfig(**{sizes}), parse_reduction("hsa:r=2,blocks=1:2"))
+pictures = torch.randn(2, 3, 16, 16)
+torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(pictures), model(pictures))
+"""
+
+
+def run(code: str, **fields: object) -> None:
+    for name, value in fields.items():
+        code = code.replace(f"{{{name}}}", repr(value))
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_every_step_is_one_graph():
+    run(STEPS, lines=LINES)
+
+
+def test_a_network_with_gaps_in_time_is_one_graph():
+    run(WHOLE, sizes=SIZES | {"depth": 2})
