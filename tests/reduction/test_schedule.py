@@ -47,12 +47,53 @@ def test_a_target_ratio_is_met_within_one_token_per_block(ratio, depth, tokens):
 
 
 @pytest.mark.parametrize(
+    ("slope", "counts"),
+    [
+        (0.0, (8, 8, 8, 8, 8)),
+        (-1.0, (16, 12, 8, 4, 0)),
+        (1.0, (0, 4, 8, 12, 16)),
+        (-0.5, (12, 10, 8, 6, 4)),
+        (0.1, (7, 7, 8, 9, 9)),  # sums 7.2, 14.8, 22.8, 31.2, 40, rounded down
+    ],
+)
+def test_a_slope_turns_the_counts_around_their_mean(slope, counts):
+    schedule = TokenMerge(r=8, slope=slope).schedule(Stack(12, 197))
+    assert tuple(schedule.counts[2::2]) == counts
+
+
+def test_one_reducing_block_has_no_slope():
+    assert TokenMerge(r=8, slope=-1.0, blocks="3:4").schedule(Stack(12, 197)).counts[3] == 8
+
+
+def test_blocks_make_up_for_what_those_before_them_could_not_give():
+    schedule = TokenMerge(ratio=0.5, slope=-1.0).schedule(Stack(8, 33))
+    assert schedule.counts[2] == 16
+    assert schedule.ratio == pytest.approx(0.5, abs=1 / 33)
+
+
+@pytest.mark.parametrize("options", [{"r": 11}, {"r": 11, "slope": 0.5}, {"r": (11,) * 11}, {"ratio": 0.25}])
+def test_a_minimum_of_tokens_is_left(options):
+    assert TokenMerge(**options, minimum=120).schedule(Stack(24, 197)).tokens[-1] == 120
+
+
+def test_a_model_below_the_minimum_is_left_whole():
+    assert TokenMerge(r=11, minimum=500).schedule(Stack(24, 197)).counts == (0,) * 24
+
+
+def test_blocks_are_taken_in_the_network_s_order():
+    backwards = TokenMerge(r=(1, 2, 3), blocks="6:1:-2").schedule(Stack(8, 65))
+    assert backwards.counts == (0, 0, 1, 0, 2, 0, 3, 0)
+
+
+@pytest.mark.parametrize(
     ("options", "hint"),
     [
         ({"r": 99}, "at most half of the patches, 98"),
         ({"r": (5, 5)}, "give 11 counts"),
         ({"r": (50,) * 11}, "at most half"),
+        ({"r": 60, "slope": -1.0}, "remove 120 tokens at block 2"),
         ({"ratio": 0.9}, "reaches"),
+        ({"ratio": 0.3, "minimum": 180}, "reaches"),
         ({"r": 5, "blocks": "0::2"}, "block 0"),
         ({"r": 5, "blocks": "30::2"}, "no block"),
         ({"r": 5, "blocks": "evn"}, "neither a name"),

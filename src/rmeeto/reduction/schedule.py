@@ -5,6 +5,7 @@ Everything that needs token counts — the model, the FLOPs, the pictures — re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from rmeeto.errors import ConfigError
 if TYPE_CHECKING:
     from rmeeto.reduction.protocol import Reduction
 
+ROUNDING = 1e-9  # a running sum of floats that should be whole may fall this short
 NAMED_BLOCKS = {"even": "2::2", "odd": "1::2", "all": "1::1"}
 
 
@@ -76,6 +78,20 @@ class Stack:
         """The schedule that removes nothing."""
         return Schedule((0,) * self.depth, self.tokens)
 
+    def exact_operations(self, reduction: Reduction, schedule: Schedule) -> float:
+        """Operations per image, the reduction's own included.
+
+        Raises:
+            ConfigError: nobody has counted this network.
+        """
+        if self.operations is None:
+            raise ConfigError(
+                f"keep {reduction} within a budget of operations",
+                why="nobody has counted the operations of this network",
+                fix="use r or ratio",
+            )
+        return self.operations(reduction, schedule)
+
     def capacity(self, tokens: int) -> int:
         """The most of so many tokens that one reduction can remove: half of the patches, ⌊(l - protected)/2⌋."""
         return max(0, (tokens - self.protected) // 2)
@@ -114,66 +130,72 @@ def block_numbers(blocks: str, stack: Stack) -> range:
             why="no block of this model is selected",
             fix="start earlier, or use r=0 to leave the model unreduced",
         )
-    return chosen
+    return chosen if chosen.step > 0 else chosen[::-1]
 
 
-def resolve(stack: Stack, *, r: int | Sequence[int] | None, ratio: float | None, blocks: str) -> Schedule:
-    """Turn a constant r, a list per reducing block, or a target ratio into counts for one network.
-
-    A constant r is cut to the capacity in late blocks where too few tokens are left (that is how the
-    paper's r = 20 gives a ratio of 0.54); an r that not even the first reducing block can serve is an error.
+def listed(counts: Sequence[int], chosen: range, stack: Stack, *, minimum: int = 0) -> Schedule:
+    """A count for each reducing block, cut where fewer than ``minimum`` tokens would be left.
 
     Raises:
-        ConfigError: r or ratio out of reach, or a list of the wrong length.
+        ConfigError: a list of another length, or a block that has not the tokens for its count.
     """
-    depth, tokens = stack.depth, stack.tokens
-    chosen = block_numbers(blocks, stack)
-    if ratio is not None:
-        return _for_ratio(ratio, chosen, stack)
-    wanted = [r] * len(chosen) if isinstance(r, int) else list(r or ())
-    if len(wanted) != len(chosen):
+    if len(counts) != len(chosen):
         raise ConfigError(
             "reduce by a list of counts",
-            given=f"{len(wanted)} counts",
-            why=f"blocks={blocks!r} selects {len(chosen)} of {depth} blocks: {list(chosen)}",
+            given=f"{len(counts)} counts",
+            why=f"{len(chosen)} of {stack.depth} blocks reduce: {list(chosen)}",
             fix=f"give {len(chosen)} counts, or one number for all",
         )
-    left, counts = tokens, [0] * depth
-    for place, (block, count) in enumerate(zip(chosen, wanted, strict=True)):
-        room = stack.capacity(left)
-        if count > room and (place == 0 or not isinstance(r, int)):
-            raise ConfigError(
-                f"remove {count} tokens at block {block}",
-                given=f"{left} tokens there, {stack.protected} of them protected (class token)",
-                why=f"one reduction can remove at most half of the patches, {room}",
-                fix=f"use r ≤ {room} here, or reduce at more blocks",
-            )
-        counts[block] = min(count, room)
-        left -= counts[block]
-    return Schedule(tuple(counts), tokens)
+    left, removed = stack.tokens, [0] * stack.depth
+    for block, count in zip(chosen, counts, strict=True):
+        removed[block] = max(0, min(count, left - minimum))
+        check_room(removed[block], block, left, stack)
+        left -= removed[block]
+    return Schedule(tuple(removed), stack.tokens)
 
 
-def _for_ratio(ratio: float, chosen: range, stack: Stack) -> Schedule:
-    """The near-constant schedule whose reduction ratio comes closest to the target."""
-    low, high = 0.0, float(stack.capacity(stack.tokens))
-    most = _evenly(high, chosen, stack)
-    if ratio > most.ratio:
-        raise ConfigError(
-            f"reach a reduction ratio of {ratio:g}",
-            given=f"{len(chosen)} reducing blocks of {stack.depth}, {stack.tokens} tokens",
-            why=f"removing half of the tokens at each of them reaches {most.ratio:.3f}",
-            fix="ask for less, or reduce at more or earlier blocks",
-        )
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _evenly(middle, chosen, stack).ratio < ratio else (low, middle)
-    return min((_evenly(r, chosen, stack) for r in (low, high)), key=lambda s: abs(s.ratio - ratio))
+def constant(r: int, chosen: range, stack: Stack, *, slope: float = 0.0, minimum: int = 0) -> Schedule:
+    """About r tokens per reducing block, see :func:`linear`; late blocks with too few tokens left remove fewer.
+
+    That is how the paper's r = 20 gives a ratio of 0.54.
+
+    Raises:
+        ConfigError: not even the first reducing block has the tokens.
+    """
+    schedule = linear(r, chosen, stack, slope=slope, minimum=minimum)
+    first = min(int(r * (1 + slope * _position(0, chosen))), max(0, stack.tokens - minimum))
+    check_room(first, chosen[0], stack.tokens, stack)
+    return schedule
 
 
-def _evenly(r: float, chosen: range, stack: Stack) -> Schedule:
-    """Remove r tokens per reducing block on average: whole numbers whose running sum never lags by one."""
-    left, counts = stack.tokens, [0] * stack.depth
+def linear(mean: float, chosen: range, stack: Stack, *, slope: float = 0.0, minimum: int = 0) -> Schedule:
+    """Remove ``mean`` tokens per reducing block on average, from (1 - slope)·mean at the first to (1 + slope)·mean.
+
+    Whole numbers whose running sum never lags by one, unless a block cannot give as many (half of its patches, down
+    to ``minimum`` tokens): the blocks behind it then make up for it as far as they can. So a larger mean never leaves
+    more tokens anywhere.
+    """
+    left, due, counts = stack.tokens, 0.0, [0] * stack.depth
     for place, block in enumerate(chosen):
-        counts[block] = min(int((place + 1) * r) - int(place * r), stack.capacity(left))
+        due += mean * (1 + slope * _position(place, chosen))
+        owed = math.floor(due + ROUNDING) - (stack.tokens - left)
+        counts[block] = max(0, min(owed, stack.capacity(left), left - minimum))
         left -= counts[block]
     return Schedule(tuple(counts), stack.tokens)
+
+
+def _position(place: int, chosen: range) -> float:
+    """From -1 at the first reducing block to 1 at the last."""
+    return 2 * place / (len(chosen) - 1) - 1 if len(chosen) > 1 else 0.0
+
+
+def check_room(count: int, block: int, left: int, stack: Stack) -> None:
+    """Raise :class:`ConfigError` unless a block to which so many tokens are left can remove the count."""
+    room = stack.capacity(left)
+    if count > room:
+        raise ConfigError(
+            f"remove {count} tokens at block {block}",
+            given=f"{left} tokens there, {stack.protected} of them protected (class token)",
+            why=f"one reduction can remove at most half of the patches, {room}",
+            fix=f"use r ≤ {room} here, or reduce at more blocks",
+        )

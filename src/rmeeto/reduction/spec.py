@@ -1,10 +1,15 @@
-"""The one-line form of a reduction: ``merge:r=11,features=C`` parses and prints both ways."""
+"""The one-line form of a reduction: ``merge:r=11,features=C`` parses and prints both ways.
+
+``@FILE`` stands for the line in a JSON file: a tuned schedule, or a saved model's ``config.json``.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from itertools import groupby
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -27,17 +32,20 @@ def _format(value: object) -> str:
         runs = [(count, len(list(run))) for count, run in groupby(value)]
         return "+".join(f"{count}*{times}" if times > 1 or len(runs) == 1 else str(count) for count, times in runs)
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     return str(value)
 
 
 def parse_spec(text: str, methods: Mapping[str, type]) -> Any:
-    """Build a reduction from its one-line form.
+    """Build a reduction from its one-line form, or from ``@FILE``.
 
     Raises:
         UnknownName: no such method or option, with the nearest that exist.
-        ConfigError: an option without a value, or a value of the wrong kind.
+        ConfigError: an option without a value, a value of the wrong kind, or a file without such a line.
     """
+    if text.strip().startswith("@"):
+        text = read_line(text.strip()[1:])
     name, _, rest = text.strip().partition(":")
     if name not in methods:
         raise UnknownName("reduction method", name, methods)
@@ -58,6 +66,21 @@ def parse_spec(text: str, methods: Mapping[str, type]) -> Any:
             )
         options[option] = _read(option, value, hints[option])
     return kind(**options)
+
+
+def read_line(path: str) -> str:
+    """The one-line form that a JSON file keeps under ``reduction``."""
+    asked = f"read a reduction from {path}"
+    try:
+        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(asked, why=str(error.strerror), fix="rmeeto tune --output FILE writes one") from error
+    except ValueError as error:
+        raise ConfigError(asked, why=f"it is not JSON ({error})", fix="write the line itself") from error
+    line = content.get("reduction") if isinstance(content, dict) else None
+    if not isinstance(line, str):
+        raise ConfigError(asked, why="it has no line under the key 'reduction'", fix="write the line itself")
+    return line
 
 
 def _read(option: str, value: str, hint: Any) -> object:

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, Self, cast
 
 from rmeeto.errors import ConfigError
+from rmeeto.reduction.budget import for_operations, for_ratio
 from rmeeto.reduction.choices import check_choices, check_count, check_features
 from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Schedule, Stack, resolve
+from rmeeto.reduction.protocol import Reduction
+from rmeeto.reduction.schedule import Schedule, Stack, block_numbers, constant, linear, listed
 from rmeeto.reduction.spec import format_reduction
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ScheduledReduction:
-    """How much and where.
+    """How much and where. Exactly one of r, ratio, gflops and fewer says how much.
 
     r: tokens to remove per reducing block: one number, or a list with one entry per reducing block.
-    ratio: instead of r, the reduction ratio to reach (one minus mean tokens per block over tokens at the start).
+    ratio: the reduction ratio to come closest to (one minus mean tokens per block over tokens at the start).
+    gflops: the most that an image may cost, in 10⁹ operations of the exact convention of :mod:`rmeeto.cost`.
+    fewer: at least so many times fewer operations than the unreduced model, counted likewise. The reduction's own
+        operations are part of both budgets, and no more is removed than they ask for.
+    slope: r falls (below 0) or rises (above 0) linearly over the reducing blocks around its mean; at -1 it ends at
+        zero, at 1 it begins there.
+    minimum: of tokens that are left in any case.
     blocks: ``even`` (2, 4, …), ``odd`` (1, 3, …), ``all``, or a slice such as ``6::6``.
 
     Raises:
-        ConfigError, UnknownName: impossible values, when built; counts too large, when given to a model.
+        ConfigError, UnknownName: impossible values, when built; counts and budgets out of reach, when given to a model.
     """
 
     r: int | tuple[int, ...] | None = None
     ratio: float | None = None
+    gflops: float | None = None
+    fewer: float | None = None
+    slope: float = 0.0
+    minimum: int = 0
     blocks: str = "even"
 
     name: ClassVar[str]
@@ -34,13 +48,7 @@ class ScheduledReduction:
     def __post_init__(self) -> None:
         if isinstance(self.r, Sequence):
             object.__setattr__(self, "r", tuple(self.r))  # a list is welcome; a value must be hashable
-        if (self.r is None) == (self.ratio is None):
-            raise ConfigError(
-                f"build {type(self).__name__}",
-                given=f"r={self.r}, ratio={self.ratio}",
-                why="exactly one of r and ratio says how much to reduce",
-                fix=f"for instance {self.name}:r=11 or {self.name}:ratio=0.31",
-            )
+        self._check_one_amount()
         for count in self.r if isinstance(self.r, tuple) else [] if self.r is None else [self.r]:
             check_count("r", count)
         if self.ratio is not None and not 0 <= self.ratio < 1:
@@ -49,7 +57,39 @@ class ScheduledReduction:
                 why="a ratio is the share of tokens removed, averaged over the blocks: at least 0, below 1",
                 fix="the paper uses 0.14 and 0.31",
             )
+        if self.gflops is not None and not 0 < self.gflops < math.inf:
+            raise ConfigError(f"stay within gflops={self.gflops}", why="a budget is a number above 0")
+        if self.fewer is not None and not 1 <= self.fewer < math.inf:
+            raise ConfigError(
+                f"need fewer={self.fewer} times fewer operations",
+                why="it is the unreduced model's operations over the reduced one's: at least 1",
+                fix="1.4 leaves 71 % of the operations",
+            )
+        self._check_shape()
         check_choices(self)
+
+    def _check_one_amount(self) -> None:
+        amounts = {name: getattr(self, name) for name in ("r", "ratio", "gflops", "fewer")}
+        given = {name: value for name, value in amounts.items() if value is not None}
+        if len(given) != 1:
+            raise ConfigError(
+                f"build {type(self).__name__}",
+                given=", ".join(f"{name}={value}" for name, value in given.items()) or "none of them",
+                why="exactly one of r, ratio, gflops and fewer says how much to reduce",
+                fix=f"for instance {self.name}:r=11, {self.name}:ratio=0.31 or {self.name}:fewer=1.4",
+            )
+
+    def _check_shape(self) -> None:
+        if not -1 <= self.slope <= 1:
+            raise ConfigError(
+                f"reduce with slope={self.slope}", why="r cannot fall or rise by more than its mean: -1 … 1"
+            )
+        if self.slope and isinstance(self.r, tuple):
+            raise ConfigError(
+                "reduce by a list of counts with a slope", why="the list already says what each block removes"
+            )
+        if isinstance(self.minimum, bool) or not isinstance(self.minimum, int) or self.minimum < 0:
+            raise ConfigError(f"leave minimum={self.minimum} tokens", why="it is a whole number, zero or more")
 
     def __str__(self) -> str:
         return format_reduction(self)
@@ -70,7 +110,26 @@ class ScheduledReduction:
         """Tokens to remove at each block of a network.
 
         Raises:
-            ConfigError: a network without a feature that the method needs, or counts too large for it.
+            ConfigError: a network without a feature that the method needs; counts or a budget out of its reach.
         """
         check_features(self.name, self.needs, stack)
-        return resolve(stack, r=self.r, ratio=self.ratio, blocks=self.blocks)
+        chosen = block_numbers(self.blocks, stack)
+        if isinstance(self.r, tuple):
+            return listed(self.r, chosen, stack, minimum=self.minimum)
+        if self.r is not None:
+            return constant(self.r, chosen, stack, slope=self.slope, minimum=self.minimum)
+        family = partial(linear, chosen=chosen, stack=stack, slope=self.slope, minimum=self.minimum)
+        most = float(stack.tokens * len(chosen))
+        if self.ratio is not None:
+            return for_ratio(self.ratio, family, most)
+        cost = partial(stack.exact_operations, cast(Reduction, self))  # step and operations are the subclass's
+        if self.gflops is not None:
+            return for_operations(1e9 * self.gflops, f"stay within {self.gflops:g} GFLOPs", family, most, cost)
+        assert self.fewer is not None
+        asked = f"need at least {self.fewer:g}× fewer operations"
+        return for_operations(cost(stack.whole()) / self.fewer, asked, family, most, cost)
+
+    def with_counts(self, counts: Sequence[int]) -> Self:
+        """The same method with a count for each of the blocks from the lowest that can reduce on."""
+        r = tuple(counts)
+        return replace(self, r=r, ratio=None, gflops=None, fewer=None, slope=0.0, minimum=0, blocks="all")
