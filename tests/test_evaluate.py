@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -122,6 +125,20 @@ def test_bfloat16_is_near_float32(model, folder):
     half = evaluate(model, folder, workers=0, precision="bfloat16")
     assert half.loss == pytest.approx(exact.loss, rel=0.02)
     assert half.loss != exact.loss
+
+
+def test_an_error_of_ours_does_not_keep_the_process_from_ending(folder):
+    """Workers ignore signals, so an unhandled error must still tell them to end, or the exit waits for ever."""
+    code = (
+        "import sys, rmeeto; from rmeeto.evaluate import evaluate\n"
+        f"model = rmeeto.create_model('vim_tiny', num_classes=3, **{SIZES})\n"
+        "model.head = None\n"
+        "evaluate(model, sys.argv[1], workers=1, batch_size=2)\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert "TypeError" in ended.stderr
 
 
 def test_unknown_device_and_precision(model, folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,7 +124,9 @@ def _run(
     batches = evaluation_batches(
         source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=rank, processes=count, views=views
     )
-    with progress.task(description, total=len(range(rank, len(source.labels), count))) as task:
+    total = len(range(rank, len(source.labels), count))
+    # workers ignore signals: they must be told to end even where an error keeps this frame alive until the exit
+    with closing(batches), progress.task(description, total=total) as task:
         for batch in batches:
             unreadable += batch.unreadable
             if batch.unreadable and not allow_missing and count == 1:

@@ -94,7 +94,7 @@ def evaluation_batches(
     rank: int = 0,
     processes: int = 1,
     views: Views = ONE_VIEW,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The source's images or clips in order, as batches; of several processes each takes its share.
 
     batch_size: inputs at a time. All views of a clip stay together, so a batch has at least as many.
