@@ -24,6 +24,7 @@ from reduction import naive
 from rmeeto import TokenMerge, TokenPrune
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.vit import ReducibleTransformer, reduce, restore
+from rmeeto.reduction import METHODS, parse_reduction
 
 SIZES = {
     "img_size": 16,
@@ -371,3 +372,18 @@ def test_the_class_is_made_once():
     assert type(reduce(transformer(), TOME)) is type(reduce(transformer(), None))
     assert issubclass(type(reduce(distilled(), TOME)), ReducibleTransformer)
     assert type(reduce(transformer(), None).blocks[0]) is Block
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_reduces_it_or_says_why_not(name):
+    """Those that read what only a Mamba knows are refused; the others run forward and backward."""
+    model = transformer() if name == "released-vit" else transformer(reg_tokens=1)
+    method = parse_reduction(f"{name}:r=3")
+    if name == "released" or getattr(method, "needs", frozenset()) - {"X", "Q", "K", "V"}:
+        with pytest.raises(ConfigError):
+            reduce(model, method)
+        assert type(model) is VisionTransformer
+        return
+    reduce(model, method).train()(images()).square().sum().backward()
+    assert model.schedule.tokens[-1] < model.schedule.start
+    assert model.patch_embed.proj.weight.grad.isfinite().all()

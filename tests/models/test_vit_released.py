@@ -113,4 +113,6 @@ def test_the_program_knows_one_class_token():
         distilled = timm.create_model("deit_tiny_distilled_patch16_224")
     with pytest.raises(ConfigError, match="2 protected tokens"):
         reduce(distilled, ReleasedTransformerMerge(r=5))
+    with pytest.raises(ConfigError, match="released-vit"):
+        reduce(timm.create_model("deit_tiny_patch16_224", depth=1), "released:r=5")
     assert str(rmeeto.parse_reduction("released-vit:r=5,features=K")) == "released-vit:r=5,features=K"

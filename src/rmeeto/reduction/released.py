@@ -77,8 +77,19 @@ class ReleasedMerge:
         return f"ReleasedMerge({str(self)!r})"
 
     def schedule(self, stack: Stack) -> Schedule:
-        """The program's counts: r where it fits, and ``final`` imposed on the last reducing block."""
+        """The program's counts: r where it fits, and ``final`` imposed on the last reducing block.
+
+        Raises:
+            ConfigError: a network that the program cannot take: a Transformer, or several protected tokens.
+        """
         check_features(self.name, frozenset({self.features}), stack)
+        if stack.first == 0 or stack.protected != 1:
+            raise ConfigError(
+                f"reduce a network by {self.name!r}",
+                given=f"{stack.protected} protected tokens, reducing from block {stack.first} on",
+                why="the released program merges Mambas with one class token this way, between two blocks",
+                fix=f"for a DeiT use {ReleasedTransformerMerge.name}, for other networks merge",
+            )
         first = self.every - 1 if self.odd else self.every
         left, counts = stack.tokens, [0] * stack.depth
         for block in block_numbers(f"{max(first, 1)}::{self.every}", stack):

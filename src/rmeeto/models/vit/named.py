@@ -32,13 +32,17 @@ def address(name: str) -> str | None:
 
 
 def describe(name: str) -> TransformerConfig:
-    """The sizes of a named model; no weights are made.
+    """The sizes of a named model; no weights are made where timm can do without.
 
     Raises:
         ConfigError: a Transformer whose blocks cannot be reduced.
     """
-    with torch.device("meta"):
-        return sizes(plain_transformer(timm.create_model(name)))
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name)
+    except RuntimeError:  # before timm 1.0.20 or so, drop path rates were read back from tensors
+        model = timm.create_model(name)
+    return sizes(plain_transformer(model))
 
 
 def recipe(config: TransformerConfig) -> tuple[str, dict[str, Any]]:
@@ -88,7 +92,7 @@ def create(
 
 def _built(name: str, *, pretrained: bool, options: dict[str, Any]) -> Any:
     try:
-        return timm.create_model(name, pretrained=pretrained, **options)
+        model: Any = timm.create_model(name, pretrained=pretrained, **options)
     except (TypeError, AssertionError) as error:
         raise ConfigError(
             f"build {name}",
@@ -102,3 +106,6 @@ def _built(name: str, *, pretrained: bool, options: dict[str, Any]) -> Any:
             why=f"timm could not ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]})",
             fix="check the name and the network, or pass weights=FILE",
         ) from error
+    if not hasattr(model, "_model_args"):  # older timm does not remember how it built a model
+        model._model_args = dict(options)
+    return model

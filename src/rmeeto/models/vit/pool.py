@@ -16,7 +16,7 @@ def pool(model: VisionTransformer, tokens: Tokens) -> Tensor:
     So merging identical tokens changes nothing. Class and register tokens take part where the model wants them to.
     """
     x, size = tokens.x, tokens.sizes().to(tokens.x.dtype)
-    if not model.pool_include_prefix:
+    if not getattr(model, "pool_include_prefix", False):  # an option that older timm does not have
         patches = patch_positions(tokens.protected, tokens.length)
         x, size = take(x, patches), take(size, patches)
     if model.global_pool == "map":

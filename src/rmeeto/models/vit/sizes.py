@@ -44,11 +44,10 @@ def recipe(model: VisionTransformer) -> tuple[str | None, dict[str, Any]]:
     No name where it was put together by hand, or with an option that is no plain value.
     """
     name = published(model).get("architecture")
+    embed: Any = model.patch_embed
     options = dict(getattr(model, "_model_args", {}))
-    options |= {"num_classes": model.num_classes, "in_chans": model.in_chans, "global_pool": model.global_pool}
-    if not model.dynamic_img_size:
-        embed: Any = model.patch_embed
-        options["img_size"] = list(embed.img_size)
+    options |= {"num_classes": model.num_classes, "global_pool": model.global_pool}
+    options |= {"in_chans": embed.proj.in_channels, "img_size": list(embed.img_size)}
     if name is None or not all(isinstance(value, PLAIN) for value in options.values()):
         return None, {}
     return str(name), options

@@ -8,8 +8,9 @@ What the class overrides runs timm's own layers; without a reduction it runs tim
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
@@ -31,6 +32,7 @@ from rmeeto.reduction.schedule import Schedule, Step
 from rmeeto.tokens import Tokens
 from rmeeto.transformer_config import TransformerConfig
 
+MASKS = ("attn_mask", "is_causal")
 # Of a model that was put together by hand and never published.
 UNPUBLISHED = {
     "mean": IMAGENET_MEAN,
@@ -128,18 +130,18 @@ class ReducibleTransformer(VisionTransformer):
         logits: Tensor = self.head(self.head_drop(self.fc_norm(pool(self, tokens))))
         return logits
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, **masks: Any) -> Tensor:  # type: ignore[override]  # newer timm has more of them
         """Logits ``(b, classes)`` of ``(b, c, h, w)`` images."""
         if self._reduction is None:
-            return super().forward(x, attn_mask=attn_mask, is_causal=is_causal)
-        check_unmasked(attn_mask, is_causal)
+            return super().forward(x, **masks)
+        check_unmasked(masks)
         return self.classify(self.encode(x))
 
-    def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    def forward_features(self, x: Tensor, **masks: Any) -> Tensor:  # type: ignore[override]
         """Normalised ``(b, l, d)`` rows for all tokens that entered: copies for merged ones, zeros for dropped ones."""
         if self._reduction is None:
-            return super().forward_features(x, attn_mask=attn_mask, is_causal=is_causal)
-        check_unmasked(attn_mask, is_causal)
+            return super().forward_features(x, **masks)
+        check_unmasked(masks)
         tokens = self.encode(x)
         return tokens.unmerge(tokens.x)
 
@@ -155,7 +157,8 @@ class ReducibleTransformer(VisionTransformer):
         """As timm's; maps stand on the full grid, with copies for merged tokens and zeros for dropped ones."""
         if self._reduction is None:
             return super().forward_intermediates(x, indices, **options)
-        check_unmasked(options.pop("attn_mask", None), options.pop("is_causal", False))
+        masks = {name: options.pop(name) for name in MASKS if name in options}
+        check_unmasked(masks)
         return intermediates(self, x, indices, **options)
 
     def set_input_size(self, *args: Any, **kwargs: Any) -> None:
@@ -168,9 +171,9 @@ class ReducibleTransformer(VisionTransformer):
         return _blank, (self.whole_class,), self.__dict__
 
 
-def check_unmasked(attn_mask: Tensor | None, is_causal: bool) -> None:
+def check_unmasked(masks: Mapping[str, Any]) -> None:
     """Raise :class:`UnsupportedInput` for masks, which speak of tokens that may have been merged."""
-    if attn_mask is not None or is_causal:
+    if any(mask is not None and mask is not False for mask in masks.values()):
         raise UnsupportedInput(
             "run the reduced model under an attention mask",
             why="a mask speaks of the tokens that entered, and the later blocks see fewer",
@@ -243,10 +246,11 @@ def plain_transformer(model: nn.Module) -> VisionTransformer:
             why="it is neither a model of rmeeto nor a VisionTransformer of timm",
             fix="build it with rmeeto.create_model or timm.create_model, and reduce the bare model before wrapping it",
         )
-    if model.global_pool == "prr":
+    if model.attn_pool is not None and "attn_mask" not in signature(model.attn_pool.forward).parameters:
         raise ConfigError(
-            "reduce a model that pools by prr",
-            why="this attention over all patches knows no sizes, so merged tokens would weigh too little",
+            f"reduce a model that pools by {model.global_pool}",
+            given=f"a {type(model.attn_pool).__name__}",
+            why="it can be told no sizes, so merged tokens would weigh too little",
             fix="use another global_pool",
         )
     for block in model.blocks:
