@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from rmeeto import TokenMerge, flops
+from rmeeto import TokenMerge, create_model, flops, save_model
 from rmeeto.config import ModelConfig
 from rmeeto.cost import count
 from rmeeto.cost.dynamic import dynamic_cost
-from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.errors import CheckpointError, ConfigError, UnknownName
 from rmeeto.models.backbone import VisionMamba, join
-from rmeeto.models.dyvm import DynamicConfig, DynamicMamba
+from rmeeto.models.dyvm import DynamicConfig, DynamicMamba, load_dynamic
 from rmeeto.models.dyvm.decisions import arrange, best, straight_through
 from rmeeto.models.dyvm.heads import TokenPredictor
 
@@ -61,6 +61,14 @@ def test_training_sees_what_eval_sees(place, dtype, tolerance):
     there = found.there.nonzero(as_tuple=True)
     assert len(there[0]) == 3 * (model.schedule.tokens[-1] - 1)
     torch.testing.assert_close(found.x[there], full[there], rtol=0, atol=tolerance * 10)
+
+
+def test_clips_too():
+    model = dynamic(img_size=16, frames=4, cls_place="first", halve=False).double()
+    clips = torch.randn(2, 3, 4, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.rehearse(clips, as_in_eval(model)).logits, model(clips), rtol=0, atol=1e-10)
+    assert model.schedule.tokens == (17, 12, 9, 6)
 
 
 def outstanding(scores, strictness):
@@ -255,6 +263,28 @@ def test_the_wrapped_weights_keep_their_names():
         assert torch.equal(other(images()), model(images()))
 
 
+def test_saved_and_loaded(tmp_path):
+    model = dynamic(keep=0.6, directions=0.5, blocks=(1, 3))
+    folder = save_model(model, tmp_path / "dyvm", name="vim_toy")
+    other = load_dynamic(folder)
+    assert other.dynamic == model.dynamic
+    with torch.no_grad():
+        assert torch.equal(other(images()), model(images()))
+    with pytest.raises(CheckpointError, match="load_dynamic"):
+        create_model(str(folder))
+
+
+def test_only_its_own_folders_are_loaded(tmp_path):
+    save_model(VisionMamba(TINY), tmp_path / "vim")
+    for source in (tmp_path / "vim", "vim_tiny"):
+        with pytest.raises(CheckpointError, match="create_model"):
+            load_dynamic(source)
+    folder = save_model(dynamic(), tmp_path / "dyvm")
+    (folder / "model.safetensors").write_bytes((tmp_path / "vim" / "model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="knows none of these names"):
+        load_dynamic(folder)
+
+
 @pytest.mark.parametrize("low", ["autocast", "weights"])
 def test_bfloat16_stays_close(low):
     """Of a network that keeps its patches: close scores may choose others."""
@@ -295,8 +325,8 @@ from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicConfig, DynamicMamba
 
 torch.manual_seed(0)
-config = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=4, num_classes=5)
-model = DynamicMamba(VisionMamba(config), DynamicConfig()).train()
+config = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=2, num_classes=5)
+model = DynamicMamba(VisionMamba(config), DynamicConfig(blocks=(0, 1))).train()
 images = torch.randn(2, 3, 32, 32)
 
 def loss(found):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rmeeto.config import ModelConfig
+from rmeeto.dynamic_config import DynamicConfig
 from rmeeto.errors import CheckpointError, UnknownName
 from rmeeto.models import checkpoint, zoo
 from rmeeto.transformer_config import TransformerConfig
@@ -19,6 +20,7 @@ class Description:
 
     name: of the zoo, or the one it was saved under. config: its sizes. reduction: the line saved with it.
     folder: where it was saved, None for one of the zoo. pretrained: address of the zoo's weights, if they exist.
+    dynamic: of a Dynamic Vision Mamba, the shares that it has learned to run.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Description:
     reduction: str | None = None
     folder: Path | None = None
     pretrained: str | Path | None = None
+    dynamic: DynamicConfig | None = None
 
 
 def describe(name: str) -> Description:
@@ -54,13 +57,14 @@ def describe(name: str) -> Description:
         )
     try:
         config = read_sizes(content["config"])
+        dynamic = DynamicConfig(**content["dynamic"]) if "dynamic" in content else None
     except (KeyError, TypeError, ValueError, UnknownName) as error:
         raise CheckpointError(
             f"read the model in {name}",
             why=f"its {checkpoint.CONFIG} does not describe one ({error})",
             fix=f"restore the file, or name the model and pass {name} as its weights",
         ) from error
-    return Description(content.get("name") or folder.name, config, content.get("reduction"), folder)
+    return Description(content.get("name") or folder.name, config, content.get("reduction"), folder, dynamic=dynamic)
 
 
 def _describe_transformer(name: str) -> Description:

@@ -47,6 +47,12 @@ def create_model(
     142
     """
     described = describe(name)
+    if described.dynamic is not None:
+        raise CheckpointError(
+            f"build the model in {name}",
+            why="it is a Dynamic Vision Mamba: what it reduces is in its weights, not in a reduction",
+            fix="rmeeto.models.dyvm.load_dynamic(folder) builds it, in Python only",
+        )
     if isinstance(reduction, str):
         reduction = parse_reduction(reduction)
     elif reduction is None and described.reduction is not None:

@@ -5,5 +5,6 @@ Start at :mod:`rmeeto.models.dyvm.network`.
 
 from rmeeto.dynamic_config import DynamicConfig
 from rmeeto.models.dyvm.network import DynamicMamba, DynamicTrace, Rehearsal
+from rmeeto.models.dyvm.saved import load_dynamic
 
-__all__ = ["DynamicConfig", "DynamicMamba", "DynamicTrace", "Rehearsal"]
+__all__ = ["DynamicConfig", "DynamicMamba", "DynamicTrace", "Rehearsal", "load_dynamic"]

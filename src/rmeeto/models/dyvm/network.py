@@ -9,7 +9,8 @@ backward scan, both or neither is worth its time.
 
 In eval mode the model does what it saves by: a fixed number of patches stays, the others are gone, and a direction
 runs on the images that want it. What remains is the ordinary mixer on a shorter sequence; a dropped patch leaves no
-decay behind (hidden state alignment makes the opposite choice).
+decay behind (hidden state alignment makes the opposite choice). On which images a scan runs depends on what they
+show, so with gates this mode is no single graph for ``torch.compile(fullgraph=True)``; training mode is one.
 
 In training mode decisions are drawn, hard but with a gradient, and nothing gets shorter, because every image keeps
 another number. Instead the tokens are *rearranged*: those that stay come first, just as they would stand without the
@@ -19,6 +20,7 @@ get bit by bit the sequence they will get in eval mode, in both directions.
 
 Training is for Python: ``model.train()(images)`` gives a :class:`Rehearsal`, and :mod:`rmeeto.training.dynamic` the
 losses; :class:`rmeeto.training.objective.Objective` joins the two. ``rmeeto retrain`` does not do it.
+:func:`rmeeto.save_model` saves a trained one, :func:`rmeeto.models.dyvm.load_dynamic` brings it back.
 """
 
 from __future__ import annotations
