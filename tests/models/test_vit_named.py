@@ -5,10 +5,12 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
 import rmeeto
+import toys
 from rmeeto import TokenMerge
 from rmeeto.bench import bench
 from rmeeto.cost import count
@@ -16,6 +18,8 @@ from rmeeto.errors import CheckpointError, ConfigError, RmeetoWarning, UnknownNa
 from rmeeto.models import factory
 from rmeeto.models.description import describe, read_sizes
 from rmeeto.models.vit import ReducibleTransformer
+from rmeeto.predict import predict
+from rmeeto.viz import merged_groups, patch_groups
 
 NAME = "vit_tiny_patch16_224"
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 5}
@@ -137,3 +141,39 @@ def test_another_process_can_build_it_to_measure_memory():
     values = json.loads(json.dumps(asdict(model.config)))
     again = factory.fresh_model(read_sizes(values), TOME, model.impl)
     assert again.config == model.config
+
+
+def test_retrained_saved_drawn_and_predicted(tmp_path):
+    data = toys.make_folder(tmp_path / "data", train=4, val=2)
+    sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
+    recipe = toys.toy_recipe(
+        data,
+        tmp_path / "run",
+        model=NAME,
+        model_options=sizes,
+        weights="none",
+        reduction=str(TOME),
+        drop_path_rate=0.1,
+        epochs=1,
+        ema_decay=0.9,
+    )
+    unreduced, *_, trained = rmeeto.retrain(recipe).rows
+    assert (unreduced.tokens, trained.tokens, trained.images) == (17, 9, 6)
+    model = rmeeto.create_model(str(tmp_path / "run"))
+    assert model.reduction == TOME
+    picture = next((data / "val").rglob("*.png"))
+    [row] = merged_groups(model, [Image.open(picture)], ["it"], [0, 1])
+    assert [panel.title for panel in row.panels] == ["image", "block 0: 13 tokens", "block 1: 9 tokens"]
+    [prediction] = predict(model, [picture], names=["blue", "green", "red"])
+    assert prediction.error is None
+    assert len(prediction.guesses) == 3
+
+
+def test_groups_are_of_patches_alone():
+    model = small(reg_tokens=2, depth=1)
+    with torch.no_grad():
+        tokens = model.trace(images()).final
+    groups = patch_groups(tokens, model.config)
+    assert groups.shape == (2, 4, 4)
+    assert groups.min() == 3, "the first patch stays right behind class and register tokens"
+    assert (groups.reshape(2, -1) == tokens.group()[:, 3:].numpy()).all()
