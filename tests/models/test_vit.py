@@ -387,3 +387,14 @@ def test_every_method_reduces_it_or_says_why_not(name):
     reduce(model, method).train()(images()).square().sum().backward()
     assert model.schedule.tokens[-1] < model.schedule.start
     assert model.patch_embed.proj.weight.grad.isfinite().all()
+
+
+@torch.no_grad()
+def test_half_precision_stays_close(kind):
+    x = images()
+    exact = reduce(kind, TOME)(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = kind(x)
+    assert mixed.isfinite().all()
+    assert kind.bfloat16()(x.bfloat16()).isfinite().all()
+    assert (mixed.float() - exact).abs().mean() < exact.std()
