@@ -29,7 +29,16 @@ def test_intervals_leave_what_the_paper_leaves_when_the_last_count_is_given(ever
 
 
 @pytest.mark.parametrize(
-    ("blocks", "first", "times"), [("even", 2, 11), ("odd", 1, 12), ("all", 1, 23), ("6::6", 6, 3), ("2:9:3", 2, 3)]
+    ("blocks", "first", "times"),
+    [
+        ("even", 2, 11),
+        ("odd", 1, 12),
+        ("all", 1, 23),
+        ("lower", 1, 5),
+        ("upper", 18, 6),
+        ("6::6", 6, 3),
+        ("2:9:3", 2, 3),
+    ],
 )
 def test_blocks(blocks, first, times):
     counts = TokenMerge(r=3, blocks=blocks).schedule(Stack(24, 197)).counts

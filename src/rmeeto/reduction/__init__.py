@@ -1,6 +1,7 @@
 """Which tokens go where: no weights, no model."""
 
 from rmeeto.reduction import methods
+from rmeeto.reduction.annealing import annealed
 from rmeeto.reduction.methods import (
     MTR,
     STM,
@@ -52,5 +53,6 @@ __all__ = [
     "TokenMerge",
     "TokenPrune",
     "TokenRecognition",
+    "annealed",
     "parse_reduction",
 ]

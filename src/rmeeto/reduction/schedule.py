@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rmeeto.reduction.protocol import Reduction
 
 ROUNDING = 1e-9  # a running sum of floats that should be whole may fall this short
-NAMED_BLOCKS = {"even": "2::2", "odd": "1::2", "all": "1::1"}
 
 
 @dataclass(frozen=True)
@@ -97,13 +96,26 @@ class Stack:
         return max(0, (tokens - self.protected) // 2)
 
 
-def block_numbers(blocks: str, stack: Stack) -> range:
-    """The blocks that reduce: ``even``, ``odd``, ``all``, or a Python slice such as ``6::6`` or ``2:12:2``.
+def named_blocks(stack: Stack) -> dict[str, str]:
+    """Choices of blocks that have a name, as slices."""
+    quarter = max(1, stack.depth // 4)
+    return {
+        "even": "2::2",
+        "odd": "1::2",
+        "all": f"{stack.first}::1",
+        "lower": f"{stack.first}:{max(quarter, stack.first + 1)}",
+        "upper": f"{stack.depth - quarter}:",
+    }
 
-    A Mamba's block 0 has no features to match by, so no selection includes it.
+
+def block_numbers(blocks: str, stack: Stack) -> range:
+    """The blocks that reduce: ``even``, ``odd``, ``all``, ``lower``, ``upper``, or a Python slice such as ``6::6``.
+
+    Lower and upper are the first and the last quarter of the depth (Famba-V's first 5 and last 6 of 24). A Mamba's block 0 has no features to match by, so no selection includes it.
     """
     depth = stack.depth
-    text = f"{stack.first}::1" if blocks == "all" else NAMED_BLOCKS.get(blocks, blocks)
+    names = named_blocks(stack)
+    text = names.get(blocks, blocks)
     try:
         parts = [int(part) if part else None for part in text.split(":")]
         if len(parts) not in (2, 3):
@@ -114,7 +126,7 @@ def block_numbers(blocks: str, stack: Stack) -> range:
             "choose the blocks that reduce",
             given=f"blocks={blocks!r}",
             why="it is neither a name nor a Python slice",
-            fix=f"use {', '.join(NAMED_BLOCKS)}, or start:stop:step such as 6::6",
+            fix=f"use {', '.join(names)}, or start:stop:step such as 6::6",
         ) from None
     if 0 in chosen and stack.first > 0:
         raise ConfigError(

@@ -13,9 +13,9 @@ from rmeeto.reduction.plan import MergeOp
 class FambaV(TokenMerge):
     """:class:`TokenMerge` with plain means and without order (Shen et al. 2024).
 
-    The paper compares where to fuse at about equal cost. On Vim-Ti: all layers, ``famba:r=7``; every second one,
-    ``famba:r=14,blocks=even``; the lower ones, ``famba:r=9,blocks=1:5``; the upper ones, ``famba:r=9,blocks=18:``. It
-    was meant for training from scratch. The class token is protected here as everywhere.
+    The paper compares where to fuse, when training from scratch: all layers (``famba:r=7``), every second one
+    (``famba:r=14,blocks=even``), the lower or the upper ones (``famba:r=9,blocks=lower``, ``blocks=upper``). The class
+    token is protected here as everywhere.
     """
 
     blocks: str = "all"

@@ -11,8 +11,7 @@ from typing import ClassVar, Self, cast
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.budget import for_operations, for_ratio
 from rmeeto.reduction.choices import check_choices, check_count, check_features
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.protocol import Reduction
+from rmeeto.reduction.protocol import Reduction, Widths
 from rmeeto.reduction.schedule import Schedule, Stack, block_numbers, constant, linear, listed
 from rmeeto.reduction.spec import format_reduction
 

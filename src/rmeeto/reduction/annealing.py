@@ -1,0 +1,35 @@
+"""Annealing: a reduction that sets in little by little while a model trains."""
+
+from __future__ import annotations
+
+import math
+
+from rmeeto.errors import ConfigError
+from rmeeto.reduction.methods.scheduled import ScheduledReduction
+from rmeeto.reduction.schedule import Stack
+
+
+def annealed(reduction: ScheduledReduction, stack: Stack, progress: float) -> ScheduledReduction:
+    """The reduction at a moment of training: nothing is removed at the start, all that it removes at the end.
+
+    Every block's count rises along half a cosine, as EViT's share of removed tokens does (Liang et al. 2022). It is an
+    ordinary value: assign it to the model whenever the moment changes.
+
+    Args:
+        reduction: what the model will have in the end.
+        stack: of the network (:func:`rmeeto.cost.stack_of`).
+        progress: from 0 to 1; at 1 the reduction itself comes back.
+
+    Raises:
+        ConfigError: a progress outside of training, or a reduction that the network cannot have.
+
+    >>> annealed(TokenRecognition(r=10), stack_of(model.config), 0.5).schedule(stack_of(model.config)).tokens[-1]
+    142
+    """
+    if not 0 <= progress <= 1:
+        raise ConfigError(f"anneal {reduction} to progress={progress}", why="training goes from 0 to 1")
+    if progress == 1:
+        return reduction
+    share = (1 - math.cos(math.pi * progress)) / 2
+    counts = reduction.schedule(stack).counts[stack.first :]
+    return reduction.with_counts([round(share * count) for count in counts])
