@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -19,7 +21,7 @@ def test_counts_rise_from_nothing_to_everything(line, depth):
     assert schedules[0].counts == stack.whole().counts
     assert schedules[-1] == reduction.schedule(stack)
     assert annealed(reduction, stack, 1) is reduction
-    for before, after in zip(schedules[:-1], schedules[1:], strict=True):
+    for before, after in pairwise(schedules):
         assert all(a <= b for a, b in zip(before.counts, after.counts, strict=True))
     half, full = (sum(schedules[moment].counts) for moment in (10, 20))
     assert abs(half - full / 2) <= depth / 2

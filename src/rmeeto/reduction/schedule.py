@@ -111,7 +111,8 @@ def named_blocks(stack: Stack) -> dict[str, str]:
 def block_numbers(blocks: str, stack: Stack) -> range:
     """The blocks that reduce: ``even``, ``odd``, ``all``, ``lower``, ``upper``, or a Python slice such as ``6::6``.
 
-    Lower and upper are the first and the last quarter of the depth (Famba-V's first 5 and last 6 of 24). A Mamba's block 0 has no features to match by, so no selection includes it.
+    Lower and upper are the first and the last quarter of the depth (Famba-V's first 5 and last 6 of 24). A Mamba's
+    block 0 has no features to match by, so no selection includes it.
     """
     depth = stack.depth
     names = named_blocks(stack)

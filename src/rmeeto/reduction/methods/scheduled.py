@@ -28,7 +28,8 @@ class ScheduledReduction:
     slope: r falls (below 0) or rises (above 0) linearly over the reducing blocks around its mean; at -1 it ends at
         zero, at 1 it begins there.
     minimum: of tokens that are left in any case.
-    blocks: ``even`` (2, 4, …), ``odd`` (1, 3, …), ``all``, or a slice such as ``6::6``.
+    blocks: ``even`` (2, 4, …), ``odd`` (1, 3, …), ``all``, ``lower`` or ``upper`` (the first or last quarter), or a
+        slice such as ``6::6``.
 
     Raises:
         ConfigError, UnknownName: impossible values, when built; counts and budgets out of reach, when given to a model.
