@@ -201,7 +201,7 @@ class VisionMamba(nn.Module):
     def forward_features(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
         tokens, features = self.embed(images), None
-        for block, step in zip(self.layers, self.schedule.steps, strict=False):
+        for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
             tokens, features = self.advance(tokens, features, block, step)
         return self.finish(tokens)
 
@@ -261,7 +261,7 @@ class VisionMamba(nn.Module):
         for number, (block, step) in enumerate(zip(self.layers[:run], self.schedule.steps, strict=False)):
             tokens, features = self.advance(tokens, features, block, step)
             if number in taken:
-                stream = join(tokens, nn.Identity())
+                stream = join(tokens, nn.Identity())  # drop path acts later, on the way into the next block
                 patches, cls = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)
                 found = as_map(patches, self.config) if output_fmt == "NCHW" else patches
                 maps.append((found, cls) if return_prefix_tokens else found)
