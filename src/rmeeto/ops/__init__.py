@@ -3,6 +3,7 @@
 from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.merge import merge_rows
 from rmeeto.ops.nearest import find_nearest
+from rmeeto.ops.pairs import closest_pairs
 from rmeeto.ops.scan import selective_scan
 
-__all__ = ["causal_conv", "find_nearest", "merge_rows", "selective_scan"]
+__all__ = ["causal_conv", "closest_pairs", "find_nearest", "merge_rows", "selective_scan"]

@@ -1,4 +1,4 @@
-"""Rows of a batch of sequences by their positions: the gather that everything else is written with."""
+"""Rows of a batch of sequences and their positions: what everything that moves rows is written with."""
 
 from __future__ import annotations
 
@@ -20,3 +20,24 @@ def flat_index(index: Tensor, length: int) -> Tensor:
     """``(b, m)`` positions within each image as ``(b·m,)`` positions within the flattened batch."""
     offset = torch.arange(index.shape[0], device=index.device) * length
     return (index + offset[:, None]).flatten()
+
+
+def patch_positions(protected: Tensor, length: int) -> Tensor:
+    """``(b, l-p)``: the positions of all tokens but the ``(b, p)`` protected ones, ascending."""
+    count = protected.shape[1]
+    index = torch.arange(length - count, device=protected.device)
+    # the patch before which the j-th protected token stands has j patches fewer in front of it than its position says
+    before = protected.sort(dim=1).values - torch.arange(count, device=protected.device)
+    return index + (index[None, :, None] >= before[:, None, :]).sum(-1)
+
+
+def ranked_pairs(
+    score: Tensor, partner: Tensor, candidates: Tensor, targets: Tensor, r: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The r candidates ``(b, n)`` of the highest score, their partners, all candidates in that order, and the targets.
+
+    Everything but ``partner``, which numbers the targets ``(b, m)``, is a position.
+    """
+    order = score.sort(dim=1, descending=True, stable=True).indices
+    ranked = candidates.gather(1, order)
+    return ranked[:, :r], targets.gather(1, partner.gather(1, order[:, :r])), ranked, targets

@@ -77,6 +77,11 @@ class Implementation(Protocol):
     def nearest(self, a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
         """Return similarity and index, both contiguous (b, n)."""
 
+    def closest_pairs(
+        self, features: Tensor, protected: Tensor, r: int, distance: str, nth: int, reach: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return source, target, ranked and targets, all contiguous int64."""
+
     def merge_rows(self, values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
         """Return the rows that stay, contiguous (b, m, c)."""
 

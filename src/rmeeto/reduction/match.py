@@ -6,7 +6,6 @@ picks the r candidates that go. Protected tokens (class token, registers) take n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,35 +13,15 @@ from torch import Tensor
 
 from rmeeto.ops.nearest import Distance as Distance  # part of this module's vocabulary
 from rmeeto.ops.nearest import find_nearest
-from rmeeto.reduction.plan import take
+from rmeeto.ops.pairs import Pairs, closest_pairs
+from rmeeto.ops.rows import patch_positions as patch_positions
+from rmeeto.ops.rows import ranked_pairs, take
 from rmeeto.reduction.protocol import Widths
 
 Grouping = Literal["odd-even", "front-behind", "random"]
 Rank = Literal["top", "random"]
 Pairing = Literal["best", "random"]
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """r pairs per image, as input positions, and the two groups they were drawn from.
-
-    source, target: ``(b, r)`` int64, by falling similarity. ranked: ``(b, n - n//2)``, all candidates by
-    falling similarity, the sources first. targets: ``(b, n//2)``, ascending.
-    """
-
-    source: Tensor
-    target: Tensor
-    ranked: Tensor
-    targets: Tensor
-
-
-def patch_positions(protected: Tensor, length: int) -> Tensor:
-    """``(b, l-p)``: the positions of all tokens but the ``(b, p)`` protected ones, ascending."""
-    count = protected.shape[1]
-    index = torch.arange(length - count, device=protected.device)
-    # the patch before which the j-th protected token stands has j patches fewer in front of it than its position says
-    before = protected.sort(dim=1).values - torch.arange(count, device=protected.device)
-    return index + (index[None, :, None] >= before[:, None, :]).sum(-1)
+Match = Pairs
 
 
 def group(patches: Tensor, grouping: Grouping) -> tuple[Tensor, Tensor]:
@@ -86,8 +65,10 @@ def match(
     grouping, look at targets at most so many patches away only; None for all of them. Random draws come from
     torch's global generator.
     """
-    candidates, targets = group(patch_positions(protected, features.shape[1]), grouping)
     reach = None if window is None else reach_of(window)
+    if (grouping, rank, pairing) == ("odd-even", "top", "best"):
+        return closest_pairs(features, protected, r, distance=distance, nth=nth, reach=reach)
+    candidates, targets = group(patch_positions(protected, features.shape[1]), grouping)
     score, partner = find_nearest(
         take(features, candidates), take(features, targets), distance=distance, nth=nth, reach=reach
     )
@@ -95,10 +76,7 @@ def match(
         partner = random_partners(partner, targets.shape[1], reach)
     if rank == "random":
         score = torch.rand_like(score)
-    order = score.sort(dim=1, descending=True, stable=True).indices
-    ranked = candidates.gather(1, order)
-    target = targets.gather(1, partner.gather(1, order[:, :r]))
-    return Match(source=ranked[:, :r], target=target, ranked=ranked, targets=targets)
+    return Match(*ranked_pairs(score, partner, candidates, targets, r))
 
 
 def random_partners(partner: Tensor, targets: int, reach: int | None) -> Tensor:

@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 3;
+constexpr int INTERFACE_VERSION = 4;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -59,6 +59,7 @@ struct Nearest {
     int64_t nth;    // 1 for the nearest
     int64_t reach;  // row i sees the columns [i - reach, i + reach)
     Tokens a, b;
+    Tokens a_at, b_at;  // int64, (batch, rows) and (batch, columns): where to read them; null for one after the other
     float* similarity;  // (batch, rows)
     int64_t* index;     // (batch, rows)
 };
@@ -70,5 +71,15 @@ struct Merge {
     Tokens out;     // (batch, left, channels); backward: the gradient that comes in
     Tokens kept, source, target;  // int64: (batch, left), (batch, removed), (batch, removed)
     Tokens share;                 // float32: (batch, removed)
+};
+
+struct Pairs {
+    int64_t batch, tokens, fixed, removed, features;
+    int64_t storage, distance, nth, reach;
+    Tokens values;
+    Tokens fixed_at;           // int64 (batch, fixed)
+    int64_t *source, *target;  // (batch, removed)
+    int64_t* ranked;           // (batch, candidates)
+    int64_t* targets;          // (batch, targets)
 };
 }

@@ -15,6 +15,7 @@ struct Kernels {
     bool (*nearest)(const Nearest&, int threads);
     int (*merge)(const Merge&, int threads);  // an Outcome
     int (*merge_backward)(const Merge&, int threads);
+    int (*pairs)(const Pairs&, int threads);
 };
 
 }  // namespace rmeeto

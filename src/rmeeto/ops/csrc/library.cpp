@@ -75,3 +75,4 @@ EXPORT bool rmeeto_conv_backward(const Conv* conv, int threads) { return chosen(
 EXPORT bool rmeeto_nearest(const Nearest* problem, int threads) { return chosen()->nearest(*problem, threads); }
 EXPORT int rmeeto_merge(const Merge* problem, int threads) { return chosen()->merge(*problem, threads); }
 EXPORT int rmeeto_merge_backward(const Merge* problem, int threads) { return chosen()->merge_backward(*problem, threads); }
+EXPORT int rmeeto_pairs(const Pairs* problem, int threads) { return chosen()->pairs(*problem, threads); }

@@ -8,6 +8,7 @@
 
 #include "interface.h"
 #include "parallel.h"
+#include "positions.h"
 #include "scan.h"
 #include "vector.h"
 
@@ -38,7 +39,9 @@ struct NearestJob {
 
 // One row of a or b in float32, of unit length for the cosine; zeros fill the last vector.
 template <class T>
-INLINE void read_row(const Nearest& problem, const Tokens& from, int64_t image, int64_t row, float* to) {
+INLINE void read_row(const Nearest& problem, const Tokens& from, const Tokens& index, int64_t image, int64_t number,
+                     float* to) {
+    const int64_t row = index.data ? position(index, image, number) : number;
     Vec squares{};
     for (int64_t c = 0; c < problem.features; c += LANES) {
         const Vec x = load(at<const T>(from, image, row, c), (int)smaller(LANES, problem.features - c));
@@ -61,7 +64,7 @@ static void pack_panel(const void* pointer, int64_t item, void* memory) {
     const int64_t image = item / job.panels, first = item % job.panels * LANES;
     for (int lane = 0; lane < LANES; lane++) {
         const int64_t column = smaller(first + lane, problem.columns - 1);  // spare lanes hold anything finite
-        read_row<T>(problem, problem.b, image, column, rows + lane * job.stride);
+        read_row<T>(problem, problem.b, problem.b_at, image, column, rows + lane * job.stride);
     }
     for (int64_t f = 0; f < problem.features; f += LANES) {
         Vec square[LANES];
@@ -151,7 +154,7 @@ static void nearest_item(const void* pointer, int64_t item, void* memory) {
     const int count = (int)smaller(job.rows_per_block, problem.rows - first);
     for (int i = 0; i < job.rows_per_block; i++) {
         const int64_t row = smaller(first + i, problem.rows - 1);  // the last tile's spare rows hold anything finite
-        read_row<T>(problem, problem.a, image, row, values + i * job.stride);
+        read_row<T>(problem, problem.a, problem.a_at, image, row, values + i * job.stride);
         const int64_t low = row - problem.reach;
         rows[i].low = low > 0 ? (int32_t)low : 0;
         rows[i].high = (int32_t)smaller(row + problem.reach, problem.columns);

@@ -17,12 +17,22 @@ import torch
 from torch import Tensor
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 3  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 4  # equals the one in csrc/interface.h
 STORAGE = {torch.float32: 0, torch.bfloat16: 1}
 DISTANCES = {"cosine": 0, "l1": 1, "l2": 2}
 MAX_STATES = 16
 WIDTHS = (2, 3, 4)
-TOKENS = {"u", "delta", "B", "C", "gate", "x", "a", "b"}  # operands stored per token; the others are parameters
+TOKENS = {
+    "u",
+    "delta",
+    "B",
+    "C",
+    "gate",
+    "x",
+    "a",
+    "b",
+    "features",
+}  # operands stored per token; the others are parameters
 
 
 # ---- the library
@@ -69,7 +79,7 @@ def _library() -> ctypes.CDLL:
     for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "nearest"):
         function = getattr(library, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_bool
-    for name in ("merge", "merge_backward"):
+    for name in ("merge", "merge_backward", "pairs"):
         function = getattr(library, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_int
     _share_threads(library)
@@ -122,7 +132,7 @@ class _Nearest(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("batch", "rows", "columns", "features")),
         *((name, c_int64) for name in ("storage", "distance", "nth", "reach")),
-        *((name, _Tokens) for name in ("a", "b")),
+        *((name, _Tokens) for name in ("a", "b", "a_at", "b_at")),
         *((name, c_void_p) for name in ("similarity", "index")),
     )
 
@@ -131,6 +141,15 @@ class _Merge(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("batch", "tokens", "left", "removed", "channels", "storage")),
         *((name, _Tokens) for name in ("values", "out", "kept", "source", "target", "share")),
+    )
+
+
+class _Pairs(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "fixed", "removed", "features")),
+        *((name, c_int64) for name in ("storage", "distance", "nth", "reach")),
+        *((name, _Tokens) for name in ("values", "fixed_at")),
+        *((name, c_void_p) for name in ("source", "target", "ranked", "targets")),
     )
 
 
@@ -291,7 +310,7 @@ def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[
     problem = _Nearest(
         *(*a.shape[:2], *b.shape[1:]),
         *(STORAGE[a.dtype], DISTANCES[distance], nth, reach),
-        *(_tokens(a), _tokens(b), _pointer(similarity), _pointer(index)),
+        *(_tokens(a), _tokens(b), _Tokens(), _Tokens(), _pointer(similarity), _pointer(index)),
     )
     _call("nearest", problem)
     return similarity, index
@@ -319,3 +338,22 @@ def _merge_problem(values: Tensor, out: Tensor, kept: Tensor, source: Tensor, ta
         *(batch, tokens, left, source.shape[1], channels, STORAGE[values.dtype]),
         *(_tokens(x) for x in (values, out, kept, source, target, share)),
     )
+
+
+def closest_pairs(
+    features: Tensor, protected: Tensor, r: int, distance: str, nth: int, reach: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute `rmeeto.ops.closest_pairs`."""
+    features = _readable(features)
+    (batch, length, width), fixed = features.shape, protected.shape[1]
+    targets = (length - fixed) // 2
+    counts = (r, r, length - fixed - targets, targets)
+    source, target, ranked, others = (protected.new_empty(batch, count) for count in counts)
+    problem = _Pairs(
+        *(batch, length, fixed, r, width),
+        *(STORAGE[features.dtype], DISTANCES[distance], nth, reach),
+        *(_tokens(features), _tokens(protected)),
+        *(_pointer(x) for x in (source, target, ranked, others)),
+    )
+    _call("pairs", problem)
+    return source, target, ranked, others

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rmeeto.ops.rows import flat_index, take
+from rmeeto.ops.rows import flat_index, patch_positions, ranked_pairs, take
 
 
 def unsupported_reasons(op_name: str, tensors: Mapping[str, Tensor]) -> list[str]:
@@ -199,6 +199,17 @@ def _nth_best(score: Tensor, seen: Tensor, nth: int) -> tuple[Tensor, Tensor]:
     ranked = score.sort(dim=-1, descending=True, stable=True)
     column = (seen.clamp(max=nth) - 1).expand(score.shape[:-1])[..., None]
     return ranked.values.gather(-1, column)[..., 0], ranked.indices.gather(-1, column)[..., 0]
+
+
+def closest_pairs(
+    features: Tensor, protected: Tensor, r: int, distance: str, nth: int, reach: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Split, search, rank; see `rmeeto.ops.closest_pairs` for the meaning and the shapes."""
+    patches = patch_positions(protected, features.shape[1])
+    candidates, targets = patches[:, 0::2], patches[:, 1::2]
+    score, partner = nearest(take(features, candidates), take(features, targets), distance, nth, reach)
+    source, target, ranked, targets = ranked_pairs(score, partner, candidates, targets, r)
+    return source.contiguous(), target, ranked, targets.contiguous()
 
 
 def merge_rows(values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
