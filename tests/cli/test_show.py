@@ -67,5 +67,6 @@ def test_clips_are_predicted(rmeeto_json, video_folder, clips):
 
 
 def test_images_for_a_video_model(rmeeto_cli, video_folder, pictures):
+    pytest.importorskip("av", reason='reading video needs PyAV: pip install "rmeeto[video]"')
     assert "read the clips in" in rmeeto_cli("predict", video_folder, pictures, code=2).stderr
     assert "a picture, not a video" in rmeeto_cli("predict", video_folder, pictures / "val/red/0.png", code=1).stderr
