@@ -13,7 +13,7 @@ LAYERS = [
     {"cli"},
     {"demo"},
     {"report"},
-    {"training"},
+    {"training", "tuning"},
     {"table"},
     {"evaluate", "bench", "viz", "predict", "doctor"},
     {"data"},

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rmeeto.reduction import Plan, ReleasedMerge, TokenMerge, TokenPrune, parse_reduction
     from rmeeto.tokens import Tokens
     from rmeeto.training import retrain
+    from rmeeto.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ _HOMES = {
     "retrain": "rmeeto.training",
     "save_model": "rmeeto.models.checkpoint",
     "selective_scan": "rmeeto.ops",
+    "tune": "rmeeto.tuning",
 }
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "retrain",
     "save_model",
     "selective_scan",
+    "tune",
 ]
 
 

@@ -98,6 +98,8 @@ def test_blocks_are_taken_in_the_network_s_order():
     ("options", "hint"),
     [
         ({"r": 99}, "at most half of the patches, 98"),
+        ({"r": 500}, "remove 500 tokens"),
+        ({"r": (500, *[0] * 10)}, "remove 500 tokens"),
         ({"r": (5, 5)}, "give 11 counts"),
         ({"r": (50,) * 11}, "at most half"),
         ({"r": 60, "slope": -1.0}, "remove 120 tokens at block 2"),

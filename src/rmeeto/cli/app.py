@@ -19,6 +19,7 @@ from rmeeto.cli.models import models
 from rmeeto.cli.predict import predict
 from rmeeto.cli.retrain import retrain
 from rmeeto.cli.show import show
+from rmeeto.cli.tune import tune
 from rmeeto.errors import RmeetoError
 
 MISTAKE, INTERRUPTED = 2, 130  # 128 + SIGINT, as shells count
@@ -82,6 +83,7 @@ app.command(rich_help_panel=LOOK)(show)
 app.command(rich_help_panel=LOOK)(predict)
 app.command("eval", rich_help_panel=REDUCE)(evaluate)
 app.command(rich_help_panel=REDUCE)(retrain)
+app.command(rich_help_panel=REDUCE)(tune)
 app.command(rich_help_panel=REDUCE)(bench)
 app.add_typer(data, name="data", rich_help_panel=CHECK)
 app.command(rich_help_panel=CHECK)(demo)

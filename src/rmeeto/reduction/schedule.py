@@ -161,7 +161,7 @@ def listed(counts: Sequence[int], chosen: range, stack: Stack, *, minimum: int =
         )
     left, removed = stack.tokens, [0] * stack.depth
     for block, count in zip(chosen, counts, strict=True):
-        removed[block] = max(0, min(count, left - minimum))
+        removed[block] = _cut(count, left, minimum)
         check_room(removed[block], block, left, stack)
         left -= removed[block]
     return Schedule(tuple(removed), stack.tokens)
@@ -176,7 +176,7 @@ def constant(r: int, chosen: range, stack: Stack, *, slope: float = 0.0, minimum
         ConfigError: not even the first reducing block has the tokens.
     """
     schedule = linear(r, chosen, stack, slope=slope, minimum=minimum)
-    first = min(int(r * (1 + slope * _position(0, chosen))), max(0, stack.tokens - minimum))
+    first = _cut(int(r * (1 + slope * _position(0, chosen))), stack.tokens, minimum)
     check_room(first, chosen[0], stack.tokens, stack)
     return schedule
 
@@ -195,6 +195,11 @@ def linear(mean: float, chosen: range, stack: Stack, *, slope: float = 0.0, mini
         counts[block] = max(0, min(owed, stack.capacity(left), left - minimum))
         left -= counts[block]
     return Schedule(tuple(counts), stack.tokens)
+
+
+def _cut(count: int, left: int, minimum: int) -> int:
+    """A wanted count, cut where a minimum is set; without one, too large a count is left for an error to name."""
+    return min(count, max(0, left - minimum)) if minimum else count
 
 
 def _position(place: int, chosen: range) -> float:

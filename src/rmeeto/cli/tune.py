@@ -1,0 +1,125 @@
+"""``rmeeto tune``: how many tokens to remove at which block, found on a few images without training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Column
+
+from rmeeto.cli import console
+from rmeeto.cli.model import build
+from rmeeto.cli.options import (
+    BatchOption,
+    DataOption,
+    DeviceOption,
+    ImplOption,
+    JsonOption,
+    ModelArgument,
+    PrecisionOption,
+    WeightsOption,
+    WorkersOption,
+)
+from rmeeto.cli.rows import operations
+from rmeeto.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rmeeto.tuning import TuneResult
+
+
+def tune(
+    model: ModelArgument,
+    data: DataOption = None,
+    gflops: Annotated[float | None, typer.Option(help="At most so many exact GFLOPs per image.")] = None,
+    fewer: Annotated[float | None, typer.Option(help="At least so many times fewer operations, such as 1.4.")] = None,
+    ratio: Annotated[float | None, typer.Option(help="The cost of this reduction ratio, such as 0.3.")] = None,
+    reduce: Annotated[
+        str, typer.Option("--reduce", metavar="METHOD", help="The method, such as merge:features=C.")
+    ] = "merge",
+    images: Annotated[int, typer.Option(min=1, help="Training images to search on; no label is read.")] = 512,
+    evaluations: Annotated[int, typer.Option(min=1, help="Schedules to try at most.")] = 150,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="JSON for --reduce @FILE.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides the order of the search.")] = 0,
+    weights: WeightsOption = None,
+    batch: BatchOption = 64,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    workers: WorkersOption = 2,
+    impl: ImplOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Search how many tokens to remove at which block, for a budget and without training.
+
+    Schedules are judged by how little they change the model's answers on training images, and the best is compared on
+    validation images with a constant count of equal cost.
+    """
+    if data is None:
+        raise ConfigError(f"tune {model}", why="nothing says on which images", fix="--data DIR, with train/ and val/")
+    line = with_budget(reduce, {"gflops": gflops, "fewer": fewer, "ratio": ratio})
+
+    from rmeeto.reduction import parse_reduction
+    from rmeeto.tuning import tune as run
+
+    parsed = parse_reduction(line)
+    if parsed is None:
+        raise ConfigError(f"tune {model}", why="--reduce none has no schedule", fix="for instance --reduce merge")
+    result = run(
+        build(model, weights, impl=impl),
+        data,
+        parsed,
+        images=images,
+        evaluations=evaluations,
+        seed=seed,
+        batch_size=batch,
+        device=device,
+        precision=precision,
+        workers=workers,
+        progress=console.progress(),
+    )
+    if output is not None:
+        result.save(output)
+    if as_json:
+        console.print_json(result.to_dict())
+    else:
+        print_result(result, output)
+
+
+def with_budget(line: str, budgets: dict[str, float | None]) -> str:
+    """A method's line with the budgets that were given as options."""
+    method, _, options = line.partition(":")
+    given = [f"{name}={value!r}" for name, value in budgets.items() if value is not None]
+    return f"{method}:{','.join([*filter(None, [options]), *given])}"
+
+
+def print_result(result: TuneResult, output: str | None) -> None:
+    """Unreduced, given, tuned; and the line to use."""
+    table = console.table(
+        Column("schedule", no_wrap=True),
+        console.number("top-1\n%"),
+        console.number("loss\n"),
+        console.number("divergence\nnats"),
+        console.number("tokens\nat end"),
+        console.number("exact\nGFLOPs"),
+        title=f"{result.scores[0].images} validation images; searched on {result.images} training images, "
+        f"{result.evaluations} schedules tried in {result.seconds:.0f} s",
+    )
+    divergences = ("", f"{result.given_divergence:.4f}", f"{result.divergence:.4f}")
+    for score, divergence in zip(result.scores, divergences, strict=True):
+        table.add_row(
+            score.name,
+            f"[bold]{score.top1_percent:.2f}[/]",
+            f"{score.loss:.3f}",
+            divergence,
+            str(score.tokens),
+            operations(score.gflops_exact),
+        )
+    out = console.out()
+    out.print(table, "")
+    gain = f"{result.gain_points:+.2f}".replace("-", "−")
+    out.print(f"tuned against {escape(result.given)}, at no higher cost: [bold]{gain} points[/]")
+    out.print(f"  {escape(result.reduction)}", soft_wrap=True)
+    if output is not None:
+        out.print(f"use it with [bold]--reduce @{escape(output)}[/]")

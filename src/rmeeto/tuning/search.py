@@ -1,0 +1,88 @@
+"""Search: counts per block that lower an objective within a budget. Plain numbers; knows no model.
+
+Local search by exchange: give tokens back at one block, take at another as many more as the budget then needs. The
+pairs are tried in random order, first with large amounts, then with ever smaller ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from random import Random
+
+Counts = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Every best counts so far, in the order in which they were found, and how many were evaluated."""
+
+    path: tuple[Counts, ...]
+    evaluations: int
+
+    @property
+    def best(self) -> Counts:
+        """The best of all."""
+        return self.path[-1]
+
+
+def search(
+    starts: Sequence[Counts],
+    objective: Callable[[Counts], float],
+    cost: Callable[[Counts], float],
+    limit: float,
+    *,
+    evaluations: int,
+    seed: int = 0,
+) -> Found:
+    """Minimise an objective over counts that cost at most ``limit``; a function of the arguments alone.
+
+    starts: counts within the limit; the search sets out from the best of them. cost: falls as counts grow, and is
+    infinite for impossible ones. evaluations: the most; fewer where no exchange of single tokens helps any more.
+    """
+    values: dict[Counts, float] = {}
+    path: list[Counts] = []
+    for start in dict.fromkeys(starts[:evaluations]):
+        values[start] = objective(start)
+        if not path or values[start] < values[path[-1]]:
+            path.append(start)
+    best = path[-1]
+    random, pairs = Random(seed), list(permutations(range(len(best)), 2))
+    amount = max(1, max(best, default=0) // 2)
+    while True:
+        before = best
+        random.shuffle(pairs)
+        for giver, taker in pairs:
+            counts = exchange(best, giver, taker, amount, cost, limit)
+            if counts is None or counts in values:
+                continue
+            if len(values) >= evaluations:
+                return Found(tuple(path), len(values))
+            values[counts] = objective(counts)
+            if values[counts] < values[best]:
+                best = counts
+                path.append(best)
+        if best == before and amount == 1:
+            return Found(tuple(path), len(values))
+        if best == before:
+            amount //= 2
+
+
+def exchange(
+    counts: Counts, giver: int, taker: int, amount: int, cost: Callable[[Counts], float], limit: float
+) -> Counts | None:
+    """Remove up to ``amount`` fewer at one block and as few more as the limit allows at another; None where it cannot.
+
+    A token kept at an early block is seen by all behind it, so a late one may have to remove a multiple.
+    """
+    given = min(amount, counts[giver])
+    if not given:
+        return None
+    changed = list(counts)
+    changed[giver] -= given
+    for more in range(given * len(counts) + 1):
+        changed[taker] = counts[taker] + more
+        if cost(tuple(changed)) <= limit:
+            return tuple(changed)
+    return None
