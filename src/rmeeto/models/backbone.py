@@ -189,20 +189,20 @@ class VisionMamba(nn.Module):
         protected = torch.full((images.shape[0], 1), place, device=images.device)
         return Tokens(x=x, residual=None, protected=protected)
 
-    def advance(
-        self, tokens: Tokens, features: Features | None, block: nn.Module, step: Step
-    ) -> tuple[Tokens, Features]:
-        """One step through the model: remove tokens if it is the block's turn, then run the block."""
-        if step.r:
-            assert self._reduction is not None
-            tokens = self._reduction.step(tokens, features, step)
-        return block(tokens)  # type: ignore[no-any-return]
+    def reduced(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
+        """The tokens that a block gets: fewer if it is its turn."""
+        if not step.r:
+            return tokens
+        assert self._reduction is not None
+        return self._reduction.step(tokens, features, step)
 
     def forward_features(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
-            tokens, features = self.advance(tokens, features, block, step)
+            tokens = self.reduced(tokens, features, step)
+            features = None  # nobody reads them any more, and the block's own need the memory
+            tokens, features = block(tokens)
         return self.finish(tokens)
 
     def finish(self, tokens: Tokens) -> Tokens:
@@ -223,7 +223,8 @@ class VisionMamba(nn.Module):
         """A forward pass that keeps what each block saw: token counts, class places, sizes, source maps."""
         tokens, features, seen = self.embed(images), None, []
         for block, step in zip(self.layers, self.schedule.steps, strict=False):
-            tokens, features = self.advance(tokens, features, block, step)
+            tokens, features = self.reduced(tokens, features, step), None
+            tokens, features = block(tokens)
             seen.append(tokens)
         final = self.finish(tokens)
         return Trace(logits=self.forward_head(final), blocks=tuple(seen), final=final)
@@ -259,7 +260,8 @@ class VisionMamba(nn.Module):
         run = max(taken) + 1 if stop_early or intermediates_only else len(self.layers)
         tokens, features, maps = self.embed(x), None, []
         for number, (block, step) in enumerate(zip(self.layers[:run], self.schedule.steps, strict=False)):
-            tokens, features = self.advance(tokens, features, block, step)
+            tokens, features = self.reduced(tokens, features, step), None
+            tokens, features = block(tokens)
             if number in taken:
                 stream = join(tokens, nn.Identity())  # drop path acts later, on the way into the next block
                 patches, cls = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)
