@@ -306,6 +306,11 @@ def test_operations_of_recognition_by_hand():
     assert TokenRecognition(r=3, fused=True).operations(WIDTHS, 16, at(3)) == 1024 + 144 + 21
 
 
+def test_pruning_costs_what_merging_costs_without_the_merges():
+    merge, prune = (method(r=3).operations(WIDTHS, 16, at(3)) for method in (TokenMerge, TokenPrune))
+    assert merge - prune == 3 * 3 * 16
+
+
 def test_operations_of_mtr_by_hand():
     # Δ: bias and softplus 4·2·256, sum 256, mean 256; 3 sources and 3 targets of width 8; 3 merges of 16 numbers
     assert MTR(r=3).operations(WIDTHS, 16, at(3)) == 2048 + 512 + (3 * 6 * 8 + 9 * 17) + 144

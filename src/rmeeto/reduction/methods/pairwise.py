@@ -165,6 +165,10 @@ class TokenPrune(PairwiseReduction):
 
     name: ClassVar[str] = "prune"
 
+    def operations(self, widths: Widths, patches: int, step: Step) -> float:
+        """Exact operations of one step, which compares like merging and then merges nothing."""
+        return matching_operations(widths, self.features, patches, 0, self.window)
+
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Keep the survivors as they are."""
         return pruned(tokens, Plan(plan.kept, plan.source, None))
