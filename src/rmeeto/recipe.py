@@ -47,6 +47,7 @@ class Recipe:
         warmup_steps: steps of linear rise before it. weight_decay: not on norms, biases, embeddings, A and skip.
         clip_grad: largest gradient norm, or None. ema_decay: evaluate and save an average of the weights.
         distill: weight of the divergence to the unreduced model, added to the loss (temperature 1).
+        anneal: share of the steps over which the reduction grows from nothing to its full value, as EViT's does.
 
     Augmentation: label_smoothing, mixup, cutmix, auto_augment, color_jitter, random_erasing, drop_path_rate as
         timm has them. flip: probability of mirroring; 0 where left and right are different classes. The frames of a
@@ -87,6 +88,7 @@ class Recipe:
     clip_grad: float | None = 1.0
     ema_decay: float | None = None
     distill: float = 0.0
+    anneal: float = 0.0
 
     label_smoothing: float = 0.1
     mixup: float = 0.8
@@ -231,7 +233,7 @@ def _check_ranges(recipe: Recipe) -> None:
         (one_or_more, "at least 1", lambda v: v >= 1),
         ((*zero_or_more, "workers", "save_every_seconds"), "zero or more", lambda v: v >= 0),
         (shares, "at least 0 and below 1", lambda v: 0 <= v < 1),
-        (("flip",), "at least 0, at most 1", lambda v: 0 <= v <= 1),
+        (("flip", "anneal"), "at least 0, at most 1", lambda v: 0 <= v <= 1),
         (("subset",), "above 0, at most 1", lambda v: 0 < v <= 1),
         (("lr",), f"above 0 and at least min_lr = {recipe.min_lr:g}", lambda v: v > 0 and v >= recipe.min_lr),
         (("ema_decay",), "between 0 and 1", lambda v: v is None or 0 < v < 1),

@@ -512,3 +512,33 @@ def test_a_warning_free_small_image_run_of_the_default_augmentation(toys, tmp_pa
     assert results.precision == "bfloat16"
     assert results.skipped_steps == 0
     assert len(COLOURS) == results.classes
+
+
+class TestAnnealing:
+    def test_the_reduction_grows_while_training_and_is_whole_when_scored(self, toys, tmp_path, monkeypatch):
+        trained_with, scored_with = [], []
+        stepped, evaluated = run_module.Stepper.step, run_module.evaluate
+
+        def step(self, *args, **options):
+            trained_with.append(sum(self.model.schedule.counts))
+            return stepped(self, *args, **options)
+
+        def score(model, *args, **options):
+            scored_with.append(sum(model.schedule.counts))
+            return evaluated(model, *args, **options)
+
+        monkeypatch.setattr(run_module.Stepper, "step", step)
+        monkeypatch.setattr(run_module, "evaluate", score)
+        retrain(toy_recipe(toys, tmp_path / "run", reduction="merge:r=6,blocks=all", anneal=0.5))
+        whole = 6 + 5 + 2  # 17 tokens; each block can lose half of its patches
+        half = len(trained_with) // 2
+        assert trained_with[0] == 0
+        assert trained_with == sorted(trained_with)
+        assert 0 < trained_with[half // 2] < whole
+        assert set(trained_with[half:]) == {whole}
+        assert scored_with == [0, whole, whole, whole]  # unreduced, reduced, two epochs
+
+    def test_counts_that_are_not_ours_cannot_grow(self, toys, tmp_path):
+        with pytest.raises(ConfigError, match="anneal"):
+            retrain(toy_recipe(toys, tmp_path / "run", reduction="released:r=2", anneal=0.5))
+        assert not (tmp_path / "run" / "recipe.toml").exists()

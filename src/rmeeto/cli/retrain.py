@@ -73,6 +73,7 @@ def retrain(
         ),
     ] = None,
     distill: Annotated[float | None, training(help="Weight of distillation from the unreduced model.")] = None,
+    anneal: Annotated[float | None, training(help="Share of the steps over which the reduction grows.")] = None,
     seed: Annotated[int | None, training(help="Decides every random draw.")] = None,
     label_smoothing: Annotated[
         float | None, augmentation("--label-smoothing", "--smoothing", help="Share of the label given to all classes.")

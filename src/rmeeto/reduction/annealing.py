@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.schedule import Stack
 
+Annealable = TypeVar("Annealable", bound=ScheduledReduction)
 
-def annealed(reduction: ScheduledReduction, stack: Stack, progress: float) -> ScheduledReduction:
+
+def annealed(reduction: Annealable, stack: Stack, progress: float) -> Annealable:
     """The reduction at a moment of training: nothing is removed at the start, all that it removes at the end.
 
     Every block's count rises along half a cosine, as EViT's share of removed tokens does (Liang et al. 2022). It is an

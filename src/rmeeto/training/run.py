@@ -14,6 +14,7 @@ from importlib.metadata import version
 from accelerate import Accelerator
 
 import rmeeto
+from rmeeto.cost import stack_of
 from rmeeto.data import (
     Batch,
     Preparation,
@@ -35,7 +36,8 @@ from rmeeto.pace import Pace
 from rmeeto.progress import SILENT, Progress, Task
 from rmeeto.randomness import seed_of, seeded
 from rmeeto.recipe import PUBLISHED, Recipe
-from rmeeto.reduction import parse_reduction
+from rmeeto.reduction import Reduction, annealed, parse_reduction
+from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.results import EpochScore, Results, Score
 from rmeeto.table import add_speeds, score, warn_at_chance
 from rmeeto.training.average import WeightAverage
@@ -126,6 +128,8 @@ class _Run:
         self.pace = Pace(recipe, len(self.indices), accelerator.num_processes)
         training_reading(self.train_data, Preparation.of(self.model), recipe)  # or refuse it now
         self.precision = find_precision(recipe.precision, accelerator.device)
+        self.reduction = self.model.reduction
+        self._reduction_at(0)  # or refuse to anneal it now
         self.journal = Journal(data_fingerprint=fingerprint(self.train_data, self.val_data))
         objective = Objective(recipe, self.model.num_classes, make_teacher(self.model, recipe, accelerator.device))
         self.stepper = Stepper(accelerator, self.model, objective, self.pace, self.precision)
@@ -168,20 +172,19 @@ class _Run:
         """The rows that training is measured against: the unreduced model and the training-free reduced one."""
         if self.journal.before:
             return
-        reduction = self.model.reduction
         self.model.reduction = None
-        unreduced = self._evaluate("before training" if reduction is None else "unreduced", self.model)
+        unreduced = self._evaluate("before training" if self.reduction is None else "unreduced", self.model)
         self.journal.before.append(asdict(unreduced))
         if not self.recipe.from_scratch:
             warn_at_chance(unreduced, self.model.num_classes)
-        self.model.reduction = reduction
-        if reduction is not None:
+        self.model.reduction = self.reduction
+        if self.reduction is not None:
             self.journal.before.append(asdict(self._evaluate("reduced", self.model)))
         self._save_state()
 
     def train(self, interruption: Interruption) -> None:
         """The remaining epochs, each with its evaluation, from wherever the journal stands."""
-        name = "training" if self.model.reduction is None else "re-training"
+        name = "training" if self.reduction is None else "re-training"
         batches = training_batches(
             self.train_data,
             self.indices,
@@ -198,6 +201,7 @@ class _Run:
                     task.advance(done)
                     self._steps((epoch + 1) * steps, batches, task, interruption)
                     self._save_state()
+                self.model.reduction = self.reduction
                 self._end_epoch(epoch + 1)
 
     def finish(self) -> Results:
@@ -242,6 +246,8 @@ class _Run:
         interval = Interval(self.recipe.images_per_step)
         for step in range(self.journal.step, until):
             started = time.perf_counter()
+            if self.recipe.anneal:
+                self.model.reduction = self._reduction_at(step)
             report = self.stepper.step(step, batches, interrupted=interruption.requested)
             self._stepped += 1
             self._stepping_seconds += time.perf_counter() - started
@@ -262,6 +268,23 @@ class _Run:
                 raise interruption.error()
             if time.perf_counter() - self._last_save > self.recipe.save_every_seconds:
                 self._save_state()
+
+    def _reduction_at(self, step: int) -> Reduction | None:
+        """What the model trains with in a step: less than the whole reduction until annealing ends.
+
+        Raises:
+            ConfigError: a reduction that cannot be annealed.
+        """
+        if not self.recipe.anneal or self.reduction is None:
+            return self.reduction
+        if not isinstance(self.reduction, ScheduledReduction):
+            raise ConfigError(
+                f"anneal {self.reduction}",
+                why="its counts are the authors' own and have no smaller version",
+                fix="use a method of ours, or anneal = 0",
+            )
+        steps = self.recipe.anneal * self.pace.total_steps
+        return annealed(self.reduction, stack_of(self.model.config), min(1.0, step / steps))
 
     def _note(self, report: StepReport) -> None:
         """Remember and say what went wrong in a step."""
