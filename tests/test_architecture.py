@@ -21,7 +21,7 @@ LAYERS = [
     {"recipe", "results", "devices", "randomness"},
     {"models"},
     {"cost"},
-    {"config", "transformer_config", "dynamic_config", "reduction"},
+    {"config", "reduction"},
     {"ops"},
     {"tokens", "progress"},
     {"timing"},

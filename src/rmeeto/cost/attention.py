@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rmeeto.config import TransformerConfig
 from rmeeto.cost.network import Convention, Terms
 from rmeeto.reduction.protocol import Widths
 from rmeeto.reduction.schedule import Stack
-from rmeeto.transformer_config import TransformerConfig
 
 GELU = 5  # scale, erf, add, multiply, halve
 LAYER_NORM = 7  # mean, centre, square, sum, divide, weight, bias

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from rmeeto.config import ModelConfig
+from rmeeto.config import ModelConfig, TransformerConfig
 from rmeeto.cost.attention import AttentionNetwork
 from rmeeto.cost.mamba import MambaNetwork
 from rmeeto.cost.network import Convention, Network, Terms
 from rmeeto.errors import UnknownName
 from rmeeto.reduction.protocol import Reduction
 from rmeeto.reduction.schedule import Schedule, Stack
-from rmeeto.transformer_config import TransformerConfig
 
 Config = ModelConfig | TransformerConfig
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-from rmeeto.config import ModelConfig
+from rmeeto.config import DynamicConfig, ModelConfig
 from rmeeto.cost.attention import GELU, LAYER_NORM
 from rmeeto.cost.count import BlockCost, Cost, stack_of
 from rmeeto.cost.mamba import MambaNetwork
 from rmeeto.cost.network import Convention
-from rmeeto.dynamic_config import DynamicConfig
 from rmeeto.errors import UnknownName
 
 PER_DIRECTION = ("conv", "x_proj", "dt_proj", "scan", "skip and gate")

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmeeto.config import ModelConfig
-from rmeeto.dynamic_config import DynamicConfig
+from rmeeto.config import DynamicConfig, ModelConfig, TransformerConfig
 from rmeeto.errors import CheckpointError, UnknownName
 from rmeeto.models import checkpoint, zoo
-from rmeeto.transformer_config import TransformerConfig
 
 
 @dataclass(frozen=True)

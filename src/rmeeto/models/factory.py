@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from rmeeto.config import ModelConfig
+from rmeeto.config import ModelConfig, TransformerConfig
 from rmeeto.errors import CheckpointError, ConfigError
 from rmeeto.models import checkpoint
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.description import Description, describe
 from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction, parse_reduction
-from rmeeto.transformer_config import TransformerConfig
 
 
 def create_model(

@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from rmeeto.config import ModelConfig
+from rmeeto.config import ModelConfig, TransformerConfig
 from rmeeto.tokens import Tokens
-from rmeeto.transformer_config import TransformerConfig
 
 Pixels = NDArray[np.float64]
 Groups = NDArray[np.int64]

@@ -3,7 +3,7 @@
 Start at :mod:`rmeeto.models.dyvm.network`.
 """
 
-from rmeeto.dynamic_config import DynamicConfig
+from rmeeto.config import DynamicConfig
 from rmeeto.models.dyvm.network import DynamicMamba, DynamicTrace, Rehearsal
 from rmeeto.models.dyvm.saved import load_dynamic
 

@@ -30,10 +30,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rmeeto.config import ModelConfig
+from rmeeto.config import DynamicConfig, ModelConfig
 from rmeeto.cost import Convention, Cost, stack_of
 from rmeeto.cost.dynamic import dynamic_cost
-from rmeeto.dynamic_config import DynamicConfig
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import Block, VisionMamba, join
 from rmeeto.models.dyvm.decisions import Draw, arrange, best, straight_through

@@ -11,12 +11,12 @@ import torch
 from timm.models import is_model_in_modules, is_model_pretrained
 from timm.models.vision_transformer import checkpoint_filter_fn
 
+from rmeeto.config import TransformerConfig
 from rmeeto.errors import CheckpointError, ConfigError, RmeetoWarning
 from rmeeto.models import checkpoint
 from rmeeto.models.vit.sizes import sizes
 from rmeeto.models.vit.transformer import ReducibleTransformer, plain_transformer, reduce
 from rmeeto.reduction import Reduction
-from rmeeto.transformer_config import TransformerConfig
 
 MODULES = ("vision_transformer", "deit")
 

@@ -7,7 +7,7 @@ from typing import Any
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rmeeto.transformer_config import TransformerConfig
+from rmeeto.config import TransformerConfig
 
 PLAIN = (bool, int, float, str, list, tuple, type(None))
 

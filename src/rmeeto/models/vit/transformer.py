@@ -18,7 +18,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rmeeto.config import IMAGENET_MEAN, IMAGENET_STD
+from rmeeto.config import IMAGENET_MEAN, IMAGENET_STD, TransformerConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.backbone import Trace, VisionMamba
@@ -30,7 +30,6 @@ from rmeeto.reduction import Reduction, parse_reduction
 from rmeeto.reduction.plan import take
 from rmeeto.reduction.schedule import Schedule, Step
 from rmeeto.tokens import Tokens
-from rmeeto.transformer_config import TransformerConfig
 
 MASKS = ("attn_mask", "is_causal")
 # Of a model that was put together by hand and never published.
