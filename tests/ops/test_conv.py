@@ -2,21 +2,10 @@ import pytest
 import torch
 
 from assertions import assert_within_budget
+from cpp_kernels import needs_kernels
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops import causal_conv
 from rmeeto.ops.impl import cpp, reference
-
-needs_kernels = pytest.mark.skipif(cpp.absence() is not None, reason=f"no C++ kernels: {cpp.absence()}")
-
-
-@pytest.fixture(params=["avx512", "avx2", "portable"])
-def instruction_set(request):
-    if cpp.absence() is not None:
-        pytest.skip(f"no C++ kernels: {cpp.absence()}")
-    if not cpp.use_instruction_set(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    cpp.use_instruction_set(None)
 
 
 def in_double(tensors):

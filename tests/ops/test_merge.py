@@ -2,22 +2,10 @@ import pytest
 import torch
 
 from assertions import assert_within_budget
+from cpp_kernels import IMPLS, needs_kernels
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops import merge_rows
 from rmeeto.ops.impl import cpp, reference
-
-needs_kernels = pytest.mark.skipif(cpp.absence() is not None, reason=f"no C++ kernels: {cpp.absence()}")
-IMPLS = ["reference", pytest.param("cpp", marks=needs_kernels)]
-
-
-@pytest.fixture(params=["avx512", "avx2", "portable"])
-def instruction_set(request):
-    if cpp.absence() is not None:
-        pytest.skip(f"no C++ kernels: {cpp.absence()}")
-    if not cpp.use_instruction_set(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    cpp.use_instruction_set(None)
 
 
 def random_plan(batch: int, length: int, removed: int, crowded: bool = False):

@@ -3,23 +3,11 @@ from itertools import product
 import pytest
 import torch
 
+from cpp_kernels import IMPLS, needs_kernels
 from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.ops import closest_pairs
-from rmeeto.ops.impl import cpp
 
-needs_kernels = pytest.mark.skipif(cpp.absence() is not None, reason=f"no C++ kernels: {cpp.absence()}")
-IMPLS = ["reference", pytest.param("cpp", marks=needs_kernels)]
 PROTECTED = torch.tensor([[0, 3], [11, 0], [22, 21]])
-
-
-@pytest.fixture(params=["avx512", "avx2", "portable"])
-def instruction_set(request):
-    if cpp.absence() is not None:
-        pytest.skip(f"no C++ kernels: {cpp.absence()}")
-    if not cpp.use_instruction_set(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    cpp.use_instruction_set(None)
 
 
 def assert_same(found, expected):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from assertions import assert_within_budget
+from cpp_kernels import needs_kernels
 from goldens import arrays
 from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.ops import select, selective_scan
@@ -16,8 +17,6 @@ from rmeeto.ops.impl import cpp, reference
 
 NAMES = ("u", "delta", "A", "B", "C", "skip", "gate", "delta_bias")
 GRADIENTS = NAMES
-
-needs_kernels = pytest.mark.skipif(cpp.absence() is not None, reason=f"no C++ kernels: {cpp.absence()}")
 
 
 def operands(batch, length, channels, states=16, *, dtype=torch.float32, without=(), softplus=True):
@@ -55,17 +54,6 @@ def assert_kernels_agree(inputs, softplus=True, reverse=False, *, gradients=True
     for name, actual, plain, truth in zip(GRADIENTS, actuals, plains, truths, strict=True):
         assert actual.is_contiguous()
         assert_within_budget(actual, plain, truth, what=f"gradient of {name}", slack=slack)
-
-
-@pytest.fixture(params=["avx512", "avx2", "portable"])
-def instruction_set(request):
-    if cpp.absence() is not None:
-        pytest.skip(f"no C++ kernels: {cpp.absence()}")
-    if not cpp.use_instruction_set(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    assert cpp.instruction_set() == request.param
-    yield request.param
-    cpp.use_instruction_set(None)
 
 
 # ---- the kernels against the reference in float64

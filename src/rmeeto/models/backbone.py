@@ -19,11 +19,11 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
-from rmeeto.cost import stack_of
 from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.layers import PatchEmbed, RMSNorm, split_class_row
 from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.reducible import Reducible
 from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction
 from rmeeto.reduction.schedule import Step
@@ -77,12 +77,14 @@ def head(config: ModelConfig) -> nn.Module:
     return linear
 
 
-class VisionMamba(nn.Module):
+class VisionMamba(Reducible, nn.Module):
     """A bidirectional Vision Mamba (Vim, VideoMamba) of images or clips with token reduction between its blocks.
 
     Assign ``model.reduction = TokenMerge(r=11)`` at any time, or None for the unreduced model.
     ``model.schedule`` then says how many tokens every block sees; ``model.impl`` picks the kernels.
     """
+
+    config: ModelConfig
 
     def __init__(self, config: ModelConfig, reduction: Reduction | None = None, *, impl: Impl = "auto") -> None:
         super().__init__()
@@ -104,17 +106,6 @@ class VisionMamba(nn.Module):
         self.reduction = reduction
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-
-    @property
-    def reduction(self) -> Reduction | None:
-        """How tokens are reduced; None leaves the model whole."""
-        return self._reduction
-
-    @reduction.setter
-    def reduction(self, reduction: Reduction | None) -> None:
-        stack = stack_of(self.config)
-        self.schedule = stack.whole() if reduction is None else reduction.schedule(stack)
-        self._reduction = reduction
 
     @property
     def impl(self) -> Impl:

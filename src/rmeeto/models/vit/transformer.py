@@ -22,13 +22,14 @@ from rmeeto.config import IMAGENET_MEAN, IMAGENET_STD, TransformerConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.backbone import Trace, VisionMamba
+from rmeeto.models.reducible import Reducible
 from rmeeto.models.vit.block import attention_half, check_block, mlp_half
 from rmeeto.models.vit.dense import intermediates
 from rmeeto.models.vit.pool import pool
 from rmeeto.models.vit.sizes import published, sizes
 from rmeeto.reduction import Reduction, parse_reduction
 from rmeeto.reduction.plan import take
-from rmeeto.reduction.schedule import Schedule, Step
+from rmeeto.reduction.schedule import Step
 from rmeeto.tokens import Tokens
 
 MASKS = ("attn_mask", "is_causal")
@@ -43,7 +44,7 @@ UNPUBLISHED = {
 }
 
 
-class ReducibleTransformer(VisionTransformer):
+class ReducibleTransformer(Reducible, VisionTransformer):
     """A VisionTransformer with token reduction between attention and MLP.
 
     Assign ``model.reduction = TokenMerge(r=8, features="K", blocks="all")`` at any time, or None for the unreduced
@@ -53,19 +54,6 @@ class ReducibleTransformer(VisionTransformer):
 
     whole_class: ClassVar[type[VisionTransformer]] = VisionTransformer  # what restore gives back
     impl: ClassVar[str] = "torch"  # attention is PyTorch's; there are no other kernels to choose
-    schedule: Schedule
-    _reduction: Reduction | None
-
-    @property
-    def reduction(self) -> Reduction | None:
-        """How tokens are reduced; None leaves the model whole."""
-        return self._reduction
-
-    @reduction.setter
-    def reduction(self, reduction: Reduction | None) -> None:
-        stack = stack_of(self.config)
-        self.schedule = stack.whole() if reduction is None else reduction.schedule(stack)
-        self._reduction = reduction
 
     @property
     def config(self) -> TransformerConfig:

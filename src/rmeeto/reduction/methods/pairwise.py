@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -35,7 +36,7 @@ def matching_features(tokens: Tokens, features: Features | AttentionFeatures | N
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PairwiseReduction(ScheduledReduction):
+class PairwiseReduction(ScheduledReduction, ABC):
     """Choices that merging and pruning share; protected tokens are never touched, and their true places are tracked.
 
     features: compare tokens by X; by B, C or delta of a Mamba (Table 6); by Q, K or V of a Transformer.
@@ -114,9 +115,9 @@ class PairwiseReduction(ScheduledReduction):
         plan = Plan(kept, matched.source, None)
         return Plan(kept, matched.source, plan.follow(target))
 
+    @abstractmethod
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Move every field of the tokens by one plan."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
