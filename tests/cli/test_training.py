@@ -11,8 +11,8 @@ from rmeeto.recipe import PUBLISHED, load_recipe
 from toys import SIZES
 
 RETRAIN_OPTIONS = """
---accumulate --grad-accum-steps --auto-augment --aa --batch -b --batch-size --clip-grad --color-jitter --crops --cutmix
---data --data-dir --device --distill --drop-path-rate --drop-path --ema-decay --model-ema-decay --epochs --flip
+--accumulate --anneal --grad-accum-steps --auto-augment --aa --batch -b --batch-size --clip-grad --color-jitter --crops
+--cutmix --data --data-dir --device --distill --drop-path-rate --drop-path --ema-decay --model-ema-decay --epochs --flip
 --frame-stride --frames --help --img-size --impl --json --label-smoothing --smoothing --log-every-steps --log-interval
 --lr --min-lr --mixup --num-classes --nb-classes --output -o --precision --random-erasing --reprob --recipe --reduce
 --resume --sampling --save-every-seconds --seed --segments --subset --warmup-steps --weight-decay --weights --workers -j
