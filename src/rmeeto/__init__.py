@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rmeeto.models.backbone import VisionMamba
     from rmeeto.models.checkpoint import save_model
     from rmeeto.models.factory import create_model
+    from rmeeto.models.linear import freeze, thaw
     from rmeeto.models.vit import reduce, restore
     from rmeeto.models.zoo import list_models
     from rmeeto.ops import causal_conv, selective_scan
@@ -46,6 +47,7 @@ _HOMES = {
     "causal_conv": "rmeeto.ops",
     "create_model": "rmeeto.models.factory",
     "flops": "rmeeto.cost",
+    "freeze": "rmeeto.models.linear",
     "list_models": "rmeeto.models.zoo",
     "load_recipe": "rmeeto.recipe",
     "parse_reduction": "rmeeto.reduction",
@@ -54,6 +56,7 @@ _HOMES = {
     "retrain": "rmeeto.training",
     "save_model": "rmeeto.models.checkpoint",
     "selective_scan": "rmeeto.ops",
+    "thaw": "rmeeto.models.linear",
     "tune": "rmeeto.tuning",
 }
 
@@ -71,6 +74,7 @@ __all__ = [
     "causal_conv",
     "create_model",
     "flops",
+    "freeze",
     "list_models",
     "load_recipe",
     "parse_reduction",
@@ -79,6 +83,7 @@ __all__ = [
     "retrain",
     "save_model",
     "selective_scan",
+    "thaw",
     "tune",
 ]
 

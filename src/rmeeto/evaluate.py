@@ -19,6 +19,7 @@ from rmeeto.data import ONE_VIEW, Batch, Preparation, Source, Views, check_class
 from rmeeto.devices import ActualPrecision, autocast, find_device, find_precision
 from rmeeto.errors import DataError, RunError
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.linear import frozen
 from rmeeto.nonfinite import first_nonfinite
 from rmeeto.progress import SILENT, Progress
 
@@ -74,15 +75,10 @@ def evaluate(
     check_classes(source, model.num_classes)
     place = find_device(device) if isinstance(device, str) else device
     kind = find_precision(precision, place)
-    was_training = model.training
-    model.to(place).eval()
     started = time.perf_counter()
-    try:
-        with torch.random.fork_rng([place] if place.type == "cuda" else []):
-            torch.manual_seed(RANDOM_REDUCTIONS_SEED)
-            tally = _run(model, source, batch_size, place, kind, workers, allow_missing, views, progress, description)
-    finally:
-        model.train(was_training)
+    with frozen(model.to(place)), torch.random.fork_rng([place] if place.type == "cuda" else []):
+        torch.manual_seed(RANDOM_REDUCTIONS_SEED)
+        tally = _run(model, source, batch_size, place, kind, workers, allow_missing, views, progress, description)
     if tally.skipped:
         progress.message(_left_out(tally.skipped, tally.images))
     return Evaluation(

@@ -24,6 +24,7 @@ from rmeeto.data.transforms import Preparation
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import WEIGHTS
+from rmeeto.models.linear import frozen
 from rmeeto.progress import SILENT, Progress
 
 IMAGENET_CLASSES = 1000
@@ -147,14 +148,14 @@ def predict(
             why="every class needs one name",
             fix="give the label file of the data the model was trained on, one name per line",
         )
-    return _predictions(model.eval(), paths, top, batch_size, names, progress)
+    return _predictions(model, paths, top, batch_size, names, progress)
 
 
 def _predictions(
     model: VisionMamba, paths: Sequence[Path], top: int, batch_size: int, names: Sequence[str], progress: Progress
 ) -> Iterator[Prediction]:
     reading = file_reading(paths, Preparation.of(model))
-    with progress.task("predicting", len(paths)) as task:
+    with frozen(model), progress.task("predicting", len(paths)) as task:
         for start in range(0, len(paths), batch_size):
             batch = range(start, min(start + batch_size, len(paths)))
             inputs: dict[int, Tensor] = {}

@@ -17,6 +17,7 @@ from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RmeetoWarning
 from rmeeto.evaluate import Evaluation
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.linear import frozen
 from rmeeto.reduction import Reduction
 from rmeeto.results import Row, Score
 
@@ -57,16 +58,13 @@ def add_speeds(
     """
     variants = {reduction: under(reduction, model) for reduction in reductions}
     batch = min(batch_size, SPEED_BATCH_ON_CPU) if device.type == "cpu" else batch_size
-    config, was_training = model.config, model.training
-    images = torch.randn(batch, *config.input_size, device=device)
-    model.eval()
-    with torch.inference_mode(), autocast(device, precision):
+    images = torch.randn(batch, *model.config.input_size, device=device)
+    with frozen(model), torch.inference_mode(), autocast(device, precision):
         works = [partial(variant.eval(), images) for variant in variants.values()]
         for work in works:
             work()
         stopwatch = Stopwatch(device)
         times = take_turns(works, stopwatch, rounds=SPEED_ROUNDS, budget_seconds=SPEED_SECONDS, tick=lambda: None)
-    model.train(was_training)
     seconds = dict(zip(variants, times, strict=True))
     whole = seconds[reductions[0]]
 

@@ -22,6 +22,7 @@ from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.description import read_sizes
 from rmeeto.models.factory import fresh_model
+from rmeeto.models.linear import freeze
 from rmeeto.reduction import parse_reduction
 
 STATUS = Path("/proc/self/status")  # getrusage would count what the parent process held
@@ -98,7 +99,7 @@ def growth_mib(question: dict[str, Any]) -> float:
     torch.set_num_threads(question["threads"])
     before = resident_mib("VmRSS")
     config, reduction = read_sizes(question["config"]), parse_reduction(question["reduction"])
-    model = fresh_model(config, reduction, question["impl"]).eval()
+    model = freeze(fresh_model(config, reduction, question["impl"]))
     forward(model, question["batch"], question["precision"], torch.device("cpu"))
     return resident_mib("VmHWM") - before
 

@@ -18,6 +18,7 @@ from rmeeto.cost import flops
 from rmeeto.devices import ActualPrecision, autocast, backend, find_device, find_precision
 from rmeeto.doctor import machine
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.linear import freeze
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction
 
@@ -68,7 +69,7 @@ def bench(
     """
     where = find_device(device)
     kinds = [find_precision(name, where) for name in precisions]
-    model = model.to(where).eval()
+    model = freeze(model.to(where))
     variants = [under(reduction, model) for reduction in (None, *reductions)]
     stopwatch = Stopwatch(where, clock)
     measurements: list[Measurement] = []

@@ -49,14 +49,18 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, drop_path_rate: float, impl: Impl) -> None:
         super().__init__()
         self.mixer = BidirectionalMixer(config, impl)
-        self.norm = RMSNorm(config.dim)
+        self.norm = RMSNorm(config.dim, impl=impl)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, tokens: Tokens) -> tuple[Tokens, Features]:
         """One block: the tokens with new ``x`` and ``residual``, and the mixer's features."""
-        residual = join(tokens, self.drop_path)
-        x, features = self.mixer(self.norm(residual), tokens.timing)
+        normed, residual = self.joined(tokens)
+        x, features = self.mixer(normed, tokens.timing)
         return tokens.replace(x=x, residual=residual), features
+
+    def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """What the mixer sees, and the residual stream with the last block's output added."""
+        return self.norm.join(self.drop_path(tokens.x), tokens.residual)
 
 
 def join(tokens: Tokens, drop_path: nn.Module) -> Tensor:
@@ -101,7 +105,7 @@ class VisionMamba(Reducible, nn.Module):
         rates = [0.0, *(step * block for block in range(config.depth - 1)), config.drop_path_rate]
         self.layers = nn.ModuleList(Block(config, rate, impl) for rate in rates[:-1])
         self.drop_path = DropPath(rates[-1])
-        self.norm_f: nn.Module = RMSNorm(config.dim)
+        self.norm_f: nn.Module = RMSNorm(config.dim, impl=impl)
         self._impl = impl
         self.reduction = reduction
         nn.init.trunc_normal_(self.cls_token, std=0.02)
@@ -116,7 +120,7 @@ class VisionMamba(Reducible, nn.Module):
     def impl(self, impl: Impl) -> None:
         self._impl = impl
         for module in self.modules():
-            if isinstance(module, BidirectionalMixer):
+            if isinstance(module, BidirectionalMixer | RMSNorm):
                 module.impl = impl
 
     @property

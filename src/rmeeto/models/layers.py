@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
+from rmeeto.ops.norm import add_norm
+from rmeeto.ops.select import Impl
 
 
 class PatchEmbed(nn.Module):
@@ -35,13 +37,20 @@ class PatchEmbed(nn.Module):
 class RMSNorm(nn.Module):
     """Root mean square norm over the last axis, computed in the input's precision (at least float32).
 
-    The result has the weight's dtype, ready for the projection that follows.
+    The result has the weight's dtype, or autocast's: that of the projection that follows.
     """
 
-    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+    def __init__(self, dim: int, eps: float = 1e-5, impl: Impl = "auto") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
         self.eps = eps
+        self.impl: Impl = impl
+
+    def join(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Add ``x`` to the residual stream; the normalised sum, and the new stream, in at least float32."""
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
+        return add_norm(x, residual, self.weight, eps=self.eps, dtype=dtype, impl=self.impl)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x / rms(x) · weight``."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
+from rmeeto.models.linear import Linear
 from rmeeto.ops import causal_conv, selective_scan
 from rmeeto.ops.select import Impl
 from rmeeto.timing import Timing
@@ -22,8 +23,8 @@ class Direction(NamedTuple):
     A_log: nn.Parameter
     skip: nn.Parameter
     conv: nn.Conv1d
-    x_proj: nn.Linear
-    dt_proj: nn.Linear
+    x_proj: Linear
+    dt_proj: Linear
     reverse: bool
 
     def decay_rates(self) -> Tensor:
@@ -57,14 +58,14 @@ class BidirectionalMixer(nn.Module):
         self.D = nn.Parameter(torch.empty(e))
         self.A_b_log = nn.Parameter(torch.empty(e, n))
         self.D_b = nn.Parameter(torch.empty(e))
-        self.in_proj = nn.Linear(config.dim, 2 * e, bias=False)
+        self.in_proj = Linear(config.dim, 2 * e, bias=False)
         self.conv1d = nn.Conv1d(e, e, config.conv_width, groups=e)
-        self.x_proj = nn.Linear(e, rank + 2 * n, bias=False)
-        self.dt_proj = nn.Linear(rank, e)
+        self.x_proj = Linear(e, rank + 2 * n, bias=False)
+        self.dt_proj = Linear(rank, e)
         self.conv1d_b = nn.Conv1d(e, e, config.conv_width, groups=e)
-        self.x_proj_b = nn.Linear(e, rank + 2 * n, bias=False)
-        self.dt_proj_b = nn.Linear(rank, e)
-        self.out_proj = nn.Linear(e, config.dim, bias=False)
+        self.x_proj_b = Linear(e, rank + 2 * n, bias=False)
+        self.dt_proj_b = Linear(rank, e)
+        self.out_proj = Linear(e, config.dim, bias=False)
         self.reset_parameters(config.depth)
 
     def directions(self) -> tuple[Direction, Direction]:
@@ -120,7 +121,7 @@ class BidirectionalMixer(nn.Module):
         if there is not None:
             u = u * there  # the convolution has put its bias and its neighbours there
         dt, B, C = side.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
-        delta = F.linear(dt, side.dt_proj.weight)
+        delta = side.dt_proj.product(dt)
         if timing is None:
             y = self._scan(u, delta, B, C, gate, side)
         else:

@@ -3,7 +3,8 @@
 from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.merge import merge_rows
 from rmeeto.ops.nearest import find_nearest
+from rmeeto.ops.norm import add_norm
 from rmeeto.ops.pairs import closest_pairs
 from rmeeto.ops.scan import selective_scan
 
-__all__ = ["causal_conv", "closest_pairs", "find_nearest", "merge_rows", "selective_scan"]
+__all__ = ["add_norm", "causal_conv", "closest_pairs", "find_nearest", "merge_rows", "selective_scan"]

@@ -74,6 +74,16 @@ class Implementation(Protocol):
     ) -> tuple[Tensor, ...]:
         """Return three contiguous gradients, of shape (0,) for an absent bias."""
 
+    def add_norm(
+        self, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Return normed in the given dtype and the new stream, both contiguous."""
+
+    def add_norm_backward(
+        self, grad: Tensor, grad_stream: Tensor, stream: Tensor, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradient of the stream (grad_stream in it), contiguous, and that of the weight."""
+
     def nearest(self, a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
         """Return similarity and index, both contiguous (b, n)."""
 

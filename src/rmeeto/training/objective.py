@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import Rehearsal
+from rmeeto.models.linear import freeze
 from rmeeto.recipe import Recipe
 from rmeeto.training.dynamic import RATIO_WEIGHT, directions_loss, keep_loss, token_divergence
 
@@ -83,6 +84,6 @@ def make_teacher(model: VisionMamba, recipe: Recipe, device: torch.device) -> Vi
             why="a model without trained weights has nothing to teach",
             fix="give weights, or distill = 0",
         )
-    teacher = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+    teacher = freeze(copy.deepcopy(model).to(device).requires_grad_(False))
     teacher.reduction = None
     return teacher

@@ -20,6 +20,7 @@ from rmeeto.errors import ConfigError
 from rmeeto.evaluate import evaluate
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import write_atomically
+from rmeeto.models.linear import frozen
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction, Schedule, parse_reduction
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
@@ -125,9 +126,7 @@ def tune(
     place = find_device(device)
     training, validation = open_data(data, "train"), open_data(data, "val")
     check_classes(training, model.num_classes)
-    was_training = model.training
-    model.to(place).eval()
-    try:
+    with frozen(model.to(place)):
         calibration, control = (
             Calibration.of(
                 model,
@@ -170,8 +169,6 @@ def tune(
                 scores.append(score(name, model, evaluation))
         finally:
             model.reduction = own
-    finally:
-        model.train(was_training)
     return TuneResult(
         reduction=str(tuned),
         given=str(method),

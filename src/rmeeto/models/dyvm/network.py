@@ -184,8 +184,8 @@ class DynamicMamba(nn.Module):
         if not self.gates:
             left, _ = block(tokens)
             return tokens, torch.ones(len(tokens.x), 2, dtype=torch.bool, device=tokens.x.device), left
-        residual = join(tokens, block.drop_path)
-        u, gate = block.mixer.project(block.norm(residual))
+        normed, residual = block.joined(tokens)
+        u, gate = block.mixer.project(normed)
         directions = self.gates[number](u, gate, tokens.cls_index) > 0
         return tokens, directions, tokens.replace(x=scan_wanted(block.mixer, u, gate, directions), residual=residual)
 
@@ -216,8 +216,8 @@ class DynamicMamba(nn.Module):
     def _rehearse_block(self, tokens: Tokens, there: Tensor, number: int, draw: Draw) -> tuple[Tokens, Tensor]:
         """One block in training mode: its tokens, and the directions ``(b, 2)`` that count."""
         block: Block = self.model.layers[number]  # type: ignore[assignment]
-        residual = join(tokens, block.drop_path)
-        u, gate = block.mixer.project(block.norm(residual))
+        normed, residual = block.joined(tokens)
+        u, gate = block.mixer.project(normed)
         directions = there.new_ones(len(there), 2)
         if self.gates:
             directions = draw(self.gates[number](u, gate, tokens.cls_index))

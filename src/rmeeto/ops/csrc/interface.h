@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 4;
+constexpr int INTERFACE_VERSION = 5;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -51,6 +51,20 @@ struct Conv {
     Tokens grad, dx;
     float* dweight;  // (channels, width)
     float* dbias;    // (channels,) or null
+};
+
+struct Norm {
+    int64_t batch, tokens, channels;
+    int64_t x_storage, out_storage;
+    double eps;
+    Tokens x;         // forward only
+    Tokens residual;  // forward only, float32 like every stream; absent before the first block
+    Tokens stream;    // x + residual: forward writes it, backward reads it
+    Tokens out;       // forward only
+    const float* weight;  // (channels,)
+    // Backward only.
+    Tokens grad, grad_stream, dstream;  // of out, in its storage; of the stream; what both make of the stream
+    float* dweight;  // (channels,)
 };
 
 struct Nearest {

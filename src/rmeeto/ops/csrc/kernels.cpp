@@ -4,6 +4,7 @@
 #include "conv.h"
 #include "merge.h"
 #include "nearest.h"
+#include "norm.h"
 #include "pairs.h"
 #include "scan.h"
 #include "scan_backward.h"
@@ -15,7 +16,8 @@ namespace rmeeto::RMEETO_ISA {
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward, conv_backward, nearest, merge, merge_backward, pairs,
+    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward,   conv_backward, norm_forward,
+    norm_backward,    nearest,      merge,         merge_backward, pairs,
 };
 
 }  // namespace rmeeto::RMEETO_ISA

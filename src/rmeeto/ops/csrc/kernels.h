@@ -12,6 +12,8 @@ struct Kernels {
     bool (*scan_backward)(const Scan&, int threads);
     bool (*conv_forward)(const Conv&, int threads);
     bool (*conv_backward)(const Conv&, int threads);
+    bool (*norm_forward)(const Norm&, int threads);
+    bool (*norm_backward)(const Norm&, int threads);
     bool (*nearest)(const Nearest&, int threads);
     int (*merge)(const Merge&, int threads);  // an Outcome
     int (*merge_backward)(const Merge&, int threads);

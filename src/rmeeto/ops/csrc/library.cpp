@@ -72,6 +72,8 @@ EXPORT bool rmeeto_scan_forward(const Scan* scan, int threads) { return chosen()
 EXPORT bool rmeeto_scan_backward(const Scan* scan, int threads) { return chosen()->scan_backward(*scan, threads); }
 EXPORT bool rmeeto_conv_forward(const Conv* conv, int threads) { return chosen()->conv_forward(*conv, threads); }
 EXPORT bool rmeeto_conv_backward(const Conv* conv, int threads) { return chosen()->conv_backward(*conv, threads); }
+EXPORT bool rmeeto_norm_forward(const Norm* norm, int threads) { return chosen()->norm_forward(*norm, threads); }
+EXPORT bool rmeeto_norm_backward(const Norm* norm, int threads) { return chosen()->norm_backward(*norm, threads); }
 EXPORT bool rmeeto_nearest(const Nearest* problem, int threads) { return chosen()->nearest(*problem, threads); }
 EXPORT int rmeeto_merge(const Merge* problem, int threads) { return chosen()->merge(*problem, threads); }
 EXPORT int rmeeto_merge_backward(const Merge* problem, int threads) { return chosen()->merge_backward(*problem, threads); }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from ctypes import Structure, c_bool, c_char_p, c_int, c_int64, c_void_p
+from ctypes import Structure, c_bool, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 4  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 5  # equals the one in csrc/interface.h
 STORAGE = {torch.float32: 0, torch.bfloat16: 1}
 DISTANCES = {"cosine": 0, "l1": 1, "l2": 2}
 MAX_STATES = 16
@@ -76,7 +76,10 @@ def _library() -> ctypes.CDLL:
     library.rmeeto_instruction_set.restype = c_char_p
     library.rmeeto_use_instruction_set.argtypes = [c_char_p]
     library.rmeeto_use_instruction_set.restype = c_bool
-    for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "nearest"):
+    for name in (
+        *("scan_forward", "scan_backward", "conv_forward", "conv_backward"),
+        *("norm_forward", "norm_backward", "nearest"),
+    ):
         function = getattr(library, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_bool
     for name in ("merge", "merge_backward", "pairs"):
@@ -125,6 +128,17 @@ class _Conv(Structure):
         *((name, c_void_p) for name in ("weight", "bias")),
         *((name, _Tokens) for name in ("grad", "dx")),
         *((name, c_void_p) for name in ("dweight", "dbias")),
+    )
+
+
+class _Norm(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "channels", "x_storage", "out_storage")),
+        ("eps", c_double),
+        *((name, _Tokens) for name in ("x", "residual", "stream", "out")),
+        ("weight", c_void_p),
+        *((name, _Tokens) for name in ("grad", "grad_stream", "dstream")),
+        ("dweight", c_void_p),
     )
 
 
@@ -300,6 +314,39 @@ def causal_conv_backward(
     )
     _call("conv_backward", problem)
     return tuple(_in_dtype_of(o, g, x) for o, g in zip(operands, (dx, dweight, dbias), strict=True))
+
+
+def add_norm(
+    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Compute `rmeeto.ops.add_norm`."""
+    x, weight = _readable(x), weight.to(torch.float32).contiguous()
+    residual = None if residual is None else _readable(residual)
+    out, stream = x.new_empty(x.shape, dtype=dtype), x.new_empty(x.shape, dtype=torch.float32)
+    problem = _Norm(
+        *(*x.shape, STORAGE[x.dtype], STORAGE[dtype], eps),
+        *(_tokens(operand) for operand in (x, residual, stream, out)),
+        _pointer(weight),
+    )
+    _call("norm_forward", problem)
+    return out, stream
+
+
+def add_norm_backward(
+    grad: Tensor, grad_stream: Tensor, stream: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of the stream and of the weight."""
+    grad, grad_stream, scale = _readable(grad), _readable(grad_stream), weight.to(torch.float32).contiguous()
+    dstream, dweight = stream.new_empty(stream.shape), torch.empty_like(scale)
+    problem = _Norm(
+        *(*stream.shape, STORAGE[torch.float32], STORAGE[grad.dtype], eps),
+        *(_tokens(operand) for operand in (None, None, stream, None)),
+        _pointer(scale),
+        *(_tokens(operand) for operand in (grad, grad_stream, dstream)),
+        _pointer(dweight),
+    )
+    _call("norm_backward", problem)
+    return dstream, dweight.to(weight.dtype)
 
 
 def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:

@@ -152,6 +152,26 @@ CHUNK_BYTES = 8 << 20  # of similarities at a time: enough for a fast product, l
 NARROW = 256  # rows at a time where each sees a few columns only
 
 
+def add_norm(
+    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Add, then scale by the inverse root mean square; see `rmeeto.ops.add_norm` for the meaning and the shapes."""
+    exact = _arithmetic(x)
+    stream = x.to(exact, copy=True) if residual is None else residual + x.to(exact)
+    return (stream * _inverse_rms(stream, eps) * weight.to(exact)).to(dtype), stream
+
+
+def add_norm_backward(
+    grad: Tensor, grad_stream: Tensor, stream: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the stream and of the weight."""
+    grad, scale = grad.to(stream.dtype), _inverse_rms(stream, eps)
+    inward = grad * weight.to(stream.dtype)
+    pull = scale**3 * (inward * stream).mean(-1, keepdim=True)
+    dweight = (grad * stream * scale).sum((0, 1))
+    return (scale * inward - pull * stream + grad_stream).contiguous(), dweight.to(weight.dtype)
+
+
 def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
     """Compare some rows at a time; see `rmeeto.ops.find_nearest` for the meaning and the shapes."""
     a, b = a.to(_arithmetic(a)), b.to(_arithmetic(b))
@@ -233,6 +253,10 @@ def merge_rows_backward(grad: Tensor, kept: Tensor, source: Tensor, target: Tens
 
 def _arithmetic(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _inverse_rms(x: Tensor, eps: float) -> Tensor:
+    return torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
 
 def _steps(delta: Tensor, drive: Tensor, B: Tensor, C: Tensor) -> Iterator[tuple[Tensor, ...]]:
