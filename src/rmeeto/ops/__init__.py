@@ -1,5 +1,6 @@
 """The operations that PyTorch lacks: tensors in, tensors out, nothing of models."""
 
+from rmeeto.ops.bidirectional import Walk, bidirectional_scan
 from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.merge import merge_rows
 from rmeeto.ops.nearest import find_nearest
@@ -7,4 +8,13 @@ from rmeeto.ops.norm import add_norm
 from rmeeto.ops.pairs import closest_pairs
 from rmeeto.ops.scan import selective_scan
 
-__all__ = ["add_norm", "causal_conv", "closest_pairs", "find_nearest", "merge_rows", "selective_scan"]
+__all__ = [
+    "Walk",
+    "add_norm",
+    "bidirectional_scan",
+    "causal_conv",
+    "closest_pairs",
+    "find_nearest",
+    "merge_rows",
+    "selective_scan",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -68,7 +69,7 @@ def selective_scan(
     torch.Size([2, 197, 768])
     """
     operands = (u, delta, A, B, C, skip, gate, delta_bias)
-    _check(u, A, dict(zip(OPERANDS, operands, strict=True)))
+    check_operands(u, A, dict(zip(OPERANDS, operands, strict=True)))
     dtype = u.dtype
     return cast(
         Tensor,
@@ -88,20 +89,22 @@ def selective_scan(
     )
 
 
-def _check(u: Tensor, A: Tensor, given: dict[str, Tensor | None]) -> None:
+def check_operands(u: Tensor, A: Tensor, given: Mapping[str, Tensor | None]) -> None:
+    """Raise `UnsupportedInput` unless the operands (by name, absent ones None or left out) fit these two."""
     if u.ndim != 3 or A.ndim != 2 or u.shape[1] == 0 or not u.is_floating_point():
         raise _misfit(given, f"u must be floating (b, l, e) with at least one token, and A (e, n); u is {u.dtype}")
     (batch, length, e), n = u.shape, A.shape[1]
     tokens, states, channels = (batch, length, e), (batch, length, n), (e,)
-    wanted = (tokens, tokens, (e, n), states, states, channels, tokens, channels)
-    for (name, x), shape in zip(given.items(), wanted, strict=True):
+    wanted = dict(zip(OPERANDS, (tokens, tokens, (e, n), states, states, channels, tokens, channels), strict=True))
+    for name, x in given.items():
+        shape = wanted[name]
         if x is not None and x.shape != shape:
             raise _misfit(given, f"with u (b, l, e) = {tokens} and A (e, n) = {(e, n)}, {name} must be {shape}")
         if x is not None and x.device != u.device:
             raise _misfit(given, f"{name} is on {x.device}, u on {u.device}")
 
 
-def _misfit(given: dict[str, Tensor | None], why: str) -> UnsupportedInput:
+def _misfit(given: Mapping[str, Tensor | None], why: str) -> UnsupportedInput:
     shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in given.items() if x is not None)
     return UnsupportedInput("selective_scan", given=shapes, why=why, fix="see its docstring for the shapes")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Literal, Protocol, cast
 
@@ -49,6 +49,12 @@ class Implementation(Protocol):
         reverse: bool,
     ) -> Tensor:
         """Return the contiguous output (b, l, e) in u's dtype."""
+
+    def scan_both(self, forward: Sequence[Tensor], backward: Sequence[Tensor], gate: Tensor) -> Tensor:
+        """Return both gated scans' sum, contiguous in the dtype of u; left out where it gains nothing.
+
+        forward, backward: u, delta, A, B, C, skip, delta_bias.
+        """
 
     def selective_scan_backward(
         self,

@@ -8,7 +8,7 @@ namespace rmeeto {
 // Each returns false if memory ran out.
 struct Kernels {
     const char* name;
-    bool (*scan_forward)(const Scan&, int threads);
+    bool (*scan_forward)(const Scan* walks, int count, int threads);  // of equal shapes and storage, one after the other
     bool (*scan_backward)(const Scan&, int threads);
     bool (*conv_forward)(const Conv&, int threads);
     bool (*conv_backward)(const Conv&, int threads);

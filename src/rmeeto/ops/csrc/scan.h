@@ -97,10 +97,12 @@ struct ForwardScratch {
     Vec states[GROUP][STATES];
     Row rows[TILE];
     Vec step[TILE], drive[TILE], y[TILE];
+    Vec sums[];  // (block, token): of the walks before the last, in float32 whatever the storage
 };
 
 struct ForwardJob {
-    const Scan& scan;
+    const Scan* walks;
+    int count;
     int64_t groups, blocks_per_group;
 };
 
@@ -123,7 +125,7 @@ static void walk(int tokens, const Vec* step, const Vec* drive, const Row* rows,
 
 template <class T>
 static void forward_tile(const Scan& scan, int64_t image, int64_t start, int tokens, const Block& block, Vec* state,
-                         ForwardScratch& scratch) {
+                         const Vec* before, Vec* after, ForwardScratch& scratch) {
     const int64_t c = block.channel;
     const Vec bias = scan.delta_bias ? load(scan.delta_bias + c, block.count) : Vec{};
     const Vec skip = scan.skip ? load(scan.skip + c, block.count) : Vec{};
@@ -135,7 +137,7 @@ static void forward_tile(const Scan& scan, int64_t image, int64_t start, int tok
         if (scan.delta_softplus) step = softplus(step);
         scratch.step[i] = step;
         scratch.drive[i] = step * u;
-        scratch.y[i] = skip * u;
+        scratch.y[i] = before ? before[token] + skip * u : skip * u;
         shortest = step < shortest ? step : shortest;
         longest = step > longest ? step : longest;
     }
@@ -143,9 +145,13 @@ static void forward_tile(const Scan& scan, int64_t image, int64_t start, int tok
     recurrence(tokens, scratch.step, scratch.drive, scratch.rows, block.rate, state, scratch.y);
     for (int i = 0; i < tokens; i++) {
         const int64_t token = token_at(scan, start + i);
-        Vec out = scratch.y[i];
-        if (scan.gate.data) out *= silu(load(at<const T>(scan.gate, image, token, c), block.count));
-        store(at<T>(scan.out, image, token, c), out, block.count);
+        if (after) {
+            after[token] = scratch.y[i];
+        } else {
+            Vec out = scratch.y[i];
+            if (scan.gate.data) out *= silu(load(at<const T>(scan.gate, image, token, c), block.count));
+            store(at<T>(scan.out, image, token, c), out, block.count);
+        }
         prefetch_next<T>(image, token, c, scan.u, scan.delta, scan.gate, scan.out);
     }
 }
@@ -153,30 +159,38 @@ static void forward_tile(const Scan& scan, int64_t image, int64_t start, int tok
 template <class T>
 static void forward_item(const void* pointer, int64_t item, void* memory) {
     const ForwardJob& job = *static_cast<const ForwardJob*>(pointer);
-    const Scan& scan = job.scan;
     ForwardScratch& scratch = *static_cast<ForwardScratch*>(memory);
     const int64_t image = item / job.groups, first = item % job.groups * job.blocks_per_group;
-    const int blocks = (int)smaller(job.blocks_per_group, count_blocks(scan.channels) - first);
-    for (int k = 0; k < blocks; k++) {
-        read_block(scan, first + k, scratch.blocks[k]);
-        for (int n = 0; n < STATES; n++) scratch.states[k][n] = Vec{};
-    }
-    for (int64_t start = 0; start < scan.tokens; start += TILE) {
-        const int tokens = (int)smaller(TILE, scan.tokens - start);
-        read_rows<T>(scan, image, start, tokens, scratch.rows);
-        for (int k = 0; k < blocks; k++)
-            forward_tile<T>(scan, image, start, tokens, scratch.blocks[k], scratch.states[k], scratch);
+    const int blocks = (int)smaller(job.blocks_per_group, count_blocks(job.walks->channels) - first);
+    for (int walk = 0; walk < job.count; walk++) {
+        const Scan& scan = job.walks[walk];
+        const bool is_last = walk + 1 == job.count;
+        for (int k = 0; k < blocks; k++) {
+            read_block(scan, first + k, scratch.blocks[k]);
+            for (int n = 0; n < STATES; n++) scratch.states[k][n] = Vec{};
+        }
+        for (int64_t start = 0; start < scan.tokens; start += TILE) {
+            const int tokens = (int)smaller(TILE, scan.tokens - start);
+            read_rows<T>(scan, image, start, tokens, scratch.rows);
+            for (int k = 0; k < blocks; k++) {
+                Vec* const sums = scratch.sums + k * scan.tokens;
+                forward_tile<T>(scan, image, start, tokens, scratch.blocks[k], scratch.states[k],
+                                walk ? sums : nullptr, is_last ? nullptr : sums, scratch);
+            }
+        }
     }
 }
 
-static bool scan_forward(const Scan& scan, int threads) {
+static bool scan_forward(const Scan* walks, int count, int threads) {
+    const Scan& scan = *walks;
     // Items small enough that all threads finish together, large enough that reading B and C does not show.
     const int64_t blocks = count_blocks(scan.channels), wanted = blocks * scan.batch / (4 * threads);
     const int64_t per_group = wanted < 1 ? 1 : smaller(wanted, GROUP);
     const int64_t groups = (blocks + per_group - 1) / per_group;
-    const ForwardJob job{scan, groups, per_group};
+    const ForwardJob job{walks, count, groups, per_group};
     const Body body = scan.storage == BFLOAT16 ? forward_item<bfloat16> : forward_item<float>;
-    return for_each(scan.batch * groups, threads, sizeof(ForwardScratch), body, &job);
+    const size_t sums_bytes = count > 1 ? sizeof(Vec) * per_group * scan.tokens : 0;
+    return for_each(scan.batch * groups, threads, sizeof(ForwardScratch) + sums_bytes, body, &job);
 }
 
 }  // namespace rmeeto::RMEETO_ISA

@@ -8,10 +8,11 @@ with ctypes at first use, so one build serves every version of Python and PyTorc
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
-from ctypes import Structure, c_bool, c_char_p, c_double, c_int, c_int64, c_void_p
+from collections.abc import Mapping, Sequence
+from ctypes import Array, Structure, c_bool, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,7 +78,7 @@ def _library() -> ctypes.CDLL:
     library.rmeeto_use_instruction_set.argtypes = [c_char_p]
     library.rmeeto_use_instruction_set.restype = c_bool
     for name in (
-        *("scan_forward", "scan_backward", "conv_forward", "conv_backward"),
+        *("scan_forward", "scan_both", "scan_backward", "conv_forward", "conv_backward"),
         *("norm_forward", "norm_backward", "nearest"),
     ):
         function = getattr(library, f"rmeeto_{name}")
@@ -175,7 +176,7 @@ def _pointer(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
-def _call(name: str, problem: Structure) -> None:
+def _call(name: str, problem: Structure | Array[Any]) -> None:
     outcome = getattr(_library(), f"rmeeto_{name}")(ctypes.byref(problem), torch.get_num_threads())
     if outcome < 0:
         raise IndexError(f"{name}: a position lies outside of the sequence")
@@ -250,6 +251,24 @@ def selective_scan(
         *(_pointer(x) for x in (A, skip, delta_bias)),
     )
     _call("scan_forward", problem)
+    return out
+
+
+def scan_both(forward: Sequence[Tensor], backward: Sequence[Tensor], gate: Tensor) -> Tensor:
+    """Compute `rmeeto.ops.bidirectional_scan`: the second walk finds what the first made in the cache."""
+    gate, out = _readable(gate), forward[0].new_empty(forward[0].shape)
+    walks, alive = (_Scan * 2)(), []
+    for second, (u, delta, A, B, C, skip, bias) in enumerate((forward, backward)):
+        tokens = [*map(_readable, (u, delta)), gate if second else None, *map(_readable, (B, C))]
+        parameters = [x.to(torch.float32).contiguous() for x in (A, skip, bias)]
+        alive += [*tokens, *parameters]
+        walks[second] = _Scan(
+            *(*u.shape, A.shape[1]),
+            *(STORAGE[u.dtype], True, second),
+            *(_tokens(x) for x in (*tokens, out)),
+            *(_pointer(x) for x in parameters),
+        )
+    _call("scan_both", walks)
     return out
 
 
