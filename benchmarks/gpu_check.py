@@ -126,9 +126,10 @@ def measure(kernels, op, shape, dtype, what, repeats, tile=None):
     }
 
 
-def sweep(kernels):
+def sweep():
     """Yield passes of the scan with tiles worth a try; one that spills registers shows as slow, not as wrong."""
-    Tile = kernels.Tile
+    from rmeeto.ops.impl.triton.tile import Tile
+
     for warps in (1, 2, 4):
         for rows, lanes in ((8, 8), (4, 8), (2, 8), (1, 32)):
             yield "forward", Tile(rows, lanes, 1, warps)
@@ -191,7 +192,7 @@ def main() -> int:
                     show(rows[-1])
     if options.sweep:
         for shape in TIMED:
-            for what, tile in sweep(kernels):
+            for what, tile in sweep():
                 rows.append(measure(kernels, "selective_scan", shape, torch.bfloat16, what, options.repeats, tile))
                 show(rows[-1])
 

@@ -2,7 +2,13 @@
 
 import importlib
 
+PACKAGE = "rmeeto.ops.impl.triton"
+
 
 def call_kernel(name, *args, **kwargs):
     """Import and run; in the interpreter's process the import brings the interpreted kernels."""
-    return getattr(importlib.import_module("rmeeto.ops.impl.triton"), name)(*args, **kwargs)
+    return getattr(importlib.import_module(PACKAGE), name)(*args, **kwargs)
+
+
+def are_interpreted():
+    return importlib.import_module(f"{PACKAGE}.launch").interpreted()

@@ -5,6 +5,7 @@ neither needs a device. Whether a switch is on must be known before Triton is im
 a process of its own. ``benchmarks/gpu_check.py`` measures speed.
 """
 
+import importlib
 import importlib.util
 import inspect
 import multiprocessing
@@ -17,7 +18,7 @@ import torch
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops import causal_conv, selective_scan
 from rmeeto.ops.impl import reference
-from triton_kernels import call_kernel
+from triton_kernels import PACKAGE, are_interpreted, call_kernel
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 needs_device = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -42,7 +43,7 @@ def interpreter():
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TRITON_INTERPRET", "1")
-            assert run("_interpreted")  # starts the process, the only one to see the variable
+            assert pool.submit(are_interpreted).result()  # starts the process, the only one to see the variable
         yield run
 
 
@@ -161,7 +162,7 @@ def test_scan_of_extreme_step_sizes(kernel, steps):
 
 @pytest.mark.parametrize("which", ["many", "few", "odd"])
 def test_scan_in_every_tile(kernel, which):
-    from rmeeto.ops.impl.triton import BACKWARD_TILES, Tile  # plain tuples: they may travel to the interpreter
+    from rmeeto.ops.impl.triton.tile import BACKWARD_TILES, Tile  # plain tuples: they may travel to the interpreter
 
     tile = BACKWARD_TILES.get(which, Tile(rows=1, lanes=4, chunk=1))
     check_scan(kernel, scan_operands(1, 11, 40 if kernel is call_on_device else 6), tile=tile)
@@ -214,30 +215,32 @@ def test_asked_for_by_name_it_does_not_fall_back():
         selective_scan(u, delta, A, B, C, impl="triton")
 
 
-SCAN_CHOICES = {"SOFTPLUS": True, "REVERSE": True, "STATES": 16}
-CONV_CHOICES = {"SILU": True, "REVERSE": True, "TAPS": 4}
+SCAN_CHOICES = {"SOFTPLUS": True, "REVERSE": True, "STATES": 16, "ROWS": 4, "LANES": 8, "CHUNK": 4}
+CONV_CHOICES = {"SILU": True, "REVERSE": True, "TAPS": 4, "TOKENS": 16, "CHANNELS": 128, "SEGMENT": 32}
+OPTIONAL_POINTERS = ("skip_ptr", "gate_ptr", "bias_ptr", "dskip_ptr", "dgate_ptr", "dbias_ptr")
+# file, kernel, choices, warps
+COMPILED = [
+    ("scan_forward", "_scan_forward", SCAN_CHOICES, 1),
+    ("scan_backward", "_scan_backward", SCAN_CHOICES, 1),
+    ("conv", "_conv_forward", CONV_CHOICES, 4),
+    ("conv", "_conv_backward", CONV_CHOICES, 1),
+]
 
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="interpreted kernels have no compiler")
 @pytest.mark.parametrize("optional", [True, False], ids=["everything", "bare"])
-@pytest.mark.parametrize("name", ["_scan_forward", "_scan_backward", "_conv_forward", "_conv_backward"])
-def test_compiles_for_an_h200(name, optional, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("file", "name", "choices", "warps"), COMPILED, ids=[name for _, name, *_ in COMPILED])
+def test_compiles_for_an_h200(file, name, choices, warps, optional, tmp_path, monkeypatch):
     """The compiler checks what the interpreter does not: that types and shapes of a loop's variables stay."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from rmeeto.ops.impl import triton as impl
-
     if "nvidia" not in triton.backends.backends:
         pytest.skip("this Triton has no compiler for NVIDIA devices")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    kernel = getattr(impl, name)
-    tile = (impl.FORWARD_TILES if name == "_scan_forward" else impl.BACKWARD_TILES)["many"]
-    chosen = {"ROWS": tile.rows, "LANES": tile.lanes, "CHUNK": tile.chunk, **SCAN_CHOICES, **CONV_CHOICES}
-    chosen |= {"TOKENS": impl.CONV_TOKENS, "CHANNELS": impl.CONV_CHANNELS, "SEGMENT": impl.CONV_SEGMENT}
-    if not optional:
-        chosen |= dict.fromkeys(("skip_ptr", "gate_ptr", "bias_ptr", "dskip_ptr", "dgate_ptr", "dbias_ptr"))
+    kernel = getattr(importlib.import_module(f"{PACKAGE}.{file}"), name)
+    chosen = choices if optional else choices | dict.fromkeys(OPTIONAL_POINTERS)
     arguments = list(inspect.signature(kernel.fn).parameters)
     constants = {x: chosen[x] for x in arguments if x in chosen}
     types = {
@@ -246,7 +249,7 @@ def test_compiles_for_an_h200(name, optional, tmp_path, monkeypatch):
     }
     source = ASTSource(kernel, types, constexprs=constants)
     compiled = triton.compile(
-        source, target=GPUTarget("cuda", 90, 32), options={"num_warps": tile.warps, "enable_fp_fusion": impl.FUSED}
+        source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, "enable_fp_fusion": True}
     )
     assert "ex2.approx" in compiled.asm["ptx"]
 
