@@ -10,11 +10,11 @@ With ``TRITON_INTERPRET=1`` set before Triton is imported the kernels run on the
 from rmeeto.ops.impl.triton.conv import causal_conv, causal_conv_backward
 from rmeeto.ops.impl.triton.limits import unsupported_reasons
 from rmeeto.ops.impl.triton.merge import merge_rows, merge_rows_backward
-from rmeeto.ops.impl.triton.nearest import nearest
 from rmeeto.ops.impl.triton.norm import add_norm, add_norm_backward
 from rmeeto.ops.impl.triton.pairs import closest_pairs
 from rmeeto.ops.impl.triton.scan_backward import selective_scan_backward
 from rmeeto.ops.impl.triton.scan_forward import selective_scan
+from rmeeto.ops.impl.triton.search import nearest
 
 __all__ = [
     "add_norm",

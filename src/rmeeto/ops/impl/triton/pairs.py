@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rmeeto.ops.impl.triton.launch import ASSERTING, on_device_of
-from rmeeto.ops.impl.triton.nearest import nearest_at
+from rmeeto.ops.impl.triton.search import nearest_at
 
 SPLIT_ROWS = 128  # of a program that splits
 RANKED, OTHERS = 32, 128  # candidates of a program that ranks, and how many they are compared with at a time

@@ -82,13 +82,14 @@ def _precision(storage: torch.dtype) -> str:
     """Return how products are taken. TF32 would scramble near ties of float32, but holds 16-bit numbers exactly.
 
     So half storage runs on the tensor cores with exact products, and float32 on the ordinary units; ``tf32x3`` would
-    bring the tensor cores to float32 as well, and is to be taken when a device has shown that it decides alike.
+    bring the tensor cores to float32 as well, and is to be taken when a device has shown that it decides alike. AMD
+    devices lack TF32 or have it not everywhere.
     """
-    return "ieee" if storage == torch.float32 else "tf32"
+    return "ieee" if storage == torch.float32 or torch.version.hip else "tf32"
 
 
-# Prediction: at (128, 98 × 98, 384), 38 MB in float32 are 9 µs and 0.94 GFLOP 14 µs at 67 TFLOP/s: arithmetic bound.
-# In bfloat16 19 MB are 4.5 µs and the products 2 µs: a launch costs as much.
+# Prediction: at (128, 98 × 98, 384), 38 MB in float32 are 9 µs and 0.94 GFLOP 14 µs at 67 TFLOP/s, twice that with the
+# operands in shared memory: arithmetic bound. In bfloat16 19 MB are 4.5 µs, the products 2 µs: a launch costs as much.
 # fmt: off
 @triton.jit(do_not_specialize=["rows", "columns", "nth", "reach"])
 def _nearest(
@@ -176,7 +177,7 @@ def _similarity(
     elif DISTANCE == "l1":
         total = -total
     else:
-        total = -tl.sqrt(total)
+        total = -tl.sqrt_rn(total)
     return total
 
 
