@@ -116,45 +116,29 @@ def causal_conv(kernels, shape, dtype, reverse=False) -> Case:
 def add_norm(kernels, shape, dtype, first=False) -> Case:
     """(b, l, d); ``first``: the stream begins here."""
     draw = Draw(dtype)
-    x, residual, weight = draw.stored(*shape), None if first else draw.floats(*shape), draw.floats(shape[-1])
-    grad_normed, grad_residual = draw.stored(*shape), draw.floats(*shape)
-    joined = x.float() if residual is None else x.float() + residual
+    given = (draw.stored(*shape), None if first else draw.floats(*shape), draw.floats(shape[-1]))
+    _, stream = reference.add_norm(*given, EPS, dtype)
+    back = (draw.stored(*shape), draw.floats(*shape), stream, given[2])
 
-    def plain_forward(x, residual, weight, arithmetic):
-        joined = x.to(arithmetic) if residual is None else x.to(arithmetic) + residual.to(arithmetic)
-        return F.rms_norm(joined, weight.shape, weight.to(arithmetic), EPS).to(x.dtype), joined
-
-    def plain_backward(grad_normed, grad_residual, joined, weight, arithmetic):
-        leaves = [t.detach().to(arithmetic).requires_grad_() for t in (joined, weight)]
-        with torch.enable_grad():
-            normed = F.rms_norm(leaves[0], weight.shape, leaves[1], EPS)
-        by_joined, by_weight = torch.autograd.grad(normed, leaves, grad_normed.to(arithmetic))
-        return by_joined + grad_residual.to(arithmetic), by_weight
+    def both(module, given, back, dtype):
+        return *module.add_norm(*given, EPS, dtype), *module.add_norm_backward(*back, EPS)
 
     def check():
-        back = (grad_normed, grad_residual, joined, weight)
-        found = (*kernels.add_norm(x, residual, weight, EPS), *kernels.add_norm_backward(*back, EPS))
-        plain = (*plain_forward(x, residual, weight, torch.float32), *plain_backward(*back, torch.float32))
-        truth = (
-            *plain_forward(*wide((x, residual, weight)), torch.float64),
-            *plain_backward(*wide(back), torch.float64),
-        )
-        names = ("normed", "residual", "dresidual", "dweight")
+        found, plain = both(kernels, given, back, dtype), both(reference, given, back, dtype)
+        truth = both(reference, wide(given), wide(back), torch.float64)
+        names = ("normed", "stream", "dstream", "dweight")
         return {name: excess(*three) for name, *three in zip(names, found, plain, truth, strict=True)}
 
-    numbers, floats = x.numel() * dtype.itemsize, x.numel() * 4
-    return Case(
-        calls={
-            "forward": lambda: kernels.add_norm(x, residual, weight, EPS),
-            "backward": lambda: kernels.add_norm_backward(grad_normed, grad_residual, joined, weight, EPS),
-        },
-        plain={
-            "forward": lambda: plain_forward(x, residual, weight, torch.float32),
-            "backward": lambda: plain_backward(grad_normed, grad_residual, joined, weight, torch.float32),
-        },
-        least_bytes={"forward": 2 * numbers + (1 if first else 2) * floats, "backward": numbers + 3 * floats},
-        check=check,
+    calls, rivals = (
+        {
+            "forward": partial(module.add_norm, *given, EPS, dtype),
+            "backward": partial(module.add_norm_backward, *back, EPS),
+        }
+        for module in (kernels, reference)
     )
+    half, floats = stream.numel() * dtype.itemsize, stream.numel() * 4
+    moved = {"forward": 2 * half + (1 if first else 2) * floats, "backward": half + 3 * floats}
+    return Case(calls, rivals, moved, check)
 
 
 def merge_rows(kernels, shape, dtype, removed=11) -> Case:

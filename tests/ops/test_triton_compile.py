@@ -69,7 +69,8 @@ def type_of(argument, kernel):
         return "i32"
     if argument in POSITIONS and kernel is not scan_backward._scan_backward:  # what that one keeps are states
         return "*i64"
-    return "*bf16" if argument.startswith(("u", "x", "a_", "b_", "values", "grad", "normed")) else "*fp32"
+    half = argument.startswith(("u", "x", "a_", "b_", "values", "grad", "normed")) and argument != "grad_stream_ptr"
+    return "*bf16" if half else "*fp32"
 
 
 @pytest.mark.parametrize("optional", [True, False], ids=["everything", "bare"])
