@@ -1,12 +1,13 @@
 """Check every Triton kernel on this CUDA device, then time it: the first thing to run on a new GPU.
 
     python benchmarks/gpu_check.py            check, time, write benchmarks/results/gpu_check-DATE.json
-    python benchmarks/gpu_check.py --sweep    also time other tiles of the scan, to better the rule that picks them
+    python benchmarks/gpu_check.py --sweep    also time other tiles, to better the rules that pick them
 
-Truth is the reference in float64. A kernel may be as wrong as the reference in the kernel's own dtype, plus two
-roundings. Times are CUDA events around one call each, after a warm-up, with the second-level cache overwritten
-in between: median and quartiles. Rates are against what the call must move through memory at least. Exits with 1
-if a kernel is wrong and with 2 where there is no CUDA device.
+What is checked, and against what, is in `_gpu_cases`. Times are CUDA events around one call each, after a warm-up,
+with the second-level cache overwritten in between: median and quartiles. *call* is a call from Python, whose
+launches may take longer than their work; *graph* replays the same call from a CUDA graph, which leaves the device's
+own time; *plain* is the call in plain PyTorch. Rates are the graph's, against what the call must move through memory
+at least. Exits with 1 if a kernel is wrong and with 2 where there is no CUDA device.
 """
 
 from __future__ import annotations
@@ -16,64 +17,39 @@ import json
 import statistics
 import sys
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import torch
 
-from rmeeto.ops.impl import reference
+from _gpu_cases import DEVICE, OPERATIONS, nearest, selective_scan
 
 RESULTS = Path(__file__).parent / "results"
-DEVICE = "cuda"
-STATES, TAPS = 16, 4
-CHECKED = [(2, 1, 40), (3, 7, 33), (2, 63, 96), (8, 197, 768), (1, 1569, 72)]  # b, l, e: few and many programs
-TIMED = [(128, 197, 768), (16, 1569, 1152)]  # Vim-S at 224 × 224; VideoMamba-M with 8 frames
+# b, l, width: few and many programs, ragged and whole tiles
+CHECKED = [(2, 3, 40), (3, 7, 33), (2, 63, 96), (8, 197, 768), (1, 1569, 72)]
+SINGLE = (2, 1, 40)  # one token: nothing to match, all the rest must work
+TIMED = {
+    "selective_scan": [(128, 197, 768), (16, 1569, 1152)],  # Vim-S at 224 × 224; VideoMamba-M with 8 frames
+    "causal_conv": [(128, 197, 768), (16, 1569, 1152)],
+    "add_norm": [(128, 197, 384), (16, 1569, 576)],
+    "merge_rows": [(128, 197, 384), (16, 1569, 576)],
+    "nearest": [(128, 196, 384), (16, 1568, 576), (1, 12544, 192)],
+    "closest_pairs": [(128, 197, 384), (16, 1569, 576), (1, 12545, 192)],
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SCAN_NAMES = ("u", "delta", "A", "B", "C", "skip", "gate", "delta_bias")
-CONV_NAMES = ("x", "weight", "bias")
+HEADER = f"{'op':14} {'pass':16} {'shape':16} {'dtype':9} {'graph ms':>8} [quartiles]     {'call':>7} {'plain':>8} GB/s"
 
 
-def operands(op, shape, dtype):
-    """Draw what the operation takes, its gradient first; halves of one tensor where the model has such."""
-    batch, length, width = shape
-    draw = torch.Generator(DEVICE).manual_seed(0)
-
-    def normal(*size):
-        return torch.randn(size, generator=draw, device=DEVICE)
-
-    grad = normal(batch, length, width).to(dtype)
-    u, gate = normal(batch, length, 2 * width).to(dtype).chunk(2, dim=-1)
-    if op == "causal_conv":
-        return grad, (u, normal(width, 1, TAPS), normal(width))
-    delta, bias, skip = normal(batch, length, width).to(dtype), normal(width) - 1, normal(width)
-    B, C = normal(batch, length, 2 * STATES).to(dtype).chunk(2, dim=-1)
-    return grad, (u, delta, -4 * normal(width, STATES).abs(), B, C, skip, gate, bias)
-
-
-def wide(tensors):
-    return [x.double() for x in tensors]
-
-
-def check(kernels, op, shape, dtype, reverse):
-    """Return for the output and each gradient by how many float32 roundings the budget is missed (0: kept)."""
-    grad, given = operands(op, shape, dtype)
-    flags = (True, reverse)  # softplus or SiLU
-    names = ("out", *(SCAN_NAMES if op == "selective_scan" else CONV_NAMES))
-
-    def run(module, grad, given):
-        return getattr(module, op)(*given, *flags), *getattr(module, f"{op}_backward")(grad, *given, *flags)
-
-    found, plain = run(kernels, grad, given), run(reference, grad, given)
-    truth = run(reference, grad.double(), wide(given))
-    return {name: excess(*three) for name, *three in zip(names, found, plain, truth, strict=True)}
-
-
-def excess(found, plain, truth):
-    unit, scale = torch.finfo(torch.float32).eps, truth.abs().amax()
-    allowed = (plain.double() - truth).abs() + 2 * torch.finfo(found.dtype).eps * truth.abs() + 16 * unit * scale
-    over = (found.double() - truth).abs() - allowed
-    if found.dtype != plain.dtype or not over.isfinite().all():
-        return float("inf")
-    return float((over.clamp_min(0) / (unit * scale)).amax())
+def wrong_results(kernels, op, shapes, dtypes):
+    """Return how many results were checked, and a description of each that is outside its budget."""
+    build, variants, _ = OPERATIONS[op]
+    checked, wrong = 0, []
+    for shape, (name, dtype), variant in product(shapes, dtypes.items(), variants):
+        found = build(kernels, shape, dtype, **variant).check()
+        checked += len(found)
+        described = {"op": op, "shape": shape, "dtype": name, **variant}
+        wrong += [{**described, "result": result, "excess": x} for result, x in found.items() if x > 0]
+    return checked, wrong
 
 
 def time_ms(call, repeats):
@@ -93,63 +69,89 @@ def time_ms(call, repeats):
     return statistics.quantiles([start.elapsed_time(end) for start, end in pairs], n=4)
 
 
-def least_bytes(op, shape, dtype, backward):
-    """Count what must pass through memory if every (b, l, e) tensor is read or written once per call."""
-    batch, length, width = shape
-    tensors = {"selective_scan": (4, 7), "causal_conv": (2, 3)}[op][backward]  # in and out, forward and backward
-    return tensors * batch * length * width * dtype.itemsize
+def graph_of(call):
+    """Return a CUDA graph of one call, which has run before."""
+    call()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph
 
 
-def measure(kernels, op, shape, dtype, what, repeats, tile=None):
-    """Return one row of the table; ``what`` is forward, backward or forward+backward."""
-    grad, given = operands(op, shape, dtype)
-    flags = (True, False)
-    options = {"tile": tile} if tile else {}
+def measure(case, passes, repeats, plain=True):
+    """Return the figures of one row of the table for some passes of a case, one after another."""
 
-    def call():
-        if "forward" in what:
-            getattr(kernels, op)(*given, *flags, **options)
-        if "backward" in what:
-            getattr(kernels, f"{op}_backward")(grad, *given, *flags, **options)
+    def run(calls):
+        for name in passes:
+            calls[name]()
 
-    low, median, high = time_ms(call, repeats)
-    moved = sum(least_bytes(op, shape, dtype, part == "backward") for part in what.split("+"))
-    return {
-        "op": op,
-        "what": what,
-        "shape": shape,
-        "dtype": str(dtype).removeprefix("torch."),
-        "tile": tile and tile._asdict(),
-        "median_ms": median,
-        "quartiles_ms": [low, high],
+    low, median, high = time_ms(graph_of(lambda: run(case.calls)).replay, repeats)
+    moved = sum(case.least_bytes[name] for name in passes)
+    figures = {
+        "graph_median_ms": median,
+        "graph_quartiles_ms": [low, high],
+        "call_median_ms": time_ms(lambda: run(case.calls), repeats)[1],
         "least_gb_per_second": moved / median / 1e6,
     }
+    if plain and case.plain:
+        figures["plain_median_ms"] = time_ms(lambda: run(case.plain), max(repeats // 5, 2))[1]
+    return figures
 
 
-def sweep(kernels):
-    """Yield passes of the scan with tiles worth a try; one that spills registers shows as slow, not as wrong."""
-    Tile = kernels.Tile
-    for warps in (1, 2, 4):
-        for rows, lanes in ((8, 8), (4, 8), (2, 8), (1, 32)):
-            yield "forward", Tile(rows, lanes, 1, warps)
-        for rows in (4, 2):
-            for chunk in (2, 4, 8):
-                yield "backward", Tile(rows, 8, chunk, warps)
+def timed_rows(kernels, repeats):
+    """Yield the rows of the table."""
+    for op, (build, _, variants) in OPERATIONS.items():
+        for shape, variant, name in product(TIMED[op], variants, ("bfloat16", "float32")):
+            case = build(kernels, shape, DTYPES[name], **variant)
+            for passes in (["forward"], ["forward", "backward"])[: len(case.calls)]:
+                described = {"op": op, "pass": "+".join(passes), "shape": shape, "dtype": name, **variant}
+                yield described | measure(case, passes, repeats)
+
+
+def swept_rows(kernels, repeats):
+    """Yield rows for tiles worth a try; one that spills registers shows as slow, not as wrong."""
+    from triton.runtime.errors import OutOfResources
+
+    from rmeeto.ops.impl.triton.search import Tile as ProductTile
+    from rmeeto.ops.impl.triton.tile import Tile as ScanTile
+
+    tiles = [("forward", *t, 1, w) for w in (1, 2, 4) for t in ((8, 8), (4, 8), (2, 8), (1, 32))]
+    tiles += [("backward", r, 8, chunk, w) for w in (1, 2, 4) for r in (4, 2) for chunk in (2, 4, 8)]
+    for shape, (what, *sizes) in product(TIMED["selective_scan"], tiles):
+        tile = ScanTile(*sizes)
+        case = selective_scan(kernels, shape, torch.bfloat16, tile=tile)
+        described = {"op": "selective_scan", "pass": what, "shape": shape, "dtype": "bfloat16", "tile": tile._asdict()}
+        yield described | measure(case, [what], repeats, plain=False)
+
+    products = [(r, c, f, w) for r in (32, 64) for c in (64, 128) for f in (32, 64) for w in (4, 8)]
+    precisions = {"float32": ("ieee", "tf32x3"), "bfloat16": ("tf32",)}
+    choices = [(name, precision) for name, those in precisions.items() for precision in those]
+    for shape, (name, precision), sizes in product(TIMED["nearest"], choices, products):
+        tile = ProductTile(*sizes)
+        described = {"op": "nearest", "pass": "forward", "shape": shape, "dtype": name, "precision": precision}
+        described["tile"] = tile._asdict()
+        case = nearest(kernels, shape, DTYPES[name], tile=tile, precision=precision)
+        try:
+            yield described | measure(case, ["forward"], repeats, plain=False) | {"excess": case.check()}
+        except OutOfResources as error:  # a tile may ask for more shared memory than there is
+            print(f"  no {described}: {error}", file=sys.stderr)
 
 
 def show(row):
-    low, high = row["quartiles_ms"]
-    tile = "" if row["tile"] is None else " ".join(f"{k}={v}" for k, v in row["tile"].items())
+    low, high = row["graph_quartiles_ms"]
+    plain = f"{row['plain_median_ms']:8.3f}" if "plain_median_ms" in row else " " * 8
+    told = ("op", "pass", "shape", "dtype", "excess")
+    rest = " ".join(f"{k}={v}" for k, v in row.items() if k not in told and not k.endswith(("_ms", "_second")))
     print(
-        f"{row['op']:15} {row['what']:17} {row['shape']!s:17} {row['dtype']:9} {row['median_ms']:9.3f} "
-        f"[{low:.3f}, {high:.3f}] {row['least_gb_per_second']:8.0f}  {tile}",
+        f"{row['op']:14} {row['pass']:16} {row['shape']!s:16} {row['dtype']:9} {row['graph_median_ms']:8.3f} "
+        f"[{low:.3f}, {high:.3f}] {row['call_median_ms']:7.3f} {plain} {row['least_gb_per_second']:6.0f}  {rest}",
         flush=True,
     )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sweep", action="store_true", help="also time other tiles of the scan")
+    parser.add_argument("--sweep", action="store_true", help="also time other tiles of the scan and the matching")
     parser.add_argument("--repeats", type=int, default=50, help="timed calls per row (default 50)")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -164,36 +166,21 @@ def main() -> int:
     versions = {"torch": torch.__version__, "triton": triton.__version__, "cuda": torch.version.cuda}
     print(f"{device.name}, {device.multi_processor_count} multiprocessors, {versions}")
 
-    wrong = []
-    checks = 0
-    for op in ("selective_scan", "causal_conv"):
-        for shape in CHECKED:
-            for name, dtype in DTYPES.items():
-                for reverse in (False, True):
-                    found = check(kernels, op, shape, dtype, reverse)
-                    checks += len(found)
-                    wrong += [
-                        {"op": op, "shape": shape, "dtype": name, "reverse": reverse, "tensor": t, "excess": x}
-                        for t, x in found.items()
-                        if x > 0
-                    ]
-    print(f"{checks} tensors checked against float64, {len(wrong)} outside the budget")
+    checked, wrong = 0, []
+    for op in OPERATIONS:
+        matches = op in ("nearest", "closest_pairs")
+        count, bad = wrong_results(kernels, op, CHECKED if matches else [SINGLE, *CHECKED], DTYPES)
+        print(f"{op}: {count} results checked against float64, {len(bad)} outside the budget", flush=True)
+        checked, wrong = checked + count, wrong + bad
     for case in wrong:
         print("  WRONG", json.dumps(case))
 
-    print(f"{'op':15} {'pass':17} {'(b, l, e)':17} {'dtype':9} {'median ms':>9} [quartiles] GB/s at least  tile")
+    print(HEADER)
     rows = []
-    for op in ("selective_scan", "causal_conv"):
-        for shape in TIMED:
-            for dtype in (torch.bfloat16, torch.float32):
-                for what in ("forward", "forward+backward"):
-                    rows.append(measure(kernels, op, shape, dtype, what, options.repeats))
-                    show(rows[-1])
-    if options.sweep:
-        for shape in TIMED:
-            for what, tile in sweep(kernels):
-                rows.append(measure(kernels, "selective_scan", shape, torch.bfloat16, what, options.repeats, tile))
-                show(rows[-1])
+    for timed in (timed_rows, swept_rows) if options.sweep else (timed_rows,):
+        for row in timed(kernels, options.repeats):
+            rows.append(row)
+            show(row)
 
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
@@ -201,7 +188,7 @@ def main() -> int:
         "date": now.isoformat(timespec="seconds"),
         "device": device.name,
         "versions": versions,
-        "tensors_checked": checks,
+        "results_checked": checked,
         "wrong": wrong,
         "rows": rows,
     }

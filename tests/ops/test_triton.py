@@ -1,15 +1,10 @@
-"""The Triton kernels against the reference: in Triton's interpreter on any machine, and on the device itself.
+"""The Triton kernels of the scan and the convolution against the reference.
 
-The interpreter shows that the arithmetic is right and compiling for sm_90 that the compiler takes the kernels;
-neither needs a device. Whether a switch is on must be known before Triton is imported, so the interpreter has
-a process of its own. ``benchmarks/gpu_check.py`` measures speed.
+In Triton's interpreter on any machine, which shows that the arithmetic is right, and on the device itself.
+``benchmarks/gpu_check.py`` measures speed.
 """
 
 import importlib.util
-import inspect
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
@@ -17,7 +12,7 @@ import torch
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops import causal_conv, selective_scan
 from rmeeto.ops.impl import reference
-from triton_kernels import call_kernel
+from triton_kernels import assert_within_budget, call_on_device, wide
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 needs_device = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -27,55 +22,12 @@ SCAN_GRADIENTS = ("u", "delta", "A", "B", "C", *OPTIONAL)
 CONV_GRADIENTS = ("x", "weight", "bias")
 
 
-def call_on_device(name, *args, **kwargs):
-    out = call_kernel(name, *(x.cuda() if isinstance(x, torch.Tensor) else x for x in args), **kwargs)
-    return tuple(x.cpu() for x in out) if isinstance(out, tuple) else out.cpu()
-
-
-@pytest.fixture(scope="module")
-def interpreter():
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-
-        def run(name, *args, **kwargs):
-            return pool.submit(call_kernel, name, *args, **kwargs).result()
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TRITON_INTERPRET", "1")
-            assert run("_interpreted")  # starts the process, the only one to see the variable
-        yield run
-
-
-@pytest.fixture(params=["interpreter", pytest.param("cuda", marks=[pytest.mark.gpu, needs_device])])
-def kernel(request):
-    """``kernel(name, *args)`` runs a function of the implementation and returns its results on the processor."""
-    return call_on_device if request.param == "cuda" else request.getfixturevalue("interpreter")
-
-
 def scan_operands(batch, length, width, states=16, dtype=torch.float32, absent=()):
     u, delta, gate = torch.randn(3, batch, length, width).to(dtype).unbind()
     B, C = torch.randn(2, batch, length, states).to(dtype).unbind()
     operands = {"u": u, "delta": delta, "A": -4 * torch.rand(width, states), "B": B, "C": C}
     operands |= {"skip": torch.randn(width), "gate": gate, "delta_bias": torch.randn(width) - 1}
     return [None if name in absent else x for name, x in operands.items()]
-
-
-def wide(x):
-    return x.double() if isinstance(x, torch.Tensor) else x
-
-
-def assert_within_budget(got, plain, truth, what):
-    """The kernel may be as wrong as plain PyTorch in the same dtype, plus a rounding or two."""
-    assert got.dtype == plain.dtype, f"{what}: {got.dtype} instead of {plain.dtype}"
-    assert got.shape == plain.shape, f"{what}: {tuple(got.shape)} instead of {tuple(plain.shape)}"
-    assert got.is_contiguous(), f"{what} has strides {got.stride()}, but the fake kernel promises contiguous ones"
-    if not truth.numel():
-        return
-    unit = torch.finfo(got.dtype).eps
-    slack = 2 * unit * truth.abs() + 16 * torch.finfo(torch.float32).eps * truth.abs().amax()
-    excess = (got.double() - truth).abs() - (plain.double() - truth).abs() - slack
-    assert excess.isfinite().all(), f"{what} is not finite"
-    assert (excess <= 0).all(), f"{what} is off by {excess.amax():.1e} more than float32 arithmetic allows"
 
 
 def check_scan(kernel, operands, softplus=True, reverse=False, **tile):
@@ -161,7 +113,7 @@ def test_scan_of_extreme_step_sizes(kernel, steps):
 
 @pytest.mark.parametrize("which", ["many", "few", "odd"])
 def test_scan_in_every_tile(kernel, which):
-    from rmeeto.ops.impl.triton import BACKWARD_TILES, Tile  # plain tuples: they may travel to the interpreter
+    from rmeeto.ops.impl.triton.tile import BACKWARD_TILES, Tile  # plain tuples: they may travel to the interpreter
 
     tile = BACKWARD_TILES.get(which, Tile(rows=1, lanes=4, chunk=1))
     check_scan(kernel, scan_operands(1, 11, 40 if kernel is call_on_device else 6), tile=tile)
@@ -212,43 +164,6 @@ def test_asked_for_by_name_it_does_not_fall_back():
     u, delta, A, B, C, *_ = scan_operands(1, 3, 4)
     with pytest.raises(UnsupportedInput, match="CUDA"):
         selective_scan(u, delta, A, B, C, impl="triton")
-
-
-SCAN_CHOICES = {"SOFTPLUS": True, "REVERSE": True, "STATES": 16}
-CONV_CHOICES = {"SILU": True, "REVERSE": True, "TAPS": 4}
-
-
-@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="interpreted kernels have no compiler")
-@pytest.mark.parametrize("optional", [True, False], ids=["everything", "bare"])
-@pytest.mark.parametrize("name", ["_scan_forward", "_scan_backward", "_conv_forward", "_conv_backward"])
-def test_compiles_for_an_h200(name, optional, tmp_path, monkeypatch):
-    """The compiler checks what the interpreter does not: that types and shapes of a loop's variables stay."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from rmeeto.ops.impl import triton as impl
-
-    if "nvidia" not in triton.backends.backends:
-        pytest.skip("this Triton has no compiler for NVIDIA devices")
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    kernel = getattr(impl, name)
-    tile = (impl.FORWARD_TILES if name == "_scan_forward" else impl.BACKWARD_TILES)["many"]
-    chosen = {"ROWS": tile.rows, "LANES": tile.lanes, "CHUNK": tile.chunk, **SCAN_CHOICES, **CONV_CHOICES}
-    chosen |= {"TOKENS": impl.CONV_TOKENS, "CHANNELS": impl.CONV_CHANNELS, "SEGMENT": impl.CONV_SEGMENT}
-    if not optional:
-        chosen |= dict.fromkeys(("skip_ptr", "gate_ptr", "bias_ptr", "dskip_ptr", "dgate_ptr", "dbias_ptr"))
-    arguments = list(inspect.signature(kernel.fn).parameters)
-    constants = {x: chosen[x] for x in arguments if x in chosen}
-    types = {
-        x: "constexpr" if x in constants else "i32" if not x.endswith("_ptr") else "*bf16" if x[0] in "ux" else "*fp32"
-        for x in arguments
-    }
-    source = ASTSource(kernel, types, constexprs=constants)
-    compiled = triton.compile(
-        source, target=GPUTarget("cuda", 90, 32), options={"num_warps": tile.warps, "enable_fp_fusion": impl.FUSED}
-    )
-    assert "ex2.approx" in compiled.asm["ptx"]
 
 
 def forward_and_gradients(operands, reverse, impl):

@@ -248,7 +248,7 @@ def merge_rows_backward(grad: Tensor, kept: Tensor, source: Tensor, target: Tens
     values = grad.new_empty((grad.shape[0] * length, grad.shape[2]))
     for positions, rows in ((kept, staying), (source, leaving)):
         values.index_copy_(0, flat_index(positions, length), rows.flatten(0, 1).to(grad.dtype))
-    return values.reshape(grad.shape[0], length, -1)
+    return values.reshape(grad.shape[0], length, grad.shape[2])
 
 
 def _arithmetic(x: Tensor) -> torch.dtype:
