@@ -94,7 +94,7 @@ def test_ranges_may_be_all_empty_or_everything(impl):
 
 @needs_kernels
 def test_time_is_that_of_the_pairs_seen():
-    """A band of 1/64 of the columns: even in waiting for its turn, a search through everything would take far longer."""
+    """Each row sees 1/64 of the columns; a search through everything would take far longer than a quarter."""
     a, b = torch.randn(1, 4096, 64), torch.randn(1, 4096, 64)
     low = (torch.arange(4096) // 64 * 64)[None]
 
