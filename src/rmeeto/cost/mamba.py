@@ -24,7 +24,8 @@ class MambaNetwork:
         """Block 0 has no features that tokens could be matched by, so it never reduces."""
         features = frozenset(self.widths.features)
         config = self.config
-        return Stack(config.depth, config.tokens, protected=1, first=1, features=features, time=config.time)
+        protected = len(config.protected)
+        return Stack(config.depth, config.tokens, protected=protected, first=1, features=features, time=config.time)
 
     @property
     def widths(self) -> Widths:
