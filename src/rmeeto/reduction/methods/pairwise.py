@@ -56,8 +56,9 @@ class PairwiseReduction(ScheduledReduction, ABC):
     window: with odd-even grouping, look for partners at most so many patches away in the present sequence (time grows
         with l instead of l²); None looks at all of them.
     frames: of a clip, with odd-even grouping and order kept, look for partners in the patch's own frame and so many
-        before and behind it (0 is its own only; time grows with frames·l); None looks at all of them. Patches without
-        a partner there go last, to the next target in the sequence.
+        before and behind it (0 is its own only; time grows with l); None looks at all of them. Where a patch is a
+        tubelet of several frames, they count as one. Patches without a partner there go last, to the next target in the
+        sequence.
     order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets, as in ToMe;
         or ``odd-even``, the remaining candidates and then the targets, each in order (Table 4).
     shuffle: share of the patches that are permuted at random before each reduction (Table 5).
