@@ -1,11 +1,12 @@
 """One reduction step against the number of tokens, and its share of a VideoMamba forward, exact and local matching.
 
-    python benchmarks/reduction.py [--frames 8 16 32 64] [--windows 1] [--rounds 9] [--threads 2]
+    python benchmarks/reduction.py [--frames 8 16 32 64] [--windows 1] [--near 0 1] [--rounds 9] [--threads 2]
 
 A clip of 8 frames has 1,569 tokens and loses 88 of them at a step; longer clips lose as large a part. Time is the
 median over rounds in which every candidate has its turn; memory is what the peak of a fresh process grows by; the
 exponents are fitted to both over the tokens, 1 for linear. Share: of a whole forward pass with eleven such steps.
-No figure is reported if local matching with a window over everything disagrees with exact matching.
+windows: matching within so many places of the sequence; near: within so many frames on either side.
+No figure is reported if local matching over everything disagrees with exact matching.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import multiprocessing
 import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", nargs="+", type=int, default=[8, 16, 32, 64])
     parser.add_argument("--windows", nargs="+", type=int, default=[1])
+    parser.add_argument("--near", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -49,20 +52,21 @@ def tokens_of(frames: int) -> Tokens:
     return Tokens(x, residual, torch.zeros(1, 1, dtype=torch.int64))
 
 
-def methods(frames: int, windows: list[int]) -> dict[str, TokenMerge]:
+def methods(frames: int, windows: list[int], near: list[int]) -> dict[str, TokenMerge]:
     r = frames * REMOVED_PER_FRAME
-    return {EXACT: TokenMerge(r=r)} | {f"window={w}": TokenMerge(r=r, window=w) for w in windows}
+    in_windows = {f"window={w}": TokenMerge(r=r, window=w) for w in windows}
+    return {EXACT: TokenMerge(r=r)} | in_windows | {f"frames={n}": TokenMerge(r=r, frames=n) for n in near}
 
 
 def run(method: TokenMerge, tokens: Tokens) -> Tokens:
     with torch.inference_mode():
-        return method.step(tokens, None, Step(method.r, 2, 24))
+        return method.step(tokens, None, Step(method.r, 2, 24, time=tokens.length // PATCHES_PER_FRAME))
 
 
 def grown_mib(method: TokenMerge, frames: int, threads: int) -> float | None:
     """What one step adds to the peak of this process, which must be a fresh one; None where it cannot be told."""
     torch.set_num_threads(threads)
-    run(TokenMerge(r=1, window=method.window), tokens_of(1))
+    run(replace(method, r=1), tokens_of(1))
     tokens = tokens_of(frames)
     if not RESET.exists():
         return None
@@ -100,8 +104,10 @@ def exponent(tokens: list[int], values: list[float | None]) -> float | None:
 
 def matching_is_right() -> bool:
     features, protected = torch.randn(2, 301, 48), torch.tensor([[0], [150]])
-    exact, wide = match(features, protected, 60), match(features, protected, 60, window=301)
-    return torch.equal(exact.source, wide.source) and torch.equal(exact.target, wide.target)
+    everything = torch.zeros(2, 150, dtype=torch.int64), torch.full((2, 150), 150)
+    exact = match(features, protected, 60)
+    local = match(features, protected, 60, window=301), match(features, protected, 60, seen=everything)
+    return all(torch.equal(exact.source, x.source) and torch.equal(exact.target, x.target) for x in local)
 
 
 def main() -> None:
@@ -112,7 +118,7 @@ def main() -> None:
         sys.exit("local matching over everything is not exact matching: no figure is reported")
     rows = []
     for frames in options.frames:
-        tokens, chosen = tokens_of(frames), methods(frames, options.windows)
+        tokens, chosen = tokens_of(frames), methods(frames, options.windows, options.near)
         times = compare({name: partial(run, method, tokens) for name, method in chosen.items()}, rounds=options.rounds)
         print_table(f"one step, {tokens.length:,} tokens, {options.threads} threads", times, against=EXACT)
         for name, method in chosen.items():
@@ -129,7 +135,7 @@ def main() -> None:
                 }
             )
     growth = {}
-    for name in methods(1, options.windows):
+    for name in methods(1, options.windows, options.near):
         own = [row for row in rows if row["matching"] == name]
         lengths = [row["tokens"] for row in own]
         growth[name] = {key: exponent(lengths, [row[key] for row in own]) for key in ("median_ms", "grown_mib")}

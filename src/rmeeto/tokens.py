@@ -98,6 +98,11 @@ class Tokens:
         """Tokens per image now, class token included."""
         return self.x.shape[1]
 
+    @property
+    def length_at_first(self) -> int:
+        """Tokens per image before any reduction."""
+        return self.plans[0].length if self.plans else self.length
+
     def replace(self, **changes: object) -> Tokens:
         """A copy with some fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -112,11 +117,17 @@ class Tokens:
 
     def group(self) -> Tensor:
         """The source map, ``(b, l0)`` int64: which token each original one ended in, -1 where it was dropped."""
-        length = self.plans[0].length if self.plans else self.length
-        group = torch.arange(length, device=self.x.device).expand(self.x.shape[0], -1)
+        group = torch.arange(self.length_at_first, device=self.x.device).expand(self.x.shape[0], -1)
         for plan in self.plans:
             group = plan.follow(group)
         return group
+
+    def places(self) -> Tensor:
+        """``(b, l)`` int64, where each present token stood at first; of a merged one, the survivor."""
+        place = torch.arange(self.length, device=self.x.device).expand(self.x.shape[0], -1)
+        for plan in reversed(self.plans):
+            place = plan.kept.gather(1, place)
+        return place
 
     def unmerge(self, values: Tensor) -> Tensor:
         """Bring ``(b, l, …)`` values of the present tokens back to the ``l0`` original places.

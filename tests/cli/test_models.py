@@ -13,6 +13,7 @@ from rmeeto.models.zoo import ZOO
         ZOO["vim_digits"].config,
         ZOO["videomamba_tiny_video"].config.changed(depth=2),
         ModelConfig(dim=24, depth=2, img_size=32, frames=6, tubelet=2, cls_place="first", halve=False),
+        ModelConfig(dim=24, depth=2, img_size=32, registers=3),
         ModelConfig(dim=24, depth=2, state=3, expand=3, conv_width=2, dt_rank=5, num_classes=7, img_size=(32, 16)),
     ],
 )

@@ -15,7 +15,8 @@ RETRAIN_OPTIONS = """
 --cutmix --data --data-dir --device --distill --drop-path-rate --drop-path --ema-decay --model-ema-decay --epochs --flip
 --frame-stride --frames --help --img-size --impl --json --label-smoothing --smoothing --log-every-steps --log-interval
 --lr --min-lr --mixup --num-classes --nb-classes --output -o --precision --random-erasing --reprob --recipe --reduce
---resume --sampling --save-every-seconds --seed --segments --subset --warmup-steps --weight-decay --weights --workers -j
+--registers --resume --sampling --save-every-seconds --seed --segments --subset --warmup-steps --weight-decay --weights
+--workers -j
 """
 
 
@@ -43,6 +44,8 @@ def test_a_model_alone_means_its_own_weights(model_folder):
         recipe_from(None, {"model": model_folder, "data": "d", "weights": "random"})
     sized = recipe_from(None, {"model": "vim_tiny", "data": "d", "img_size": 64})
     assert dict(sized.model_options) == {"img_size": 64}
+    registered = recipe_from("vim_small", {"data": "d", "registers": 4})
+    assert dict(registered.model_options) == {"registers": 4}
 
 
 @pytest.mark.parametrize("missing", ["model", "data"])

@@ -27,6 +27,11 @@ model = VisionMamba(config, {reduction}).eval()
 images = torch.randn(2, 3, 4, 32, 32)
 """
 
+NEAR = """
+config = config.changed(registers=3)
+model = VisionMamba(config, TokenMerge(r=7, blocks="all", frames=0)).eval()
+"""
+
 COMPILE = """
 with torch.no_grad():
     compiled = torch.compile(model, fullgraph=True, backend="{backend}")(images)
@@ -77,3 +82,4 @@ def test_export_with_a_dynamic_batch(reduction):
 def test_clip_models_compile_and_export():
     run(SETUP + CLIPS + COMPILE, reduction="None", backend="aot_eager")
     run(SETUP + CLIPS + COMPILE + EXPORT, reduction="TokenMerge(r=7, blocks='all')", backend="aot_eager")
+    run(SETUP + CLIPS + NEAR + COMPILE + EXPORT, reduction="None", backend="aot_eager")

@@ -1,4 +1,5 @@
 from itertools import product
+from time import perf_counter
 
 import pytest
 import torch
@@ -15,11 +16,17 @@ def similarity(a, b, distance: str) -> float:
     return -(a - b).norm(p=1 if distance == "l1" else 2).item()
 
 
-def search(a, b, distance: str, nth: int, reach: int | None):
+def search(a, b, distance: str, nth: int, reach: int | None = None, ranges=None):
     """Every row against every column it sees, one by one, in float64."""
     best, index = torch.empty(a.shape[:2], dtype=torch.float64), torch.empty(a.shape[:2], dtype=torch.int64)
     for image, i in product(range(a.shape[0]), range(a.shape[1])):
-        seen = range(b.shape[1]) if reach is None else range(max(0, i - reach), min(b.shape[1], i + reach))
+        low, high = (0, b.shape[1]) if reach is None else (i - reach, i + reach)
+        if ranges is not None:
+            low, high = (bound[image, i].item() for bound in ranges)
+        seen = [j for j in range(b.shape[1]) if low <= j < high]
+        if not seen:
+            best[image, i], index[image, i] = -torch.inf, min(max(0, low), b.shape[1] - 1)
+            continue
         ranked = sorted((-similarity(a[image, i].double(), b[image, j].double(), distance), j) for j in seen)
         value, index[image, i] = ranked[min(nth, len(seen)) - 1]
         best[image, i] = -value
@@ -39,6 +46,67 @@ def test_equals_a_search_one_by_one(impl, distance, nth, reach):
     a, b = torch.randn(2, 21, 19), torch.randn(2, 20, 19)
     found = find_nearest(a, b, distance=distance, nth=nth, reach=reach, impl=impl)
     assert_same(found, search(a, b, distance, nth, reach))
+
+
+def bands(rows: int, columns: int):
+    """Ranges such as frames give: neighbours see about the same, images differ, some rows see nothing."""
+    low = torch.randint(0, columns, (2, rows)).sort(1).values
+    return low, low + torch.randint(0, 1 + columns // 3, (2, rows))
+
+
+def anywhere(rows: int, columns: int):
+    """Ranges in no order, empty and reversed ones and ones beyond either end among them."""
+    return torch.randint(-9, columns + 9, (2, 2, rows)).unbind()
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize(
+    ("distance", "nth", "ranges", "shape"),
+    list(product(["cosine", "l1", "l2"], [1, 3, 50], [bands, anywhere], [(1, 1), (21, 20), (45, 131), (40, 3)])),
+)
+def test_ranges_equal_a_search_one_by_one(impl, distance, nth, ranges, shape):
+    a, b = (torch.randn(2, length, 19) for length in shape)
+    seen = ranges(*shape)
+    found = find_nearest(a, b, distance=distance, nth=nth, seen=seen, impl=impl)
+    assert_same(found, search(a, b, distance, nth, ranges=seen))
+
+
+@pytest.mark.parametrize("distance", ["cosine", "l1", "l2"])
+@pytest.mark.parametrize(("rows", "columns", "features"), [(7, 3, 17), (131, 260, 192), (785, 784, 192)])
+def test_kernels_agree_with_float64_within_ranges(instruction_set, rows, columns, features, distance):
+    a, b, seen = torch.randn(2, rows, features), torch.randn(2, columns, features), bands(rows, columns)
+    found = find_nearest(a, b, distance=distance, seen=seen, impl="cpp")
+    truth = find_nearest(a.double(), b.double(), distance=distance, seen=seen, impl="reference")
+    torch.testing.assert_close(found[0].double(), truth[0], rtol=1e-5, atol=1e-5)
+    assert (found[1] == truth[1]).float().mean() > 0.98  # another column only for a near tie
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_ranges_may_be_all_empty_or_everything(impl):
+    a, b = torch.randn(2, 45, 6), torch.randn(2, 44, 6)
+    full, place = torch.full((2, 45), 44), torch.arange(45).expand(2, -1)  # expanded: rows of both images are one
+    assert_same(find_nearest(a, b, seen=(full * 0, full), impl=impl), find_nearest(a, b, impl=impl), 0)
+    assert_same(find_nearest(a, b, seen=(place - 2, place + 2), impl=impl), find_nearest(a, b, reach=2, impl=impl), 0)
+    score, index = find_nearest(a, b, seen=(place, place), impl=impl)
+    assert (score == -torch.inf).all()
+    assert torch.equal(index, place.clamp(max=43))
+
+
+@needs_kernels
+def test_time_is_that_of_the_pairs_seen():
+    """Each row sees 1/64 of the columns; a search through everything would take far longer than a quarter."""
+    a, b = torch.randn(1, 4096, 64), torch.randn(1, 4096, 64)
+    low = (torch.arange(4096) // 64 * 64)[None]
+
+    def fastest(**options) -> float:
+        times = []
+        for _ in range(5):
+            start = perf_counter()
+            find_nearest(a, b, impl="cpp", **options)
+            times.append(perf_counter() - start)
+        return min(times)
+
+    assert fastest(seen=(low, low + 64)) < fastest() / 4
 
 
 @pytest.mark.parametrize("distance", ["cosine", "l1", "l2"])
@@ -91,6 +159,8 @@ def test_many_rows_go_in_pieces(impl, monkeypatch):
     for reach, nth in product((None, 2, 30), (1, 3)):
         found = find_nearest(a, b, reach=reach, nth=nth, impl=impl)
         assert_same(found, search(a, b, "cosine", nth, reach))
+    for ranges in (bands(45, 44), anywhere(45, 44)):
+        assert_same(find_nearest(a, b, seen=ranges, impl=impl), search(a, b, "cosine", 1, ranges=ranges))
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -113,8 +183,9 @@ def test_bfloat16_storage(instruction_set):
 def test_zero_vectors_and_nan_leave_an_index_that_exists(impl):
     a, b = torch.randn(1, 6, 4), torch.randn(1, 6, 4)
     a[0, 1], b[0, 2], a[0, 3], b[0, 4] = 0, 0, torch.nan, torch.nan
-    for reach in (None, 1):
-        index = find_nearest(a, b, reach=reach, impl=impl)[1]
+    all_but_two = (torch.tensor([[0, 0, 0, 0, 6, 9]]), torch.full((1, 6), 6))
+    for options in ({}, {"reach": 1}, {"seen": all_but_two}):
+        index = find_nearest(a, b, **options, impl=impl)[1]
         assert ((index >= 0) & (index < 6)).all()
 
 
@@ -136,6 +207,8 @@ def test_opcheck(impl):
     a, b = torch.randn(2, 9, 6), torch.randn(2, 8, 6)
     tests = ("test_schema", "test_faketensor")
     torch.library.opcheck(torch.ops.rmeeto.nearest.default, (a, b, "cosine", 1, 9, impl), test_utils=tests)
+    seen = (a, b, *bands(9, 8), "cosine", 1, impl)
+    torch.library.opcheck(torch.ops.rmeeto.nearest_seen.default, seen, test_utils=tests)
 
 
 def test_export_keeps_the_operation_whole():
@@ -186,6 +259,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
         (((2, 5, 4), (2, 3, 4)), {"reach": 1}, "sees no row"),
         (((2, 5, 4), (2, 5, 4)), {"reach": 0}, "sees no row"),
         (((2, 5, 4), (2, 5, 4)), {"nth": 0}, "nth=1"),
+        (((2, 5, 4), (2, 5, 4)), {"reach": 2, "seen": (torch.zeros(2, 5).long(),) * 2}, "two ways"),
+        (((2, 5, 4), (2, 5, 4)), {"seen": (torch.zeros(2, 4).long(),) * 2}, "int64"),
+        (((2, 5, 4), (2, 5, 4)), {"seen": (torch.zeros(2, 5),) * 2}, "int64"),
     ],
 )
 def test_misfits_are_explained(shapes, options, hint):

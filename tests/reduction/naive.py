@@ -12,8 +12,23 @@ def distance(a: list[float], b: list[float], name: str) -> float:
     return math.dist(a, b)
 
 
-def choose(features, protected: list[int], r: int, *, grouping="odd-even", distance_name="cosine", nth=1, window=None):
-    """Pairs (source, target) by falling similarity, and all candidates in that order; targets within the window."""
+def choose(
+    features,
+    protected: list[int],
+    r: int,
+    *,
+    grouping="odd-even",
+    distance_name="cosine",
+    nth=1,
+    window=None,
+    frame=None,
+    frames=None,
+):
+    """Pairs (source, target) by falling similarity, and all candidates in that order; targets within the window.
+
+    With the frame of every token: targets at most so many frames away; a candidate without any goes last, to the
+    first target of a later frame, or to the very last target.
+    """
     patches = [i for i in range(len(features)) if i not in protected]
     half = len(patches) - len(patches) // 2
     split = {"odd-even": (patches[0::2], patches[1::2]), "front-behind": (patches[:half], patches[half:])}
@@ -22,6 +37,12 @@ def choose(features, protected: list[int], r: int, *, grouping="odd-even", dista
     for candidate in candidates:
         here = patches.index(candidate)
         seen = [t for t in targets if window is None or abs(patches.index(t) - here) <= window]
+        if frames is not None:
+            seen = [t for t in targets if abs(frame[t] - frame[candidate]) <= frames]
+        if not seen:
+            later = [t for t in targets if frame[t] > frame[candidate]]
+            found.append((math.inf, candidate, later[0] if later else targets[-1]))
+            continue
         by_distance = sorted(seen, key=lambda t: (distance(features[candidate], features[t], distance_name), t))
         partner = by_distance[min(nth, len(seen)) - 1]
         found.append((distance(features[candidate], features[partner], distance_name), candidate, partner))

@@ -87,5 +87,6 @@ def parameter_count(config: ModelConfig) -> int:
     block = d * 2 * e + 2 * direction + e * d + d  # in_proj, both directions, out_proj, norm
     patch_embedding = config.tubelet * config.patch_size**2 * config.in_chans * d + d
     positions = config.grid[0] * config.grid[1] + 1 + (config.time if config.is_video else 0)
+    learned = 1 + config.registers
     head = d * config.num_classes + config.num_classes
-    return config.depth * block + patch_embedding + (positions + 1) * d + d + head  # class token, final norm
+    return config.depth * block + patch_embedding + (positions + learned) * d + d + head  # and the final norm

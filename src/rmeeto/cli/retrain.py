@@ -25,7 +25,7 @@ clips = partial(typer.Option, rich_help_panel="Clips")
 running = partial(typer.Option, rich_help_panel="Running")
 
 NOT_IN_RECIPES = ("recipe", "resume", "as_json")
-OF_MODEL = ("img_size", "frames")
+OF_MODEL = ("img_size", "registers", "frames")
 RENAMED = {"reduce": "reduction", "batch": "batch_size"}
 
 
@@ -54,6 +54,9 @@ def retrain(
         int | None, data_option("--num-classes", "--nb-classes", help="Classes of a new head.")
     ] = None,
     img_size: Annotated[int | None, data_option(help="Side of the images in pixels, if not the model's own.")] = None,
+    registers: Annotated[
+        int | None, training(help="Learned tokens among the patches that no reduction touches, if not the model's own.")
+    ] = None,
     epochs: Annotated[int | None, training(help="Passes over the training images.")] = None,
     batch: Annotated[int | None, training("--batch", "-b", "--batch-size", help="Images per forward pass.")] = None,
     accumulate: Annotated[

@@ -20,7 +20,9 @@ class ModelConfig:
     img_size: height and width in pixels (an int is both). patch_size, stride: of the patch convolution, in pixels.
     frames: of a clip; 1 is an image. tubelet: frames per patch.
     num_classes: width of the logits; 0 is a backbone without a head. cls_place: where the class token stands, in the
-    middle of the patches (Vim) or first (VideoMamba).
+    middle of the patches (Vim) or first (VideoMamba). registers: further learned tokens, spread evenly over the
+    sequence, that no reduction touches and the head does not read (after Wang et al. 2024, "Mamba-R: Vision Mamba also
+    needs registers", whose head reads them).
     dim: width d. depth: blocks. state: n. expand: inner width e over d. conv_width: k.
     dt_rank: rank of Δ; None is ⌈d/16⌉.
     halve: halve the sum of both directions (Vim does, VideoMamba does not).
@@ -36,6 +38,7 @@ class ModelConfig:
     tubelet: int = 1
     num_classes: int = 1000
     cls_place: Literal["middle", "first"] = "middle"
+    registers: int = 0
     dim: int = 192
     depth: int = 24
     state: int = 16
@@ -61,6 +64,8 @@ class ModelConfig:
             raise ConfigError(
                 f"build a model with num_classes={self.num_classes}", why="0 classes is the least: no head"
             )
+        if self.registers < 0:
+            raise ConfigError(f"build a model with registers={self.registers}", why="0 registers is the least")
         if self.cls_place not in ("middle", "first"):
             raise UnknownName("place of the class token", str(self.cls_place), ("middle", "first"))
         if min(self.img_size) < self.patch_size:
@@ -106,13 +111,24 @@ class ModelConfig:
 
     @property
     def tokens(self) -> int:
-        """Tokens per image or clip: the patches and the class token."""
-        return self.patches + 1
+        """Tokens per image or clip: the patches, the class token and the registers."""
+        return self.patches + 1 + self.registers
+
+    @property
+    def protected(self) -> tuple[int, ...]:
+        """Places of the tokens that are no patches, the class token's first: all that is known of the layout.
+
+        The class token stands before the patches or after half of them. Registers cut the patches into equal runs; one
+        that falls beside the class token stands behind it.
+        """
+        cls_cut = self.patches // 2 if self.cls_place == "middle" else 0
+        cuts = [cls_cut, *(self.patches * run // (self.registers + 1) for run in range(1, self.registers + 1))]
+        return tuple(cut + sum((other, j) < (cut, i) for j, other in enumerate(cuts)) for i, cut in enumerate(cuts))
 
     @property
     def cls_index(self) -> int:
-        """The class token's place among the tokens: before the patches or after half of them."""
-        return self.patches // 2 if self.cls_place == "middle" else 0
+        """The class token's place among the tokens."""
+        return self.protected[0]
 
     @property
     def cls_row(self) -> int:

@@ -62,6 +62,11 @@ class TransformerConfig:
         return self.prefix + self.patches
 
     @property
+    def protected(self) -> tuple[int, ...]:
+        """Places of the tokens that are no patches, all of them in front."""
+        return tuple(range(self.prefix))
+
+    @property
     def inner(self) -> int:
         """Width of all heads together."""
         return self.heads * self.head_dim

@@ -23,7 +23,9 @@ class MambaNetwork:
     def stack(self) -> Stack:
         """Block 0 has no features that tokens could be matched by, so it never reduces."""
         features = frozenset(self.widths.features)
-        return Stack(self.config.depth, self.config.tokens, protected=1, first=1, features=features)
+        config = self.config
+        protected = len(config.protected)
+        return Stack(config.depth, config.tokens, protected=protected, first=1, features=features, time=config.time)
 
     @property
     def widths(self) -> Widths:

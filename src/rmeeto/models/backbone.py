@@ -1,8 +1,8 @@
 """Vision Mamba, top to bottom: embed → [reduce → mix] × depth → norm → head.
 
 What is unusual:
-* the class token stands in the middle of the patches (Vim) or before them (VideoMamba), and reductions move it; its
-  index is part of the tokens;
+* the class token stands in the middle of the patches (Vim) or before them (VideoMamba), registers all over the
+  sequence, and reductions move them; their places are part of the tokens;
 * a clip differs from an image in its embedding and in nothing else;
 * the residual stream is float32 whatever the weights are;
 * a block returns its features beside its tokens, because the next block may reduce by them;
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
-from rmeeto.models.layers import PatchEmbed, RMSNorm, split_class_row
+from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, split_tokens
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.reducible import Reducible
 from rmeeto.ops.select import Impl
@@ -98,6 +98,9 @@ class VisionMamba(Reducible, nn.Module):
         self.temporal_pos_embedding: nn.Parameter | None = None
         if config.is_video:
             self.temporal_pos_embedding = nn.Parameter(torch.zeros(1, config.time, config.dim))
+        self.reg_token: nn.Parameter | None = None
+        if config.registers:
+            self.reg_token = nn.Parameter(torch.empty(1, config.registers, config.dim))
         self.patch_embed = PatchEmbed(config)
         self.head = head(config)
         # A block's drop path acts on what the block before it added; the first has nothing to drop.
@@ -110,6 +113,8 @@ class VisionMamba(Reducible, nn.Module):
         self.reduction = reduction
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.reg_token is not None:
+            nn.init.trunc_normal_(self.reg_token, std=0.02)
 
     @property
     def impl(self) -> Impl:
@@ -158,13 +163,14 @@ class VisionMamba(Reducible, nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that weight decay would harm: embeddings, and the state-space model's A and skip."""
-        kept = STATE_PARAMETERS | {"pos_embed", "temporal_pos_embedding", "cls_token"}
+        kept = STATE_PARAMETERS | {"pos_embed", "temporal_pos_embedding", "cls_token", "reg_token"}
         return {name for name, _ in self.named_parameters() if name.rsplit(".", 1)[-1] in kept}
 
     def embed(self, images: Tensor) -> Tokens:
-        """Images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)`` to tokens: patches frame by frame, and the class token.
+        """Images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)`` to tokens: patches frame by frame, and learned ones.
 
         A patch's position is its row in the table of its frame, and of a clip also its frame's in the temporal table.
+        Registers have none: they learn what each needs to know of its place.
         """
         config = self.config
         if images.shape[1:] != config.input_size:
@@ -174,14 +180,16 @@ class VisionMamba(Reducible, nn.Module):
                 why=f"this model takes (b, {', '.join(map(str, config.input_size))})",
                 fix=f"resize them, or create_model(..., img_size=…{', frames=…' if config.is_video else ''})",
             )
-        cls_row, rows = split_class_row(self.pos_embed, config.cls_row)
+        rows, cls_row = split_tokens(self.pos_embed, (config.cls_row,))
         patches = self.patch_embed(images) + rows[:, None]
         if self.temporal_pos_embedding is not None:
             patches = patches + self.temporal_pos_embedding[:, :, None]
-        patches, place = patches.flatten(1, 2), config.cls_index
-        cls = (self.cls_token + cls_row).expand(images.shape[0], -1, -1)
-        x = torch.cat([patches[:, :place], cls, patches[:, place:]], dim=1)
-        protected = torch.full((images.shape[0], 1), place, device=images.device)
+        learned = self.cls_token + cls_row
+        if self.reg_token is not None:
+            learned = torch.cat([learned, self.reg_token], dim=1)
+        batch, places = images.shape[0], config.protected
+        x = join_tokens(patches.flatten(1, 2), learned.expand(batch, -1, -1), places)
+        protected = torch.cat([torch.full((batch, 1), place, device=images.device) for place in places], dim=1)
         return Tokens(x=x, residual=None, protected=protected)
 
     def reduced(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
@@ -241,7 +249,7 @@ class VisionMamba(Reducible, nn.Module):
         Args:
             x: images or clips.
             indices: after which blocks; an int is the last so many, None all.
-            return_prefix_tokens: pair every map with the class token ``(b, 1, d)``.
+            return_prefix_tokens: pair every map with class token and registers ``(b, 1 + registers, d)``.
             norm: apply the final norm to every map.
             stop_early: leave out the blocks after the last map (``intermediates_only`` always does).
             output_fmt: ``NCHW`` is ``(b, d, h, w)``, of clips ``(b, d, t, h, w)``; ``NLC`` is ``(b, patches, d)``.
@@ -259,9 +267,9 @@ class VisionMamba(Reducible, nn.Module):
             tokens, features = block(tokens)
             if number in taken:
                 stream = join(tokens, nn.Identity())  # drop path acts later, on the way into the next block
-                patches, cls = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)
+                patches, protected = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)
                 found = as_map(patches, self.config) if output_fmt == "NCHW" else patches
-                maps.append((found, cls) if return_prefix_tokens else found)
+                maps.append((found, protected) if return_prefix_tokens else found)
         return maps if intermediates_only else (self.finish(tokens), maps)
 
     def prune_intermediate_layers(

@@ -30,7 +30,7 @@ from rmeeto.models.layers import inflate, resize_position_embedding, resize_temp
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 WRAPPERS = ("model", "state_dict", "module", "model_state_dict", "model_ema", "ema")
-PATCHES, TEMPORAL = "patch_embed.proj.weight", "temporal_pos_embedding"
+PATCHES, TEMPORAL, REGISTERS = "patch_embed.proj.weight", "temporal_pos_embedding", "reg_token"
 DIFF_LINES = 12
 
 StateDict = dict[str, Tensor]
@@ -167,11 +167,18 @@ def class_count(state: StateDict) -> int | None:
     return None if weight is None else int(weight.shape[0])
 
 
+def register_count(state: StateDict) -> int | None:
+    """How many registers a state dict has; None where it has none."""
+    tokens = state.get(REGISTERS)
+    return None if tokens is None else int(tokens.shape[1])
+
+
 def fit(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> StateDict:
     """Adapt a state dict to a config, saying every change aloud (:class:`RmeetoWarning`).
 
     Image weights become a clip model's, position tables are resampled for another grid or number of frames, a head of
     another class count is dropped, and so is the second head that VideoMamba's self-distillation leaves behind.
+    Registers that the weights have not are left as the model made them.
 
     likely_grid: patches per column and row that the table was made for, if their number fits it; else it is taken
         for a square.
@@ -182,6 +189,7 @@ def fit(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> 
         _fit_time(state, config)
     _fit_grid(state, config, likely_grid)
     _fit_head(state, config)
+    _fit_registers(state, config)
     return state
 
 
@@ -232,12 +240,17 @@ def _fit_head(state: StateDict, config: ModelConfig) -> None:
         _say(f"head dropped: the weights have one for {classes} classes, the model has none")
 
 
+def _fit_registers(state: StateDict, config: ModelConfig) -> None:
+    if config.registers and REGISTERS not in state:
+        _say(f"{config.registers} fresh registers added: the weights have none; train them")
+
+
 def _say(text: str) -> None:
     warnings.warn(text, RmeetoWarning, stacklevel=5)  # whoever called create_model
 
 
 def load_into(model: nn.Module, state: StateDict, source: str | Path) -> None:
-    """Load strictly. Only a head that :func:`fit` dropped may be missing.
+    """Load strictly. Only a head that :func:`fit` dropped and registers may be missing.
 
     Raises:
         CheckpointError: with a ``+/-`` diff of the keys, and the family the file seems to belong to.
@@ -250,10 +263,8 @@ def load_into(model: nn.Module, state: StateDict, source: str | Path) -> None:
             why=f"the model knows none of these names; its own are {', '.join(list(expected)[:3])} …",
             fix=_family(state),
         )
-    fresh_head = {"head.weight", "head.bias"} if "head.weight" not in state else set()
-    diff = [
-        f"- {name} {tuple(t.shape)}" for name, t in expected.items() if name not in state and name not in fresh_head
-    ]
+    fresh = {REGISTERS} if "head.weight" in state else {REGISTERS, "head.weight", "head.bias"}
+    diff = [f"- {name} {tuple(t.shape)}" for name, t in expected.items() if name not in state and name not in fresh]
     diff += [f"+ {name} {tuple(t.shape)}" for name, t in state.items() if name not in expected]
     diff += [
         f"! {name} model {tuple(expected[name].shape)}, file {tuple(t.shape)}"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from timm.models import FeatureInfo
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.models.layers import split_tokens
 from rmeeto.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ def chosen_blocks(depth: int, indices: int | Sequence[int] | None) -> list[int]:
 
 
 def full_grid(tokens: Tokens, values: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """The values ``(b, l, d)`` of the present tokens as ``(b, patches, d)`` and the class token's ``(b, 1, d)``.
+    """The values ``(b, l, d)`` of the present tokens as ``(b, patches, d)``, and the protected ones' ``(b, p, d)``.
 
-    A merged token's value stands at every patch it absorbed; pruned patches are zero.
+    A merged token's value stands at every patch it absorbed; pruned patches are zero. The class token is the first of
+    the protected ones, then come the registers.
     """
-    place, rows = config.cls_index, tokens.unmerge(values)
-    return cat([rows[:, :place], rows[:, place + 1 :]], dim=1), rows[:, place : place + 1]
+    return split_tokens(tokens.unmerge(values), config.protected)
 
 
 def as_map(patches: Tensor, config: ModelConfig) -> Tensor:

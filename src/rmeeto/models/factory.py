@@ -63,6 +63,8 @@ def create_model(
     state = None if source is None else checkpoint.read_weights(source)
     if state is not None and options.get("num_classes") is None:
         options["num_classes"] = checkpoint.class_count(state)
+    if state is not None and options.get("registers") is None:
+        options["registers"] = checkpoint.register_count(state)
     config = config.changed(**options)
     model = fresh_model(config, reduction, impl)
     if state is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,9 +59,20 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
 
 
-def split_class_row(table: Tensor, row: int) -> tuple[Tensor, Tensor]:
-    """The class token's row ``(1, 1, d)`` of a ``(1, h·w + 1, d)`` position table, and the patches' rows."""
-    return table[:, row : row + 1], torch.cat([table[:, :row], table[:, row + 1 :]], dim=1)
+def split_tokens(rows: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Take ``p`` places out of ``(b, l, …)`` rows: the others ``(b, l - p, …)``, and those ``(b, p, …)``, as listed."""
+    edges = [-1, *sorted(places), rows.shape[1]]
+    others = [rows[:, place + 1 : following] for place, following in pairwise(edges)]
+    return torch.cat(others, dim=1), torch.cat([rows[:, place : place + 1] for place in places], dim=1)
+
+
+def join_tokens(others: Tensor, listed: Tensor, places: tuple[int, ...]) -> Tensor:
+    """Undo :func:`split_tokens`: ``(b, n, …)`` and ``(b, p, …)`` rows as one sequence ``(b, n + p, …)``."""
+    pieces, done = [], 0
+    for rank, (place, number) in enumerate(sorted((place, number) for number, place in enumerate(places))):
+        pieces += [others[:, done : place - rank], listed[:, number : number + 1]]
+        done = place - rank
+    return torch.cat([*pieces, others[:, done:]], dim=1)
 
 
 def resize_position_embedding(
@@ -76,11 +89,11 @@ def resize_position_embedding(
     The class token's row is taken out of its place, the grid of patch rows is interpolated (anti-aliased), and the
     class token's row is put in its new place.
     """
-    cls_row, patches = split_class_row(table, old_row)
+    patches, cls_row = split_tokens(table, (old_row,))
     planes = patches.transpose(1, 2).reshape(1, -1, *old_grid).float()
     planes = F.interpolate(planes, size=new_grid, mode=interpolation, antialias=True, align_corners=False)
     rows = planes.flatten(2).transpose(1, 2).to(table.dtype)
-    return torch.cat([rows[:, :new_row], cls_row, rows[:, new_row:]], dim=1)
+    return join_tokens(rows, cls_row, (new_row,))
 
 
 def resize_temporal_embedding(table: Tensor, time: int) -> Tensor:

@@ -21,6 +21,7 @@ def find_nearest(
     distance: Distance = "cosine",
     nth: int = 1,
     reach: int | None = None,
+    seen: tuple[Tensor, Tensor] | None = None,
     impl: Impl = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Find each row of ``a`` its nth closest row of ``b``; equal ones rank by index.
@@ -35,28 +36,36 @@ def find_nearest(
         nth: 1 for the closest; a row with fewer choices takes the farthest of them.
         reach: row i chooses among the rows i-reach … i+reach-1 of b only (time n·reach instead of n·m), which are
             the nearest 2·reach where a and b alternate in a sequence that a begins. None: among all of them.
+        seen: ``(low, high)``, both (b, n) int64: row i chooses among the rows low … high-1 of b only, as far as there
+            are such. Time is that of the pairs seen where rows that follow each other see about the same. A row that
+            sees nothing has similarity -∞ and the index low, or the last one where low lies behind it.
         impl: ``"auto"`` or the implementation that must be used; see `rmeeto.ops.select`.
 
     Returns:
         The similarity (b, n) in float32 (float64 for float64 rows), and the index into b's rows (b, n), int64.
 
     Raises:
-        UnsupportedInput: shapes do not fit each other, a row has nothing to choose from, nth is below 1, or
-            ``impl`` cannot take the tensors.
+        UnsupportedInput: shapes do not fit each other, a row has nothing within reach, both reach and seen are given,
+            nth is below 1, or ``impl`` cannot take the tensors.
         UnknownName: there is no such ``impl`` or distance.
 
     >>> similarity, index = find_nearest(torch.rand(2, 98, 192), torch.rand(2, 98, 192))
     >>> index.shape
     torch.Size([2, 98])
     """
-    _check(a, b, distance, nth, reach)
-    everything = max(a.shape[1], b.shape[1])
-    span = everything if reach is None else min(reach, everything)
-    found = torch.ops.rmeeto.nearest(a.detach(), b.detach(), distance, nth, span, impl)
+    _check(a, b, distance, nth, reach, seen)
+    a, b, everything = a.detach(), b.detach(), max(a.shape[1], b.shape[1])
+    if seen is not None:
+        found = torch.ops.rmeeto.nearest_seen(a, b, *seen, distance, nth, impl)
+    else:
+        span = everything if reach is None else min(reach, everything)
+        found = torch.ops.rmeeto.nearest(a, b, distance, nth, span, impl)
     return cast(tuple[Tensor, Tensor], found)
 
 
-def _check(a: Tensor, b: Tensor, distance: str, nth: int, reach: int | None) -> None:
+def _check(
+    a: Tensor, b: Tensor, distance: str, nth: int, reach: int | None, seen: tuple[Tensor, Tensor] | None
+) -> None:
     if distance not in DISTANCES:
         raise UnknownName("distance", distance, DISTANCES)
     why = None
@@ -68,6 +77,12 @@ def _check(a: Tensor, b: Tensor, distance: str, nth: int, reach: int | None) -> 
         why = "b has no rows to choose from"
     elif reach is not None and (reach < 1 or a.shape[1] > b.shape[1] + reach):
         why = f"within reach={reach} some row of a sees no row of b"
+    elif reach is not None and seen is not None:
+        why = "reach and seen are two ways to say what a row sees"
+    elif seen is not None and any(
+        x.shape != a.shape[:2] or x.dtype != torch.int64 or x.device != a.device for x in seen
+    ):
+        why = "seen must be two (b, n) int64 tensors on a's device"
     elif nth < 1:
         why = f"the closest is nth=1, not nth={nth}"
     if why is not None:
@@ -80,10 +95,20 @@ def _check(a: Tensor, b: Tensor, distance: str, nth: int, reach: int | None) -> 
 torch.library.define(
     "rmeeto::nearest", "(Tensor a, Tensor b, str distance, int nth, SymInt reach, str impl) -> (Tensor, Tensor)"
 )
+torch.library.define(
+    "rmeeto::nearest_seen",
+    "(Tensor a, Tensor b, Tensor low, Tensor high, str distance, int nth, str impl) -> (Tensor, Tensor)",
+)
 
 
 def _forward(a: Tensor, b: Tensor, distance: str, nth: int, reach: int, impl: str) -> tuple[Tensor, Tensor]:
     return choose("nearest", impl, {"a": a, "b": b}).nearest(a, b, distance, nth, reach)
+
+
+def _forward_seen(
+    a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int, impl: str
+) -> tuple[Tensor, Tensor]:
+    return choose("nearest_seen", impl, {"a": a, "b": b}).nearest_seen(a, b, low, high, distance, nth)
 
 
 def _fake(a: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -94,3 +119,5 @@ def _fake(a: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 torch.library.impl("rmeeto::nearest", "default", _forward)
 torch.library.register_fake("rmeeto::nearest", _fake)
+torch.library.impl("rmeeto::nearest_seen", "default", _forward_seen)
+torch.library.register_fake("rmeeto::nearest_seen", _fake)

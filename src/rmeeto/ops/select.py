@@ -93,6 +93,11 @@ class Implementation(Protocol):
     def nearest(self, a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
         """Return similarity and index, both contiguous (b, n)."""
 
+    def nearest_seen(
+        self, a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the same where row i sees the columns low … high-1 of its own."""
+
     def closest_pairs(
         self, features: Tensor, protected: Tensor, r: int, distance: str, nth: int, reach: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

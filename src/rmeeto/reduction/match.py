@@ -57,34 +57,40 @@ def match(
     rank: Rank = "top",
     pairing: Pairing = "best",
     window: int | None = None,
+    seen: tuple[Tensor, Tensor] | None = None,
 ) -> Match:
     """Choose r pairs per image from ``(b, l, f)`` features; no gradient flows through the choice.
 
     nth: take each candidate's nth closest target instead of the closest (Table 15). rank: the r most similar
     candidates, or r at random; pairing: the partner found, or one at random (Table 22). window: with odd-even
-    grouping, look at targets at most so many patches away only; None for all of them. Random draws come from
-    torch's global generator.
+    grouping, look at targets at most so many patches away only; None for all of them. seen: two ``(b, candidates)``,
+    each candidate looks at the targets [low, high) only. One that sees none leaves after all that see some, to the
+    target number low (the last one where there is none such), that is to the next one in the sequence.
+    Random draws come from torch's global generator.
     """
     reach = None if window is None else reach_of(window)
-    if (grouping, rank, pairing) == ("odd-even", "top", "best"):
+    if (grouping, rank, pairing, seen) == ("odd-even", "top", "best", None):
         return closest_pairs(features, protected, r, distance=distance, nth=nth, reach=reach)
     candidates, targets = group(patch_positions(protected, features.shape[1]), grouping)
     score, partner = find_nearest(
-        take(features, candidates), take(features, targets), distance=distance, nth=nth, reach=reach
+        take(features, candidates), take(features, targets), distance=distance, nth=nth, reach=reach, seen=seen
     )
     if pairing == "random":
-        partner = random_partners(partner, targets.shape[1], reach)
+        if reach is not None:
+            seen = seen_targets(torch.arange(partner.shape[1], device=partner.device), targets.shape[1], reach)
+        partner = random_partners(partner, targets.shape[1], seen)
     if rank == "random":
-        score = torch.rand_like(score)
+        score = torch.where(score == -torch.inf, score, torch.rand_like(score))
     return Match(*ranked_pairs(score, partner, candidates, targets, r))
 
 
-def random_partners(partner: Tensor, targets: int, reach: int | None) -> Tensor:
-    """One of the targets that each candidate sees, drawn anew, in the shape of ``partner (b, n)``."""
-    if reach is None:
+def random_partners(partner: Tensor, targets: int, seen: tuple[Tensor, Tensor] | None) -> Tensor:
+    """One of the targets that each candidate sees, drawn anew; ``partner (b, n)`` stays where it sees none."""
+    if seen is None:
         return torch.randint_like(partner, targets)
-    low, high = seen_targets(torch.arange(partner.shape[1], device=partner.device), targets, reach)
-    return low + (torch.rand(partner.shape, device=partner.device) * (high - low)).long()
+    low, high = seen
+    drawn = low + (torch.rand(partner.shape, device=partner.device) * (high - low)).long()
+    return torch.where(low < high, drawn, partner)
 
 
 def seen_targets(candidate: Tensor, targets: int, reach: int) -> tuple[Tensor, Tensor]:
@@ -92,12 +98,17 @@ def seen_targets(candidate: Tensor, targets: int, reach: int) -> tuple[Tensor, T
     return (candidate - reach).clamp(min=0), (candidate + reach).clamp(max=targets)
 
 
-def matching_operations(widths: Widths, features: str, patches: int, r: int, window: int | None = None) -> float:
-    """Exact operations of comparing all candidates with the targets they see and merging r of them."""
+def matching_operations(
+    widths: Widths, features: str, patches: int, r: int, window: int | None = None, *, pairs: int | None = None
+) -> float:
+    """Exact operations of comparing candidates with targets and merging r of them.
+
+    window: those at most so many patches apart are compared, None for all. pairs: how many are compared, where
+    another neighbourhood than a window says so.
+    """
     width = widths.features[features]
-    targets = patches // 2
-    candidates = patches - targets
-    pairs = candidates * targets if window is None else seen_pairs(candidates, targets, reach_of(window))
+    if pairs is None:
+        pairs = (patches - patches // 2) * (patches // 2) if window is None else pairs_within(patches, window)
     combine = 2 * patches * width if features in widths.directional else 0  # mean of both directions
     normalise = 3 * patches * width
     compare = pairs * (2 * width + 1)
@@ -105,6 +116,7 @@ def matching_operations(widths: Widths, features: str, patches: int, r: int, win
     return combine + normalise + compare + move
 
 
-def seen_pairs(candidates: int, targets: int, reach: int) -> int:
-    """Pairs of a candidate and a target that it sees."""
-    return sum(min(targets, i + reach) - max(0, i - reach) for i in range(candidates))
+def pairs_within(patches: int, window: int) -> int:
+    """Pairs of a candidate and a target at most so many patches apart."""
+    targets, reach = patches // 2, reach_of(window)
+    return sum(min(targets, i + reach) - max(0, i - reach) for i in range(patches - targets))

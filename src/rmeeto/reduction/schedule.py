@@ -20,27 +20,33 @@ ROUNDING = 1e-9  # a running sum of floats that should be whole may fall this sh
 
 @dataclass(frozen=True)
 class Step:
-    """One block's turn: remove ``r`` tokens per image at block ``block`` of ``depth`` (blocks count from 0)."""
+    """One block's turn: remove ``r`` tokens per image at block ``block`` of ``depth`` (blocks count from 0).
+
+    time: frames of patches that the tokens began with, 1 for images.
+    """
 
     r: int
     block: int
     depth: int
+    time: int = 1
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Tokens to remove at the entry of each block, resolved for one depth and one sequence length.
 
-    counts: per block, tokens removed at its entry. start: tokens per image that enter the model.
+    counts: per block, tokens removed at its entry. start: tokens per image that enter the model. time: frames that
+    their patches lie in, 1 for images.
     """
 
     counts: tuple[int, ...]
     start: int
+    time: int = 1
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """Every block's turn, those that remove nothing included."""
-        return tuple(Step(r, block, len(self.counts)) for block, r in enumerate(self.counts))
+        return tuple(Step(r, block, len(self.counts), self.time) for block, r in enumerate(self.counts))
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -63,6 +69,7 @@ class Stack:
 
     depth: its blocks. tokens: that enter, per image. protected: how many of them no reduction touches.
     first: the lowest block that can reduce. features: what its blocks know of their tokens, by name.
+    time: frames that the patches lie in, evenly and one after the other; 1 for images.
     operations: exact operations per image under a reduction and a schedule; None where nobody has counted.
     """
 
@@ -71,11 +78,12 @@ class Stack:
     protected: int = 1
     first: int = 1
     features: frozenset[str] = frozenset({"X"})
+    time: int = 1
     operations: Callable[[Reduction, Schedule], float] | None = None
 
     def whole(self) -> Schedule:
         """The schedule that removes nothing."""
-        return Schedule((0,) * self.depth, self.tokens)
+        return Schedule((0,) * self.depth, self.tokens, self.time)
 
     def exact_operations(self, reduction: Reduction, schedule: Schedule) -> float:
         """Operations per image, the reduction's own included.
@@ -164,7 +172,7 @@ def listed(counts: Sequence[int], chosen: range, stack: Stack, *, minimum: int =
         removed[block] = _cut(count, left, minimum)
         check_room(removed[block], block, left, stack)
         left -= removed[block]
-    return Schedule(tuple(removed), stack.tokens)
+    return Schedule(tuple(removed), stack.tokens, stack.time)
 
 
 def constant(r: int, chosen: range, stack: Stack, *, slope: float = 0.0, minimum: int = 0) -> Schedule:
@@ -194,7 +202,7 @@ def linear(mean: float, chosen: range, stack: Stack, *, slope: float = 0.0, mini
         owed = math.floor(due + ROUNDING) - (stack.tokens - left)
         counts[block] = max(0, min(owed, stack.capacity(left), left - minimum))
         left -= counts[block]
-    return Schedule(tuple(counts), stack.tokens)
+    return Schedule(tuple(counts), stack.tokens, stack.time)
 
 
 def _cut(count: int, left: int, minimum: int) -> int:

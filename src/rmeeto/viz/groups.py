@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,23 +24,19 @@ PICTURE_PIXELS = 672  # small images are enlarged to about this, so that borders
 def patch_groups(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Groups:
     """Which token each patch ended in: ``(b, h, w)`` over the grid of patches, -1 where it was dropped.
 
-    The class token is left out by its place before any reduction; where it moved since does not matter.
+    Class token and registers are left out by their places before any reduction; where they moved since does not matter.
     """
-    return _without_class_token(tokens, config).reshape(-1, *config.grid)
+    return _of_patches(tokens, config).reshape(-1, *config.grid)
 
 
 def clip_groups(tokens: Tokens, config: ModelConfig) -> Groups:
     """The same of clips, ``(b, t, h, w)``: a group may reach over several frames."""
-    patches = _without_class_token(tokens, config)
+    patches = _of_patches(tokens, config)
     return patches.reshape(len(patches), -1, *config.grid)
 
 
-def _without_class_token(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Groups:
-    group = tokens.group()
-    if isinstance(config, TransformerConfig):
-        return np.asarray(group[:, config.prefix :].cpu(), dtype=np.int64)
-    place = config.cls_index
-    return np.asarray(torch.cat([group[:, :place], group[:, place + 1 :]], dim=1).cpu(), dtype=np.int64)
+def _of_patches(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Groups:
+    return np.delete(np.asarray(tokens.group().cpu(), dtype=np.int64), list(config.protected), axis=1)
 
 
 def over_pixels(groups: Groups, height: int, width: int) -> Groups:

@@ -79,7 +79,8 @@ class DynamicMamba(nn.Module):
     The wrapped network is ``model``, its weights as they are under the prefix ``model.``.
 
     Raises:
-        ConfigError: the network reduces its tokens already, or lacks the blocks that predictors should stand before.
+        ConfigError: the network reduces its tokens already, has registers, or lacks the blocks that predictors should
+            stand before.
     """
 
     def __init__(self, model: VisionMamba, dynamic: DynamicConfig) -> None:
@@ -92,6 +93,13 @@ class DynamicMamba(nn.Module):
                 fix="set model.reduction = None",
             )
         config = model.config
+        if config.registers:
+            raise ConfigError(
+                "let predictors decide about tokens",
+                given=f"a network with {config.registers} registers",
+                why="where registers stand among the patches that are left is not defined",
+                fix="use a network without registers",
+            )
         self.model, self.dynamic = model, dynamic
         self.schedule = dynamic.schedule(stack_of(config))
         blocks = dynamic.stages(config.depth)

@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 5;
+constexpr int INTERFACE_VERSION = 6;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -76,6 +76,7 @@ struct Nearest {
     Tokens a_at, b_at;  // int64, (batch, rows) and (batch, columns): where to read them; null for one after the other
     float* similarity;  // (batch, rows)
     int64_t* index;     // (batch, rows)
+    Tokens low{}, high{};  // int64 (batch, rows): the columns [low, high) that a row sees; null for those within reach
 };
 
 struct Merge {

@@ -2,8 +2,9 @@
 //
 // A matrix product that is never written down. The columns stand packed in panels, one to a lane; a tile of rows keeps
 // its sums with PANELS of them in registers while it runs over the features, and what remains of them is each row's
-// best column so far, lane by lane. A row looks at the columns [low, high) only, so that a narrow band costs as little
-// as it promises. The nth best takes n walks: each sees only what ranks behind the find of the walk before.
+// best column so far, lane by lane. A row looks at the columns [low, high) only, and a tile of rows at those that one
+// of them sees, so that rows whose ranges lie together cost as little as their ranges promise. The nth best takes n
+// walks: each sees only what ranks behind the find of the walk before.
 #pragma once
 
 #include "interface.h"
@@ -28,6 +29,11 @@ struct NearestRow {
     int32_t low, high;
     float bound;  // the find of the walk before
     int32_t bound_index;
+};
+
+// The columns that at least one of some rows sees lie in [low, high).
+struct Seen {
+    int32_t low, high;
 };
 
 struct NearestJob {
@@ -126,15 +132,29 @@ INLINE void find_best(NearestRow& row) {
     if (index >= 0) row.bound = best, row.bound_index = index;
 }
 
+INLINE Seen seen_by(const NearestRow* rows, int count) {
+    Seen seen{INT32_MAX, 0};
+    for (int i = 0; i < count; i++) {
+        if (rows[i].low >= rows[i].high) continue;
+        seen.low = rows[i].low < seen.low ? rows[i].low : seen.low;
+        seen.high = rows[i].high > seen.high ? rows[i].high : seen.high;
+    }
+    return seen;
+}
+
 template <int DISTANCE>
 static void walk_columns(const NearestJob& job, int64_t image, int count, const float* values, NearestRow* rows) {
     for (int i = 0; i < count; i++) rows[i].score = splat(LEAST), rows[i].index = Ints{} - 1;
-    const int64_t end = rows[count - 1].high;
-    for (int64_t first = rows[0].low / SPAN * SPAN; first < end; first += SPAN) {
+    Seen by_tile[ROW_BLOCK / ROW_TILE];
+    for (int tile = 0; tile < count; tile += ROW_TILE)
+        by_tile[tile / ROW_TILE] = seen_by(rows + tile, (int)smaller(ROW_TILE, count - tile));
+    const Seen by_any = seen_by(rows, count);
+    for (int64_t first = by_any.low / SPAN * SPAN; first < by_any.high; first += SPAN) {
         const float* const panels = job.packed + (image * job.panels * LANES + first) * job.problem.features;
         for (int tile = 0; tile < count; tile += ROW_TILE) {
             const int last = (int)smaller(tile + ROW_TILE, count) - 1;
-            if (rows[tile].low >= first + SPAN || rows[last].high <= first) continue;
+            const Seen seen = by_tile[tile / ROW_TILE];
+            if (seen.low >= first + SPAN || seen.high <= first) continue;
             Vec score[ROW_TILE][PANELS];
             compare<DISTANCE>(job, values + tile * job.stride, panels, score);
             for (int i = tile; i <= last; i++)
@@ -155,20 +175,21 @@ static void nearest_item(const void* pointer, int64_t item, void* memory) {
     for (int i = 0; i < job.rows_per_block; i++) {
         const int64_t row = smaller(first + i, problem.rows - 1);  // the last tile's spare rows hold anything finite
         read_row<T>(problem, problem.a, problem.a_at, image, row, values + i * job.stride);
-        const int64_t low = row - problem.reach;
-        rows[i].low = low > 0 ? (int32_t)low : 0;
-        rows[i].high = (int32_t)smaller(row + problem.reach, problem.columns);
+        const int64_t low = problem.low.data ? position(problem.low, image, row) : row - problem.reach;
+        const int64_t high = problem.low.data ? position(problem.high, image, row) : row + problem.reach;
+        rows[i].low = (int32_t)(low > 0 ? smaller(low, problem.columns) : 0);
+        rows[i].high = (int32_t)(high > 0 ? smaller(high, problem.columns) : 0);
         rows[i].bound = -LEAST;
         rows[i].bound_index = -1;
     }
     for (int64_t walk = 0; walk < smaller(problem.nth, problem.columns); walk++)
         walk_columns<DISTANCE>(job, image, count, values, rows);
     for (int i = 0; i < count; i++) {
-        const bool found = rows[i].bound_index >= 0;  // not among NaNs
+        const bool found = rows[i].bound_index >= 0;  // not among NaNs, nor where nothing is seen
         const float score = found ? rows[i].bound : LEAST;
         const int64_t at = image * problem.rows + first + i;
         problem.similarity[at] = DISTANCE == L2 ? -__builtin_sqrtf(-score) : score;
-        problem.index[at] = found ? rows[i].bound_index : rows[i].low;
+        problem.index[at] = found ? rows[i].bound_index : smaller(rows[i].low, problem.columns - 1);
     }
 }
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 5  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 6  # equals the one in csrc/interface.h
 STORAGE = {torch.float32: 0, torch.bfloat16: 1}
 DISTANCES = {"cosine": 0, "l1": 1, "l2": 2}
 MAX_STATES = 16
@@ -149,6 +149,7 @@ class _Nearest(Structure):
         *((name, c_int64) for name in ("storage", "distance", "nth", "reach")),
         *((name, _Tokens) for name in ("a", "b", "a_at", "b_at")),
         *((name, c_void_p) for name in ("similarity", "index")),
+        *((name, _Tokens) for name in ("low", "high")),
     )
 
 
@@ -369,7 +370,18 @@ def add_norm_backward(
 
 
 def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
-    """Compute `rmeeto.ops.find_nearest`."""
+    """Compute `rmeeto.ops.find_nearest` without ``seen``."""
+    return _nearest(a, b, distance, nth, reach, None, None)
+
+
+def nearest_seen(a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int) -> tuple[Tensor, Tensor]:
+    """Compute `rmeeto.ops.find_nearest` with ``seen``."""
+    return _nearest(a, b, distance, nth, b.shape[1], low, high)
+
+
+def _nearest(
+    a: Tensor, b: Tensor, distance: str, nth: int, reach: int, low: Tensor | None, high: Tensor | None
+) -> tuple[Tensor, Tensor]:
     a, b = _readable(a), _readable(b)
     similarity = a.new_empty(a.shape[:2], dtype=torch.float32)
     index = a.new_empty(a.shape[:2], dtype=torch.int64)
@@ -377,6 +389,7 @@ def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[
         *(*a.shape[:2], *b.shape[1:]),
         *(STORAGE[a.dtype], DISTANCES[distance], nth, reach),
         *(_tokens(a), _tokens(b), _Tokens(), _Tokens(), _pointer(similarity), _pointer(index)),
+        *(_tokens(low), _tokens(high)),
     )
     _call("nearest", problem)
     return similarity, index

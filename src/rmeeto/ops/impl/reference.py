@@ -173,23 +173,48 @@ def add_norm_backward(
 
 
 def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
-    """Compare some rows at a time; see `rmeeto.ops.find_nearest` for the meaning and the shapes."""
+    """Compare within reach; see `rmeeto.ops.find_nearest` for the meaning and the shapes."""
+    row = torch.arange(a.shape[1], device=a.device)[None]
+    bounds = [(i - reach, i + reach) for i in range(a.shape[1])]
+    return _nearest(a, b, row - reach, row + reach, bounds, distance, nth)
+
+
+def nearest_seen(a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int) -> tuple[Tensor, Tensor]:
+    """Compare within ranges; see `rmeeto.ops.find_nearest`. The processor waits once for another device."""
+    bounds = list(zip(low.amin(0).tolist(), high.amax(0).tolist(), strict=True))
+    return _nearest(a, b, low, high, bounds, distance, nth)
+
+
+def _nearest(
+    a: Tensor, b: Tensor, low: Tensor, high: Tensor, bounds: Sequence[tuple[int, int]], distance: str, nth: int
+) -> tuple[Tensor, Tensor]:
+    """Compare some rows at a time, and for each piece the columns that one of its rows sees in one of the images.
+
+    low, high: (b, n) or (1, n). bounds: per row, the columns that it sees in any image.
+    """
     a, b = a.to(_arithmetic(a)), b.to(_arithmetic(b))
     batch, rows, columns = *a.shape[:2], b.shape[1]
+    low, high = low.clamp(0, columns), high.clamp(0, columns)
     fitting = CHUNK_BYTES // (batch * columns * a.element_size())
-    step = max(1, min(fitting, max(reach, NARROW)))
+    widest = max(end - first for first, end in bounds)
+    step = max(1, min(fitting, max(widest // 2, NARROW)))
     with torch.autocast(a.device.type, enabled=False):  # half-precision products would scramble near ties
         if distance == "cosine":
             a, b = functional.normalize(a, dim=-1), functional.normalize(b, dim=-1)
         found = []
         for start in range(0, rows, step):
-            row = torch.arange(start, min(start + step, rows), device=a.device)
-            low, high = max(0, start - reach), min(columns, start + len(row) - 1 + reach)
-            score = _similarity(a[:, start : start + step], b[:, low:high], distance)
-            best, index = _nth_best(_within(score, row, low, reach), _seen(row, columns, reach), nth)
-            found.append((best, index + low))
+            piece = slice(start, start + step)
+            first, end = _span(bounds[piece], columns)
+            score = _similarity(a[:, piece], b[:, first:end], distance)
+            found.append(_best_seen(score, first, low[:, piece], high[:, piece], nth))
     best, index = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-    return best, index
+    return best, torch.where(low < high, index, low.clamp(max=columns - 1))
+
+
+def _span(bounds: Sequence[tuple[int, int]], columns: int) -> tuple[int, int]:
+    """Return first and end of the columns that some rows see, and of one at least."""
+    first = min(max(0, min(first for first, _ in bounds)), columns - 1)
+    return first, max(first + 1, min(columns, max(end for _, end in bounds)))
 
 
 def _similarity(a: Tensor, b: Tensor, distance: str) -> Tensor:
@@ -199,26 +224,20 @@ def _similarity(a: Tensor, b: Tensor, distance: str) -> Tensor:
     return -torch.cdist(a, b, p=1.0 if distance == "l1" else 2.0, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _within(score: Tensor, row: Tensor, low: int, reach: int) -> Tensor:
-    """Rule out the columns, of which ``low`` is the first, that a row does not see."""
-    column = torch.arange(low, low + score.shape[-1], device=row.device)
-    seen = (column >= row[:, None] - reach) & (column < row[:, None] + reach)
-    return score.masked_fill(~seen, -torch.inf)
+def _best_seen(score: Tensor, first: int, low: Tensor, high: Tensor, nth: int) -> tuple[Tensor, Tensor]:
+    """Return value and index of each row's nth best among the columns [low, high), or of the last of those.
 
-
-def _seen(row: Tensor, columns: int, reach: int) -> Tensor:
-    """Return how many columns each row sees."""
-    return (row + reach).clamp(max=columns) - (row - reach).clamp(min=0)
-
-
-def _nth_best(score: Tensor, seen: Tensor, nth: int) -> tuple[Tensor, Tensor]:
-    """Return value and index of each row's nth best, or of the last of those it sees."""
+    score: (b, n, m), of the columns from ``first`` on. Where nothing is seen the value is -∞ and the index void.
+    """
+    column = torch.arange(first, first + score.shape[-1], device=score.device)
+    seen = (column >= low[..., None]) & (column < high[..., None])
+    score = score.masked_fill(~seen, -torch.inf)
     if nth == 1:
         best = score.max(dim=-1)
-        return best.values, best.indices
+        return best.values, best.indices + first
     ranked = score.sort(dim=-1, descending=True, stable=True)
-    column = (seen.clamp(max=nth) - 1).expand(score.shape[:-1])[..., None]
-    return ranked.values.gather(-1, column)[..., 0], ranked.indices.gather(-1, column)[..., 0]
+    place = ((high - low).clamp(1, nth) - 1).expand(score.shape[:-1])[..., None]
+    return ranked.values.gather(-1, place)[..., 0], ranked.indices.gather(-1, place)[..., 0] + first
 
 
 def closest_pairs(

@@ -11,12 +11,22 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import ConfigError
-from rmeeto.reduction.match import Distance, Grouping, Match, Pairing, Rank, match, matching_operations, patch_positions
+from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
+from rmeeto.reduction.match import (
+    Distance,
+    Grouping,
+    Match,
+    Pairing,
+    Rank,
+    match,
+    matching_operations,
+    patch_positions,
+)
 from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import MergeOp, Plan, interleave, survivors
 from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.schedule import Schedule, Stack, Step
 from rmeeto.timing import Stretch
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 
@@ -45,6 +55,10 @@ class PairwiseReduction(ScheduledReduction, ABC):
     rank: remove the r most similar candidates or random ones; pairing: best or random partner (Table 22).
     window: with odd-even grouping, look for partners at most so many patches away in the present sequence (time grows
         with l instead of l²); None looks at all of them.
+    frames: of a clip, with odd-even grouping and order kept, look for partners in the patch's own frame and so many
+        before and behind it (0 is its own only; time grows with l); None looks at all of them. Where a patch is a
+        tubelet of several frames, they count as one. Patches without a partner there go last, to the next target in the
+        sequence.
     order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets, as in ToMe;
         or ``odd-even``, the remaining candidates and then the targets, each in order (Table 4).
     shuffle: share of the patches that are permuted at random before each reduction (Table 5).
@@ -58,6 +72,7 @@ class PairwiseReduction(ScheduledReduction, ABC):
     grouping: Grouping = "odd-even"
     nth: int = 1
     window: int | None = None
+    frames: int | None = None
     rank: Rank = "top"
     pairing: Pairing = "best"
     order: Order = "kept"
@@ -76,8 +91,39 @@ class PairwiseReduction(ScheduledReduction, ABC):
                 why="only where candidates and targets alternate has every candidate a target beside it",
                 fix="leave grouping at odd-even, or leave window out",
             )
+        if self.frames is not None:
+            self._check_frames(self.frames)
         if not 0 <= self.shuffle <= 1:
             raise ConfigError(f"shuffle={self.shuffle} of the tokens", why="a share lies between 0 and 1")
+
+    def _check_frames(self, frames: int) -> None:
+        asked = f"match within frames={frames!r}"
+        if isinstance(frames, bool) or not isinstance(frames, int) or frames < 0:
+            raise ConfigError(asked, why="it is a whole number of frames on either side; 0 is the token's own frame")
+        if self.window is not None:
+            raise ConfigError(asked, given=f"window={self.window}", why="a token has one neighbourhood", fix="use one")
+        if self.grouping != "odd-even" or self.order != "kept" or self.shuffle:
+            raise ConfigError(
+                asked,
+                given=f"grouping={self.grouping}, order={self.order}, shuffle={self.shuffle}",
+                why="only where tokens stand frame by frame, candidates and targets in turn, are frames neighbours",
+                fix="leave grouping, order and shuffle out, or frames",
+            )
+
+    def schedule(self, stack: Stack) -> Schedule:
+        """Tokens to remove at each block of a network.
+
+        Raises:
+            ConfigError: frames in a network of images; and as every method.
+        """
+        if self.frames is not None and stack.time == 1:
+            raise ConfigError(
+                f"match within frames={self.frames}",
+                given="a network whose patches all lie in one frame",
+                why="an image has no frames to be near to each other",
+                fix="leave frames out; window=1 is the neighbourhood of an image",
+            )
+        return super().schedule(stack)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -86,7 +132,11 @@ class PairwiseReduction(ScheduledReduction, ABC):
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step."""
-        return matching_operations(widths, self.features, patches, step.r, self.window)
+        return matching_operations(widths, self.features, patches, step.r, self.window, pairs=self._near(patches, step))
+
+    def _near(self, patches: int, step: Step) -> int | None:
+        """Pairs in near frames, as if all frames had lost equally many patches; None where frames do not matter."""
+        return None if self.frames is None else pairs_near(patches, step.time, self.frames)
 
     def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """Remove tokens before a block, given the last block's output and features."""
@@ -102,6 +152,7 @@ class PairwiseReduction(ScheduledReduction, ABC):
             rank=self.rank,
             pairing=self.pairing,
             window=self.window,
+            seen=None if self.frames is None else targets_near(patch_frames(tokens, step.time), self.frames),
         )
         return self.apply(tokens, self.plan(tokens, matched))
 
@@ -168,7 +219,7 @@ class TokenPrune(PairwiseReduction):
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step, which compares like merging and then merges nothing."""
-        return matching_operations(widths, self.features, patches, 0, self.window)
+        return matching_operations(widths, self.features, patches, 0, self.window, pairs=self._near(patches, step))
 
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Keep the survivors as they are."""
