@@ -55,7 +55,7 @@ class Block(nn.Module):
     def forward(self, tokens: Tokens) -> tuple[Tokens, Features]:
         """One block: the tokens with new ``x`` and ``residual``, and the mixer's features."""
         normed, residual = self.joined(tokens)
-        x, features = self.mixer(normed, tokens.timing)
+        x, features = self.mixer(normed, tokens.timing, tokens.there)
         return tokens.replace(x=x, residual=residual), features
 
     def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
