@@ -14,7 +14,10 @@ from rmeeto import TokenMerge, TokenPrune, Tokens, parse_reduction
 from rmeeto.config import ModelConfig
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.vit import reduce
-from rmeeto.reduction import SimilarMerge, SimilarPrune
+from rmeeto.reduction import Plan, SimilarMerge, SimilarPrune
+from rmeeto.reduction.match import match
+from rmeeto.reduction.methods.threshold import first_pairs
+from rmeeto.reduction.ragged import RaggedPlan
 
 sys.path.insert(0, str(Path(__file__).parent))
 import naive
@@ -87,6 +90,20 @@ def test_empty_slots_go_as_soon_as_no_image_needs_them():
     assert (twice.length, twice.present) == (6, None)
     assert twice.sizes().sum(1).tolist() == [11, 11]
     assert twice.unmerge(twice.sizes()).shape == (2, 11)
+
+
+@pytest.mark.parametrize("op", ["sum", "mean", "max", "min"])
+def test_a_ragged_plan_merges_as_ordinary_ones_do(op):
+    tokens = alike_by_image()
+    found = match(tokens.x, tokens.protected, 5)
+    counts = torch.tensor([0, 2, 5])
+    ragged = first_pairs(found, counts, tokens, merging=True)
+    assert isinstance(ragged, RaggedPlan)
+    together = ragged.merge(tokens.x, ragged.shares(tokens.sizes()), op)
+    for i, count in enumerate(counts.tolist()):
+        alone = Plan.joining(found.source[i : i + 1, :count], found.target[i : i + 1, :count], tokens.length)
+        x, size = tokens.x[i : i + 1], tokens.sizes()[i : i + 1]
+        torch.testing.assert_close(together[i : i + 1, : 23 - count], alone.merge(x, alone.shares(size), op))
 
 
 def vim():
