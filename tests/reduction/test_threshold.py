@@ -159,8 +159,10 @@ def test_an_image_knows_nothing_of_its_batch(network, name):
     with torch.no_grad():
         together, alone = model.trace(pictures), [model.trace(picture[None]) for picture in pictures]
         torch.testing.assert_close(model(pictures), together.logits)
+        logits, seen = model.counted(pictures)
+    assert torch.equal(logits, together.logits)
     torch.testing.assert_close(together.logits, torch.cat([trace.logits for trace in alone]))
-    counts = torch.stack([tokens.counts() for tokens in together.blocks], dim=1).tolist()
+    counts = seen.tolist()
     assert counts == [[tokens.length for tokens in trace.blocks] for trace in alone]
     assert len({*map(tuple, counts)}) > 1, "the images should lose different numbers of tokens"
     for tokens, *each in zip(together.blocks, *(trace.blocks for trace in alone), strict=True):
