@@ -11,7 +11,7 @@ from rmeeto.config import ModelConfig
 from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.reduction import TokenMerge
+from rmeeto.reduction import TokenMerge, parse_reduction
 from toys import SIZES
 
 CPU = torch.device("cpu")
@@ -164,6 +164,8 @@ def test_impossible_requests():
         bench(model, [], precisions=("float16",))
     with pytest.raises(ConfigError):
         bench(model, [TokenMerge(r=500)])
+    with pytest.raises(ConfigError, match="what images show"):
+        bench(model, [parse_reduction("similar-merge:r=2")])
     with pytest.raises(ConfigError, match="nowhere"):
         bench(model, [], device="nowhere")
 

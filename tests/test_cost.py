@@ -1,7 +1,7 @@
 import pytest
 
 import goldens
-from rmeeto import ReleasedMerge, TokenMerge, create_model, flops
+from rmeeto import ReleasedMerge, TokenMerge, create_model, flops, parse_reduction
 from rmeeto.cost import count
 from rmeeto.errors import UnknownName
 from rmeeto.models.zoo import ZOO
@@ -107,6 +107,23 @@ def test_a_model_is_never_run():
 def test_released_costs_what_its_schedule_costs():
     config = ZOO["vim_tiny"].config
     assert count(config, ReleasedMerge(r=5, final=142)).total == count(config, TokenMerge(r=5)).total
+
+
+def test_what_a_threshold_removes_is_counted_as_seen():
+    config = ZOO["vim_tiny"].config
+    scheduled = count(config, parse_reduction("similar-merge:r=5"))
+    assert scheduled.lower_bound
+    assert str(scheduled).startswith("at least")
+    most = scheduled.schedule.tokens
+    assert count(config, parse_reduction("similar-merge:r=5"), seen=most).total == scheduled.total
+    # no token went: the whole model, and what finding that out has cost
+    none = count(config, parse_reduction("similar-merge:r=5"), seen=[197] * 24)
+    matching = none.terms["reduction"]
+    assert matching > scheduled.terms["reduction"]
+    assert none.total == count(config).total + matching
+    assert (none.lower_bound, none.schedule.ratio) == (False, 0)
+    between = count(config, parse_reduction("similar-merge:r=5"), seen=[197] * 12 + [190] * 12)
+    assert scheduled.total < between.total < none.total
 
 
 def test_unknown_convention():

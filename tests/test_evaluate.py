@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rmeeto import create_model, parse_reduction
+from rmeeto.cost import count
 from rmeeto.data import Preparation, evaluation_transform, open_data
 from rmeeto.errors import ConfigError, DataError, RunError, UnknownName
 from rmeeto.evaluate import evaluate
@@ -55,6 +56,24 @@ def test_a_reduced_model_is_evaluated_reduced(model, folder):
     whole = evaluate(model, folder, workers=0)
     model.reduction = parse_reduction("merge:r=4")
     assert evaluate(model, folder, workers=0).loss != whole.loss
+
+
+def test_what_a_threshold_really_removes_is_counted(model, folder):
+    assert evaluate(model, folder, workers=0).spent is None
+    model.reduction = parse_reduction("similar-merge:r=4,threshold=0.9,blocks=all")
+    spent = evaluate(model, folder, batch_size=5, workers=0).spent
+    source, transform = open_data(folder, "val"), evaluation_transform(Preparation.of(model), glyphs=False)
+    costs = []
+    for i in range(12):
+        with torch.no_grad():
+            trace = model.trace(transform(source.read(i))[None])
+        costs.append(count(model.config, model.reduction, seen=[tokens.length for tokens in trace.blocks]))
+    left = [cost.schedule.tokens[-1] for cost in costs]
+    assert len(set(left)) > 1
+    assert spent.tokens == pytest.approx(sum(left) / 12)
+    assert spent.gflops_exact == pytest.approx(sum(cost.total for cost in costs) / 12e9)
+    assert spent.reduction_ratio == pytest.approx(sum(cost.schedule.ratio for cost in costs) / 12)
+    assert spent.reduction_ratio < model.schedule.ratio
 
 
 def test_top5_needs_six_classes(model, tmp_path):

@@ -64,7 +64,15 @@ def test_pixels_are_spread_evenly_over_a_grid():
 
 
 @pytest.mark.parametrize(
-    "method", ["merge:r=3", "prune:r=3", "released:r=3", "merge:r=3,order=dropped", "merge:r=2,shuffle=1"]
+    "method",
+    [
+        "merge:r=3",
+        "prune:r=3",
+        "released:r=3",
+        "merge:r=3,order=dropped",
+        "merge:r=2,shuffle=1",
+        "similar-merge:r=4,threshold=0.5",
+    ],
 )
 def test_the_map_follows_each_patch_past_the_class_token(method):
     config = ModelConfig(num_classes=2, **SIZES)
@@ -76,7 +84,7 @@ def test_the_map_follows_each_patch_past_the_class_token(method):
         for image in range(3):
             found = set(groups[image].ravel().tolist()) - {viz.DROPPED}
             # every token but the class token is some patch's, and the class token is none's
-            everybody = set(range(tokens.length))
+            everybody = set(range(tokens.counts()[image]))
             if method.startswith("released"):
                 assert len(found) == tokens.length - 1  # where it reports the class token to be is another matter
             else:
@@ -96,6 +104,12 @@ def test_rows_hold_the_image_and_each_block():
     assert [row.name for row in rows] == ["a", "b"]
     assert [panel.title for panel in rows[0].panels] == ["image", "block 1: 14 tokens", "block 3: 8 tokens"]
     assert len({panel.picture.size for row in rows for panel in row.panels}) == 1
+
+
+def test_a_title_gives_no_number_that_only_one_row_has():
+    model = rmeeto.create_model("vim_tiny", reduction="similar-merge:r=3,blocks=all", **SIZES)
+    (row,) = viz.merged_groups(model, [noise_image()], ["a"], [1])
+    assert [panel.title for panel in row.panels] == ["image", "block 1"]
 
 
 def test_the_picture_is_what_the_model_saw():

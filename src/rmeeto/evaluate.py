@@ -6,8 +6,9 @@ import math
 import os
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 
+from rmeeto.cost import count
 from rmeeto.data import ONE_VIEW, Batch, Preparation, Source, Views, check_classes, evaluation_batches, open_data
 from rmeeto.devices import ActualPrecision, autocast, find_device, find_precision
 from rmeeto.errors import DataError, RunError
@@ -29,12 +31,26 @@ RANDOM_REDUCTIONS_SEED = 0  # a reduction with random choices scores the same in
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What images really cost, in the mean, where a schedule only says how many tokens they may lose.
+
+    gflops_exact, gflops_paper: in both conventions of :mod:`rmeeto.cost`. tokens: leaving the last block.
+    reduction_ratio: share of tokens saved, averaged over the blocks.
+    """
+
+    gflops_exact: float
+    gflops_paper: float
+    tokens: float
+    reduction_ratio: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Accuracy over a set of images or clips.
 
     top1_percent, top5_percent: of ``images``; top 5 is None below six classes. loss: mean cross-entropy.
     images: how many were evaluated. skipped: ``name: reason`` of unreadable ones, left out only when that was allowed.
-    seconds: all in all, reading included.
+    seconds: all in all, reading included. spent: by a reduction that varies from image to image; None for others.
     """
 
     top1_percent: float
@@ -43,6 +59,7 @@ class Evaluation:
     images: int
     skipped: tuple[str, ...]
     seconds: float
+    spent: Spent | None = None
 
 
 def evaluate(
@@ -88,7 +105,14 @@ def evaluate(
         images=tally.images,
         skipped=tally.skipped,
         seconds=time.perf_counter() - started,
+        spent=Spent(*(figure / tally.images for figure in tally.spent)) if varies(model) else None,
     )
+
+
+def varies(model: nn.Module) -> bool:
+    """Whether images lose different numbers of tokens."""
+    reduction = getattr(model, "reduction", None)
+    return reduction is not None and reduction.varies
 
 
 @dataclass(frozen=True)
@@ -98,6 +122,7 @@ class _Tally:
     loss: float
     images: int
     skipped: tuple[str, ...]
+    spent: tuple[float, ...]
 
 
 @torch.no_grad()
@@ -115,7 +140,8 @@ def _run(
 ) -> _Tally:
     """Score this process's share, then add up all shares."""
     rank, count = _place_among_processes(device)
-    sums = torch.zeros(4, dtype=torch.float64)  # right at rank 1, right among 5, loss, images
+    # right at rank 1, right among 5, loss, images; what they cost, where that varies
+    sums = torch.zeros(4 + len(fields(Spent)), dtype=torch.float64)
     unreadable: list[str] = []
     batches = evaluation_batches(
         source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=rank, processes=count, views=views
@@ -129,16 +155,16 @@ def _run(
                 break
             if len(batch.labels):
                 sums += _score(model, batch, device, precision)
-            right, _, _, images = sums.tolist()
+            right, _, _, images, *_ = sums.tolist()
             task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
     if count > 1:
         # a share of one image less must not keep the others waiting, so refusal comes after the sums
         sums = reduce(sums.to(device), "sum").cpu()
         unreadable = gather_object(unreadable)
-    right, among5, loss, images = sums.tolist()
+    right, among5, loss, images, *spent = sums.tolist()
     if (unreadable and not allow_missing) or not images:
         raise _refusal(source, unreadable)
-    return _Tally(round(right), round(among5), loss, round(images), tuple(unreadable))
+    return _Tally(round(right), round(among5), loss, round(images), tuple(unreadable), tuple(spent))
 
 
 def _place_among_processes(device: torch.device) -> tuple[int, int]:
@@ -150,10 +176,10 @@ def _place_among_processes(device: torch.device) -> tuple[int, int]:
 
 
 def _score(model: nn.Module, batch: Batch, device: torch.device, precision: ActualPrecision) -> Tensor:
-    """Right at rank 1, right among the first 5, summed loss, images."""
+    """Right at rank 1, right among the first 5, summed loss, images, and the sums of what :class:`Spent` holds."""
     images, labels = batch.images.to(device), batch.labels.to(device)
     with autocast(device, precision):
-        logits = model(images)
+        logits, spent = _answers(model, images)
     logits = logits.float()
     if not logits.isfinite().all():
         raise _not_finite(model, images, device, precision)
@@ -161,7 +187,20 @@ def _score(model: nn.Module, batch: Batch, device: torch.device, precision: Actu
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
     loss = F.cross_entropy(logits, labels, reduction="sum")
     figures = (ranked[:, 0].sum(), ranked.sum(), loss, len(labels))
-    return torch.tensor([float(figure) for figure in figures], dtype=torch.float64)
+    per_image = [figure / batch.views for figure in spent]
+    return torch.tensor([*(float(figure) for figure in figures), *per_image], dtype=torch.float64)
+
+
+def _answers(model: Any, images: Tensor) -> tuple[Tensor, list[float]]:
+    """Logits, and the sums over the images of what :class:`Spent` holds, zeros where it does not vary."""
+    if not varies(model):
+        return model(images), [0.0] * len(fields(Spent))
+    logits, tokens = model.counted(images)
+    spent = []
+    for seen in tokens.tolist():
+        exact, paper = (count(model.config, model.reduction, convention=kind, seen=seen) for kind in ("exact", "paper"))
+        spent.append((exact.total / 1e9, paper.total / 1e9, seen[-1], exact.schedule.ratio))
+    return logits, [sum(figures) for figures in zip(*spent, strict=True)]
 
 
 def mean_over_views(logits: Tensor, views: int) -> Tensor:

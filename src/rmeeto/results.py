@@ -17,7 +17,8 @@ class Score:
     name: ``unreduced``, ``reduced``, ``reduced + re-trained``; without a reduction ``before training``, ``trained``.
     top1_percent, top5_percent: accuracy over ``images`` images; top 5 only from six classes on. loss: mean
     cross-entropy. gflops_exact, gflops_paper: per image, in both conventions of :mod:`rmeeto.cost`.
-    tokens: per image, leaving the last block. reduction_ratio: share of tokens saved, averaged over the blocks.
+    tokens: per image, leaving the last block. reduction_ratio: share of tokens saved, averaged over the blocks. All
+    four are means over the images where a reduction varies from one to the next.
     """
 
     name: str
@@ -26,7 +27,7 @@ class Score:
     loss: float
     gflops_exact: float
     gflops_paper: float
-    tokens: int
+    tokens: float
     reduction_ratio: float
     images: int
 

@@ -9,13 +9,15 @@ from dataclasses import asdict
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from rmeeto.bench.run import under
 from rmeeto.bench.timing import Stopwatch, take_turns
 from rmeeto.cost import flops
+from rmeeto.data import Preparation, Source, evaluation_batches
 from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RmeetoWarning
-from rmeeto.evaluate import Evaluation
+from rmeeto.evaluate import Evaluation, Spent, varies
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.linear import frozen
 from rmeeto.reduction import Reduction
@@ -30,16 +32,22 @@ GATE_DEVIATIONS = 3
 
 def score(name: str, model: VisionMamba, evaluation: Evaluation) -> Score:
     """What an evaluation found out about a model, beside what the model costs."""
+    spent = evaluation.spent or Spent(
+        gflops_exact=flops(model, convention="exact").total / 1e9,
+        gflops_paper=flops(model, convention="paper").total / 1e9,
+        tokens=model.schedule.tokens[-1],
+        reduction_ratio=model.schedule.ratio,
+    )
     return Score(
         name=name,
         top1_percent=evaluation.top1_percent,
         top5_percent=evaluation.top5_percent,
         loss=evaluation.loss,
         images=evaluation.images,
-        gflops_exact=flops(model, convention="exact").total / 1e9,
-        gflops_paper=flops(model, convention="paper").total / 1e9,
-        tokens=model.schedule.tokens[-1],
-        reduction_ratio=model.schedule.ratio,
+        gflops_exact=spent.gflops_exact,
+        gflops_paper=spent.gflops_paper,
+        tokens=round(spent.tokens, 1),
+        reduction_ratio=spent.reduction_ratio,
     )
 
 
@@ -47,18 +55,19 @@ def add_speeds(
     scores: Sequence[Score],
     reductions: Sequence[Reduction | None],
     model: VisionMamba,
+    source: Source,
     batch_size: int,
     device: torch.device,
     precision: ActualPrecision,
 ) -> tuple[Row, ...]:
-    """Rows with the speed of the model under each score's reduction, on noise: no step depends on what images show.
+    """Rows with the speed of the model under each score's reduction.
 
-    The first is what the others are compared with; equal reductions share their figures. Each process measures
-    alone.
+    On noise, for no step depends on what images show; where one does, on images of the source. The first is what the
+    others are compared with; equal reductions share their figures. Each process measures alone.
     """
     variants = {reduction: under(reduction, model) for reduction in reductions}
     batch = min(batch_size, SPEED_BATCH_ON_CPU) if device.type == "cpu" else batch_size
-    images = torch.randn(batch, *model.config.input_size, device=device)
+    images = (samples(source, model, batch) if any(map(varies, variants.values())) else noise(model, batch)).to(device)
     with frozen(model), torch.inference_mode(), autocast(device, precision):
         works = [partial(variant.eval(), images) for variant in variants.values()]
         for work in works:
@@ -71,9 +80,26 @@ def add_speeds(
     def row(score: Score, reduction: Reduction | None) -> Row:
         taken = seconds[reduction]
         speedup = statistics.median(slow / fast for slow, fast in zip(whole, taken, strict=True))
-        return Row(**asdict(score), images_per_second=batch / statistics.median(taken), speedup=speedup)
+        return Row(**asdict(score), images_per_second=len(images) / statistics.median(taken), speedup=speedup)
 
     return tuple(map(row, scores, reductions))
+
+
+def noise(model: VisionMamba, batch: int) -> Tensor:
+    """Inputs that show nothing."""
+    return torch.randn(batch, *model.config.input_size)
+
+
+def samples(source: Source, model: VisionMamba, batch: int) -> Tensor:
+    """A batch of evaluation inputs, evenly spaced over the source and so over its classes; those that can be read."""
+    apart = max(1, len(source.labels) // batch)
+    for first in range(apart):
+        for found in evaluation_batches(
+            source, Preparation.of(model), batch_size=batch, workers=0, rank=first, processes=apart
+        ):
+            if len(found.labels):
+                return found.images
+    return noise(model, batch)  # an evaluation would have refused such a source
 
 
 def warn_at_chance(unreduced: Score, classes: int) -> None:

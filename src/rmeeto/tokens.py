@@ -72,11 +72,16 @@ class AttentionFeatures:
 class Tokens:
     """What enters and leaves a block: ``l`` tokens per image and where they came from.
 
+    Where images have lost different numbers of tokens, all have as many slots as the longest has tokens; the slots
+    behind the last token of an image are empty. No result depends on what an empty slot holds.
+
     x: ``(b, l, d)``, the previous block's output before it joins the residual stream.
     residual: ``(b, l, d)`` in float32, or None before the first block.
     protected: ``(b, p)`` int64, the places of the tokens that no reduction touches, the class token's first.
     size: ``(b, l)``, at least float32, how many original tokens each one stands for; None while every size is 1.
     timing: what the mixers must know of tokens that are gone; None where time runs as if there had been none.
+    present: ``(b,)`` int64, how many tokens each image has, in its first slots; None while all slots are taken. Where
+        some are empty ``size`` is given, and 0 there.
     plans: the reductions so far, oldest first. :meth:`group` composes them on demand, so a forward pass
         that nobody asks about pays nothing for its source map.
     """
@@ -86,6 +91,7 @@ class Tokens:
     protected: Tensor
     size: Tensor | None = None
     timing: Timing | None = None
+    present: Tensor | None = None
     plans: tuple[Plan, ...] = ()
 
     @property
@@ -95,13 +101,26 @@ class Tokens:
 
     @property
     def length(self) -> int:
-        """Tokens per image now, class token included."""
+        """Tokens per image now, class token included; of the image that has most, where they differ."""
         return self.x.shape[1]
 
     @property
     def length_at_first(self) -> int:
         """Tokens per image before any reduction."""
         return self.plans[0].length if self.plans else self.length
+
+    @property
+    def there(self) -> Tensor | None:
+        """``(b, l)`` bool, which slots hold a token; None while all do."""
+        if self.present is None:
+            return None
+        return torch.arange(self.length, device=self.x.device) < self.present[:, None]
+
+    def counts(self) -> Tensor:
+        """``(b,)`` int64, how many tokens each image has."""
+        if self.present is not None:
+            return self.present
+        return torch.full(self.x.shape[:1], self.length, device=self.x.device)
 
     def replace(self, **changes: object) -> Tokens:
         """A copy with some fields changed."""
@@ -132,7 +151,7 @@ class Tokens:
     def unmerge(self, values: Tensor) -> Tensor:
         """Bring ``(b, l, …)`` values of the present tokens back to the ``l0`` original places.
 
-        A merged token's value is copied to every place it absorbed; dropped places get zero.
+        A merged token's value is copied to every place it absorbed; dropped places get zero. Empty slots go nowhere.
         """
         for plan in reversed(self.plans):
             values = plan.unmerge(values)

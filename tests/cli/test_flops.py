@@ -56,6 +56,14 @@ def test_blocks_and_terms_add_up_to_the_total(rmeeto_cli, rmeeto_json):
     assert sum(exact) == pytest.approx(one["exact_flops"] / 1e9, abs=2e-3)
 
 
+def test_what_depends_on_the_images_is_marked(rmeeto_cli, rmeeto_json):
+    lines = ("--reduce", "merge:r=5", "--reduce", "similar-merge:r=5")
+    shown = rmeeto_cli("flops", "vim_tiny", *lines)
+    plain, bound = (line for line in shown.stdout.splitlines() if ":r=5" in line)
+    assert ("≥" in plain, "≥ 142" in bound, "≤ 0.14" in bound) == (False, True, True)
+    assert [one["lower_bound"] for one in rmeeto_json("flops", "vim_tiny", *lines)["reductions"]] == [False, True]
+
+
 def test_none_is_the_unreduced_model(rmeeto_json):
     (only,) = rmeeto_json("flops", "vim_tiny", "--reduce", "none")["reductions"]
     assert (only["reduction"], only["reduction_ratio"]) == ("none", 0)

@@ -84,6 +84,14 @@ def test_eval_compares_reductions_with_the_unreduced_model(rmeeto_json, model_fo
     assert all(row["images_per_second"] > 0 and row["speedup"] > 0 for row in rows)
 
 
+def test_eval_counts_what_a_threshold_removes(rmeeto_json, model_folder, pictures):
+    line = "similar-merge:r=5,threshold=1.5"  # nothing is that similar
+    whole, kept = rmeeto_json("eval", model_folder, "--data", pictures, "-j", 0, "--reduce", line)["rows"]
+    assert (kept["tokens"], kept["reduction_ratio"], kept["top1_percent"]) == (17, 0, whole["top1_percent"])
+    assert kept["gflops_exact"] > whole["gflops_exact"]
+    assert kept["images_per_second"] > 0
+
+
 def test_of_several_processes_the_first_alone_speaks(rmeeto_cli, model_folder, pictures, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     for form in ((), ("--json",)):

@@ -12,7 +12,15 @@ from rmeeto.reduction.schedule import Stack
 
 
 @pytest.mark.parametrize(
-    "line", ["evit:r=10", "hsa:ratio=0.4,blocks=all", "stm:r=11", "merge:r=20,blocks=odd", "mtr:fewer=1.4"]
+    "line",
+    [
+        "evit:r=10",
+        "hsa:ratio=0.4,blocks=all",
+        "stm:r=11",
+        "merge:r=20,blocks=odd",
+        "mtr:fewer=1.4",
+        "similar-merge:r=9",
+    ],
 )
 @pytest.mark.parametrize("depth", [8, 24])
 def test_counts_rise_from_nothing_to_everything(line, depth):

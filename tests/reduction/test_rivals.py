@@ -219,6 +219,8 @@ LINES = [
     "random-prune:r=11",
     "random-merge:r=11",
     "merge:r=11,stretch=0.5",
+    "similar-merge:r=20,threshold=0.8",
+    "similar-prune:ratio=0.3,threshold=-1,features=C,window=1",
 ]
 
 
@@ -246,6 +248,12 @@ def test_every_method_has_a_line():
         ("tofu:r=1,until=2", ConfigError, "between 0 and 1"),
         ("merge:r=1,stretch=inf", ConfigError, "finite"),
         ("random-prune:r=1,features=X", UnknownName, "option"),
+        ("similar-merge:r=1,threshold=0", ConfigError, "empty slots"),
+        ("similar-merge:r=1,threshold=-0.5", ConfigError, "empty slots"),
+        ("similar-merge:r=1,threshold=nan", ConfigError, "empty slots"),
+        ("similar-merge:r=1,window=0", ConfigError, "window=1"),
+        ("similar-merge:gflops=1", ConfigError, "keeps them all"),
+        ("similar-prune:fewer=1.5", ConfigError, "keeps them all"),
     ],
 )
 def test_bad_text_says_what_is_wrong(text, error, hint):

@@ -17,6 +17,7 @@ from rmeeto.bench.timing import Clock, Stopwatch, reduction_share, take_turns
 from rmeeto.cost import flops
 from rmeeto.devices import ActualPrecision, autocast, backend, find_device, find_precision
 from rmeeto.doctor import machine
+from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.linear import freeze
 from rmeeto.progress import SILENT, Progress
@@ -60,13 +61,20 @@ def bench(
 
     Raises:
         UnknownName: no such precision.
-        ConfigError: no such device, or a reduction that this model cannot have.
+        ConfigError: no such device, or a reduction that this model cannot have, or whose work depends on the images.
         RunError: peak memory could not be measured.
 
     >>> report = bench(create_model("vim_tiny"), [TokenMerge(r=11)])
     >>> report.measurements[1].speedup.median
     1.31
     """
+    for reduction in reductions:
+        if reduction.varies:
+            raise ConfigError(
+                f"measure {reduction} on noise",
+                why="how many tokens it removes depends on what images show",
+                fix="rmeeto eval measures accuracy, operations and speed on images",
+            )
     where = find_device(device)
     kinds = [find_precision(name, where) for name in precisions]
     model = freeze(model.to(where))

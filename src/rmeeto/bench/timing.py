@@ -65,6 +65,7 @@ class TimedReduction:
     """A reduction that adds up the seconds its steps take."""
 
     name: ClassVar[str] = "timed"
+    varies: ClassVar[bool] = False  # nothing that does is timed on noise
 
     def __init__(self, reduction: Reduction, stopwatch: Stopwatch) -> None:
         self.reduction, self.stopwatch, self.seconds = reduction, stopwatch, 0.0

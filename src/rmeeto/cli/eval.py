@@ -88,7 +88,7 @@ def evaluate(
             description=f"evaluating {name}",
         )
         scores.append(score(name, network, evaluation))
-    rows = add_speeds(scores, reductions, network, batch, place, find_precision(precision, place))
+    rows = add_speeds(scores, reductions, network, source, batch, place, find_precision(precision, place))
     kind = Preparation.of(network).kind
     looked = {"views": asdict(views)} if kind is CLIPS else {}
     if as_json:

@@ -41,6 +41,7 @@ class Counted:
         schedule = self.exact.schedule
         return {
             "reduction": self.reduction,
+            "lower_bound": self.exact.lower_bound,
             "reduction_ratio": schedule.ratio,
             "tokens": list(schedule.tokens),
             "paper_operations": self.paper.total,
@@ -113,15 +114,17 @@ def print_totals(model: Description, counted: list[Counted]) -> None:
         title=f"{model.name}: one {what}, {config.depth} blocks, {config.tokens} tokens",
     )
     for one in counted:
-        schedule = one.exact.schedule
+        schedule, least, most = one.exact.schedule, *(("≥ ", "≤ ") if one.exact.lower_bound else ("", ""))
         table.add_row(
             one.reduction,
-            f"{schedule.start} → {schedule.tokens[-1]}",
-            f"{schedule.ratio:.2f}",
-            giga_and_change(one.paper.total, first.paper.total),
-            giga_and_change(one.exact.total, first.exact.total),
+            f"{schedule.start} → {least}{schedule.tokens[-1]}",
+            f"{most}{schedule.ratio:.2f}",
+            least + giga_and_change(one.paper.total, first.paper.total),
+            least + giga_and_change(one.exact.total, first.exact.total),
         )
     console.out().print(table)
+    if any(one.exact.lower_bound for one in counted):
+        console.note("≥ and ≤: how much goes depends on what an image shows; rmeeto eval counts what really went")
 
 
 def giga_and_change(total: float, base: float) -> str:

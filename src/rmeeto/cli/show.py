@@ -64,7 +64,8 @@ def show(
     draw = draw_clips if kind is CLIPS else draw_images
     draw(network, paths, chosen, output)
     if as_json:
-        tokens = {block: network.schedule.tokens[block] for block in chosen}
+        varies = network.reduction is not None and network.reduction.varies  # then every picture has its own number
+        tokens = None if varies else {block: network.schedule.tokens[block] for block in chosen}
         console.print_json(
             {
                 "output": str(output),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,12 +50,14 @@ class Cost:
     """Operations per image.
 
     convention: ``paper`` or ``exact``. blocks: one entry per block. outside: patch embedding, head and the like.
+    lower_bound: images decide how many of the scheduled tokens they lose, and none costs less than this.
     """
 
     convention: Convention
     schedule: Schedule
     blocks: tuple[BlockCost, ...]
     outside: Terms
+    lower_bound: bool = False
 
     @property
     def total(self) -> float:
@@ -71,10 +74,10 @@ class Cost:
         return dict(sorted(terms.items(), key=lambda item: -item[1]))
 
     def __str__(self) -> str:
-        tokens = self.schedule.tokens
+        tokens, least = self.schedule.tokens, "at least " if self.lower_bound else ""
         return (
-            f"{self.total / 1e9:.2f} G ({self.convention} convention), tokens {self.schedule.start} … {tokens[-1]}, "
-            f"reduction ratio {self.schedule.ratio:.2f}"
+            f"{least}{self.total / 1e9:.2f} G ({self.convention} convention), "
+            f"tokens {self.schedule.start} … {tokens[-1]}, reduction ratio {self.schedule.ratio:.2f}"
         )
 
 
@@ -92,13 +95,22 @@ def flops(model: Reducible | Counted, *, convention: Convention = "exact") -> Co
     return count(model.config, model.reduction, convention=convention)
 
 
-def count(config: Config, reduction: Reduction | None = None, *, convention: Convention = "exact") -> Cost:
-    """As :func:`flops`, from a config and a reduction without building the model."""
+def count(
+    config: Config,
+    reduction: Reduction | None = None,
+    *,
+    convention: Convention = "exact",
+    seen: Sequence[int] | None = None,
+) -> Cost:
+    """As :func:`flops`, from a config and a reduction without building the model.
+
+    seen: the tokens of an image that each block's mixer saw, where the schedule only says how many may go.
+    """
     if convention not in ("paper", "exact"):
         raise UnknownName("FLOPs convention", convention, ("paper", "exact"))
     stack = stack_of(config)
     schedule = stack.whole() if reduction is None else reduction.schedule(stack)
-    return _count(network_of(config), reduction, schedule, convention)
+    return _count(network_of(config), reduction, schedule, convention, seen)
 
 
 def stack_of(config: Config) -> Stack:
@@ -116,21 +128,29 @@ def network_of(config: Config) -> Network:
     return AttentionNetwork(config) if isinstance(config, TransformerConfig) else MambaNetwork(config)
 
 
-def _count(network: Network, reduction: Reduction | None, schedule: Schedule, convention: Convention) -> Cost:
+def _count(
+    network: Network,
+    reduction: Reduction | None,
+    schedule: Schedule,
+    convention: Convention,
+    seen: Sequence[int] | None = None,
+) -> Cost:
     blocks, before = [], schedule.start
-    for step, after in zip(schedule.steps, schedule.tokens, strict=True):
-        removed = step.r
+    for step, after in zip(schedule.steps, schedule.tokens if seen is None else seen, strict=True):
+        removed = before - after
         terms = network.block(before, after, convention)
-        if removed and convention == "paper":
+        if step.r and convention == "paper":
             terms["reduction"] = _paper_reduction(network.widths.features["X"], before, removed)
-        elif removed and reduction is not None:
+        elif step.r and reduction is not None:
             terms["reduction"] = reduction.operations(network.widths, before - network.stack.protected, step)
         if convention == "exact" and reduction is not None and after < schedule.start:
             timing = reduction.timing_operations(network.widths, after)
             terms |= {"timing": timing} if timing else {}
         blocks.append(BlockCost(after, removed, terms))
         before = after
-    return Cost(convention, schedule, tuple(blocks), network.outside(before, convention))
+    found = schedule if seen is None else Schedule(tuple(block.removed for block in blocks), schedule.start)
+    lower_bound = reduction is not None and reduction.varies and seen is None
+    return Cost(convention, found, tuple(blocks), network.outside(before, convention), lower_bound)
 
 
 def _paper_reduction(dim: int, tokens: int, removed: int) -> float:

@@ -11,6 +11,7 @@ What is unusual:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ class Block(nn.Module):
     def forward(self, tokens: Tokens) -> tuple[Tokens, Features]:
         """One block: the tokens with new ``x`` and ``residual``, and the mixer's features."""
         normed, residual = self.joined(tokens)
-        x, features = self.mixer(normed, tokens.timing)
+        x, features = self.mixer(normed, tokens.timing, tokens.there)
         return tokens.replace(x=x, residual=residual), features
 
     def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
@@ -222,15 +223,26 @@ class VisionMamba(Reducible, nn.Module):
         """Logits ``(b, classes)`` of images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)``."""
         return self.forward_head(self.forward_features(images))
 
-    def trace(self, images: Tensor) -> Trace:
-        """A forward pass that keeps what each block saw: token counts, class places, sizes, source maps."""
-        tokens, features, seen = self.embed(images), None, []
+    def walk(self, images: Tensor) -> Iterator[Tokens]:
+        """The tokens that leave each block, one after the other."""
+        tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):
             tokens, features = self.reduced(tokens, features, step), None
             tokens, features = block(tokens)
-            seen.append(tokens)
-        final = self.finish(tokens)
-        return Trace(logits=self.forward_head(final), blocks=tuple(seen), final=final)
+            yield tokens
+
+    def trace(self, images: Tensor) -> Trace:
+        """A forward pass that keeps what each block saw: token counts, class places, sizes, source maps."""
+        seen = tuple(self.walk(images))
+        final = self.finish(seen[-1])
+        return Trace(logits=self.forward_head(final), blocks=seen, final=final)
+
+    def counted(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and how many tokens of each image every block saw, ``(b, depth)`` int64."""
+        counts = []
+        for tokens in self.walk(images):
+            counts.append(tokens.counts())
+        return self.forward_head(self.finish(tokens)), torch.stack(counts, dim=1)
 
     def forward_intermediates(
         self,

@@ -86,13 +86,14 @@ class BidirectionalMixer(nn.Module):
             side.dt_proj.bias.copy_(delta + torch.log(-torch.expm1(-delta)))  # softplus of it gives delta back
         self.out_proj.weight.div_(math.sqrt(depth))
 
-    def forward(self, x: Tensor, timing: Timing | None = None) -> tuple[Tensor, Features]:
+    def forward(self, x: Tensor, timing: Timing | None = None, there: Tensor | None = None) -> tuple[Tensor, Features]:
         """Mix ``(b, l, d)`` tokens; also return what both directions computed about them, in time order.
 
-        timing: of tokens among which others are missing, or None.
+        timing: of tokens among which others are missing, or None. there: ``(b, l)``, 0 for empty slots, of which all
+            stand behind an image's last token; None where there are none.
         """
         u, gate = self.project(x)
-        first, second = (self.direction(u, gate, side, timing=timing) for side in self.directions())
+        first, second = (self.direction(u, gate, side, timing=timing, there=there) for side in self.directions())
         delta, B, C, outputs = zip(first, second, strict=True)
         bias = (self.dt_proj.bias, self.dt_proj_b.bias)
         return self.combine(first.y + second.y), Features(B=B, C=C, delta=delta, y=outputs, delta_bias=bias)

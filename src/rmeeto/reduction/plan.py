@@ -33,6 +33,11 @@ class Plan:
     source: Tensor
     target: Tensor | None
 
+    @property
+    def present(self) -> Tensor | None:
+        """``(b,)`` tokens that each image has left; None, as here, where all have as many."""
+        return None
+
     @classmethod
     def dropping(cls, source: Tensor, length: int) -> Plan:
         """Drop the tokens at ``(b, r)`` positions of ``length``; the others keep their order."""

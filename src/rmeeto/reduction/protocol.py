@@ -27,16 +27,18 @@ class Reduction(Protocol):
     """A frozen value that decides how many tokens go (``schedule``) and which (``step``).
 
     ``schedule`` raises :class:`ConfigError` for a network that cannot be reduced this way.
+    varies: whether images lose different numbers of tokens, of which the schedule says the most.
     """
 
     name: ClassVar[str]
+    varies: ClassVar[bool]
 
     def schedule(self, stack: Stack) -> Schedule:
         """Tokens to remove at each block of a network."""
         ...
 
     def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
-        """Remove ``step.r`` (at least one) tokens from each image at a block's turn."""
+        """Remove ``step.r`` (at least one) tokens from each image at a block's turn; up to so many if it varies."""
         ...
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:

@@ -63,6 +63,7 @@ class ReleasedMerge:
     visualisation: bool = False
 
     name: ClassVar[str] = "released"
+    varies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_count("r", self.r)
@@ -206,6 +207,7 @@ class ReleasedTransformerMerge:
     pruned: bool = False
 
     name: ClassVar[str] = "released-vit"
+    varies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_count("r", self.r)

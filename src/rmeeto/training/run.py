@@ -213,6 +213,7 @@ class _Run:
                 scores,
                 [None, *[self.model.reduction] * (len(scores) - 1)],
                 self.model,
+                self.val_data,
                 recipe.batch_size,
                 self.accelerator.device,
                 self.precision,

@@ -118,6 +118,12 @@ def tune(
             why="only methods that take a count for each block can be tuned",
             fix="for instance merge:ratio=0.3",
         )
+    if method.varies:
+        raise ConfigError(
+            f"tune the schedule of {method}",
+            why="it says the most that images may lose, and schedules are compared by what they do lose",
+            fix="tune the method without a threshold, for instance merge:ratio=0.3",
+        )
     if images < 1 or evaluations < 1:
         raise ConfigError(
             "tune a schedule", given=f"images={images}, evaluations={evaluations}", why="both count from 1"

@@ -12,6 +12,7 @@ from torch import Tensor
 from rmeeto.data.transforms import Preparation, evaluation_transform
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.tokens import Tokens
 from rmeeto.viz.groups import PICTURE_PIXELS, clip_groups, draw_clip_groups, draw_groups, patch_groups
 
 
@@ -68,7 +69,7 @@ def merged_groups(
         for block in blocks:
             tokens = trace.blocks[block]
             picture = draw_groups(seen, patch_groups(tokens, model.config)[0])
-            panels.append(Panel(f"block {block}: {tokens.length} tokens", picture))
+            panels.append(Panel(_title(model, block, tokens), picture))
         rows.append(Row(name, tuple(panels)))
     return rows
 
@@ -92,9 +93,15 @@ def merged_clip_groups(
         for block in blocks:
             tokens = trace.blocks[block]
             pictures = draw_clip_groups(frames, clip_groups(tokens, model.config)[0])
-            tracks.append(Track(f"block {block}: {tokens.length} tokens", tuple(pictures)))
+            tracks.append(Track(_title(model, block, tokens), tuple(pictures)))
         found.append(Clip(name, tuple(tracks)))
     return found
+
+
+def _title(model: VisionMamba, block: int, tokens: Tokens) -> str:
+    """What stands above a column of pictures; their number of tokens only where they share it."""
+    varies = model.reduction is not None and model.reduction.varies
+    return f"block {block}" if varies else f"block {block}: {tokens.length} tokens"
 
 
 def strip(clips: Sequence[Clip]) -> list[Row]:

@@ -15,7 +15,8 @@ def attend(attention: Any, x: Tensor, size: Tensor | None) -> tuple[Tensor, Atte
 
     attention: the layers and their numbers, timm's ``Attention``.
     size: ``(b, l)``, how many tokens each one stands for. A key of size s draws as much attention as s equal keys
-    would: softmax(q·kᵀ/√f + log s), equation 1 of Bolya et al., "Token Merging: Your ViT But Faster" (ICLR 2023).
+    would: softmax(q·kᵀ/√f + log s), equation 1 of Bolya et al., "Token Merging: Your ViT But Faster" (ICLR 2023). An
+    empty slot has size 0, and log 0 = -∞ hides it from all queries.
     The bias goes through the fused kernel; None, while every size is 1, is attention as it always was.
     """
     batch, length, _ = x.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -13,7 +14,8 @@ from rmeeto.tokens import Tokens
 def pool(model: VisionTransformer, tokens: Tokens) -> Tensor:
     """``(b, d)``: the model's pooling over patches, every token counted as often as its size says.
 
-    So merging identical tokens changes nothing. Class and register tokens take part where the model wants them to.
+    So merging identical tokens changes nothing, and an empty slot, of size 0, has no part in it. Class and register
+    tokens take part where the model wants them to.
     """
     x, size = tokens.x, tokens.sizes().to(tokens.x.dtype)
     if not getattr(model, "pool_include_prefix", False):  # an option that older timm does not have
@@ -25,5 +27,7 @@ def pool(model: VisionTransformer, tokens: Tokens) -> Tensor:
     mean = (x * (size / size.sum(1, keepdim=True))[..., None]).sum(1)
     if model.global_pool == "avg":
         return mean
+    if tokens.present is not None:
+        x = x.masked_fill(size[..., None] == 0, -torch.inf)
     largest = x.amax(1)
     return largest if model.global_pool == "max" else (mean + largest) / 2

@@ -138,6 +138,13 @@ class ReducibleTransformer(Reducible, VisionTransformer):
         final = seen[-1].replace(x=self.norm(seen[-1].x))
         return Trace(logits=self.classify(final), blocks=seen, final=final)
 
+    def counted(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and how many tokens of each image left every block, ``(b, depth)`` int64."""
+        counts = []
+        for tokens in self.walk(images):
+            counts.append(tokens.counts())
+        return self.classify(tokens.replace(x=self.norm(tokens.x))), torch.stack(counts, dim=1)
+
     def forward_intermediates(  # type: ignore[override]  # timm's options are passed on by name
         self, x: Tensor, indices: int | list[int] | None = None, **options: Any
     ) -> Any:

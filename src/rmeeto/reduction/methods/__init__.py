@@ -12,6 +12,7 @@ from rmeeto.reduction.methods.pitome import PiToMe
 from rmeeto.reduction.methods.random import RandomMerge, RandomPrune
 from rmeeto.reduction.methods.recognition import TokenRecognition
 from rmeeto.reduction.methods.stm import STM
+from rmeeto.reduction.methods.threshold import SimilarMerge, SimilarPrune
 from rmeeto.reduction.methods.tofu import ToFu
 from rmeeto.reduction.methods.utr import UTR
 
@@ -28,6 +29,8 @@ METHODS: dict[str, type] = {
         PiToMe,
         ToFu,
         FambaV,
+        SimilarMerge,
+        SimilarPrune,
         RandomPrune,
         RandomMerge,
     )
@@ -43,6 +46,8 @@ __all__ = [
     "PiToMe",
     "RandomMerge",
     "RandomPrune",
+    "SimilarMerge",
+    "SimilarPrune",
     "ToFu",
     "TokenMerge",
     "TokenPrune",

@@ -44,6 +44,7 @@ class ScheduledReduction:
     blocks: str = "even"
 
     name: ClassVar[str]
+    varies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if isinstance(self.r, Sequence):

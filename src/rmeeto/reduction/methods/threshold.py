@@ -1,0 +1,141 @@
+"""Threshold: only tokens that are similar enough leave, so every image loses its own number.
+
+Images of one batch still run together. All keep as many slots as the one that has most tokens left; behind the last
+token of the others are *empty slots*. At the end they do no harm to a Mamba: forward they come after everything, and
+backward, where they come first, a mixer sets their input to zero before the convolution and again before the scan, so
+that both reach the last token as empty as they begin. Attention does not see them, because their size is 0 and its
+logarithm -∞. Nor does the matching: their features are set to zero, so their cosine to anything is 0, less than that
+of any pair above a threshold.
+
+So an image gets the result that it would get alone, whatever stands beside it; but its batch takes the time of the
+image that loses least. (The other way, a pass of its own for every number of tokens, shares no work where it could: a
+few blocks on, nearly every image has its own number.)
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rmeeto.errors import ConfigError
+from rmeeto.reduction.match import Match, match, matching_operations
+from rmeeto.reduction.methods.moves import merged
+from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
+from rmeeto.reduction.methods.scheduled import ScheduledReduction
+from rmeeto.reduction.plan import Plan, take
+from rmeeto.reduction.protocol import Widths
+from rmeeto.reduction.ragged import RaggedPlan
+from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.scores import at_least_float32
+from rmeeto.tokens import AttentionFeatures, Features, Tokens
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ThresholdReduction(ScheduledReduction, ABC):
+    """The pairs of :class:`TokenMerge` down to a similarity; r and ratio are the most that an image may lose.
+
+    How many go depends on what an image shows. A schedule says the most, so operations counted by it are the least.
+
+    threshold: the least similarity (cosine) of a pair, above 0; or -1 for none, so that every image loses the most.
+    features: compare tokens by them.
+    window: look for partners at most so many patches away in the present sequence; None looks at all of them.
+
+    Raises:
+        ConfigError, UnknownName: impossible values, or a budget that no threshold can keep.
+    """
+
+    threshold: float = 0.9
+    features: FeatureName = "X"
+    window: int | None = None
+
+    varies: ClassVar[bool] = True
+    merges: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.threshold > 0 or self.threshold <= -1):
+            raise ConfigError(
+                f"remove tokens above a similarity threshold={self.threshold}",
+                why="a cosine of 0 is that of unrelated tokens, and of empty slots",
+                fix="use one between 0 and 1, or -1 to remove as many tokens everywhere",
+            )
+        if self.window is not None and self.window < 1:
+            raise ConfigError(f"match within window={self.window} tokens", why="the next token is window=1")
+        if self.gflops is not None or self.fewer is not None:
+            raise ConfigError(
+                f"keep {self.name} within a budget of operations",
+                why="an image without similar tokens keeps them all, whatever that costs",
+                fix="use r or ratio, the most that an image may lose, and look at what rmeeto eval says was lost",
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What tokens are compared by."""
+        return frozenset({self.features})
+
+    def operations(self, widths: Widths, patches: int, step: Step) -> float:
+        """Exact operations of one step that removes the most it may, the cosines of the pairs included."""
+        width = widths.features[self.features]
+        moved = step.r if self.merges else 0
+        return matching_operations(widths, self.features, patches, moved, self.window) + 6 * step.r * width
+
+    def step(self, tokens: Tokens, features: Features | AttentionFeatures | None, step: Step) -> Tokens:
+        """Remove from each image what is similar enough, at most ``step.r`` tokens."""
+        metric = matching_features(tokens, features, self.features)
+        if tokens.there is not None:
+            metric = metric * tokens.there[..., None]
+        found = match(metric, tokens.protected, step.r, window=self.window)
+        counts = (closeness(metric, found) >= self.threshold).sum(1)
+        plan = first_pairs(found, counts, tokens, merging=self.merges)
+        return tokens if plan is None else merged(tokens, plan, tokens.sizes())
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SimilarMerge(ThresholdReduction):
+    """Merge only pairs that are similar enough; means weighted by size, order kept.
+
+    >>> SimilarMerge(r=20, threshold=0.8)
+    SimilarMerge('similar-merge:r=20,threshold=0.8')
+    """
+
+    name: ClassVar[str] = "similar-merge"
+    merges: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SimilarPrune(ThresholdReduction):
+    """Drop the tokens that :class:`SimilarMerge` would merge."""
+
+    name: ClassVar[str] = "similar-prune"
+    merges: ClassVar[bool] = False
+
+
+@torch.no_grad()
+def closeness(features: Tensor, found: Match) -> Tensor:
+    """Cosines of the pairs, ``(b, r)``."""
+    source, target = (at_least_float32(take(features, place)) for place in (found.source, found.target))
+    return F.cosine_similarity(source, target, dim=-1).clamp(-1, 1)  # rounding may leave the range
+
+
+def first_pairs(found: Match, counts: Tensor, tokens: Tokens, *, merging: bool) -> Plan | None:
+    """The plan by which the first ``counts (b,)`` pairs of each image join, or just lose their sources.
+
+    An ordinary plan where all images lose as many and have no empty slots, None where none loses any. These numbers
+    become shapes, so the device is asked for them.
+    """
+    left = tokens.counts() - counts
+    shortest, longest, most = torch.stack([left.min(), left.max(), counts.max()]).tolist()
+    if most == 0:
+        return None
+    source, target = found.source[:, :most], found.target[:, :most]
+    if tokens.there is None and shortest == longest:
+        return Plan.joining(source, target, tokens.length) if merging else Plan.dropping(source, tokens.length)
+    there = torch.ones_like(tokens.sizes(), dtype=torch.bool) if tokens.there is None else tokens.there
+    return RaggedPlan.removing(
+        source, target if merging else None, counts, there, longest, present=None if shortest == longest else left
+    )
