@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 ROWS = (("median_ms", "time of a forward pass, ms"), ("grown_mib", "peak memory above weights, MiB"))
 COLOURS = ("#2458a6", "#c4601d")
@@ -57,9 +57,16 @@ def draw_panel(panel: Axes, axis: dict[str, Any], key: str) -> None:
             ends = [min(places), max(places)]
             panel.plot(ends, [factor * x**power for x in ends], color=colour, label=f"{series}: power {power:.2f}")
     panel.set_xticks(sorted({point["at"] for point in axis["points"]}))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
-    panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    for scale in (panel.xaxis, panel.yaxis):
+        scale.set_major_formatter(FuncFormatter(in_full))
+        scale.set_minor_locator(NullLocator())
+    low, high = panel.get_ylim()
+    panel.set_ylim(low / 1.5, high * (high / low) ** 0.35)  # room for the legend
     panel.tick_params(axis="x", rotation=40)
     panel.legend(frameon=False, fontsize=7, loc="upper left")
+
+
+def in_full(value: float, _: int) -> str:
+    """Thousands with a comma, four figures of fractions, no powers of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"

@@ -27,7 +27,7 @@ TESTS = {name: [f"tests/ops/test_{name}.py"] for name in ("scan", "conv", "neare
 TESTS["triton"] = ["tests/ops/test_triton.py", "-m", "gpu"]
 GREEN = "RMEETO_GREEN"  # the operations whose tests a run of several benchmarks has just seen pass
 CPU = torch.device("cpu")
-PACKAGES = ("rmeeto", "torch", "triton", "mambapy", "mamba_ssm")
+PACKAGES = ("rmeeto", "triton", "mambapy", "mamba_ssm")
 
 
 class Times(TypedDict):
@@ -125,6 +125,7 @@ def describe_machine(device: torch.device = CPU) -> dict[str, object]:
         "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "cuda": torch.version.cuda if on_gpu else None,
         "python": platform.python_version(),
+        "torch": torch.__version__,  # says what it was built for, too
         **{name: version(name) for name in PACKAGES},
     }
 

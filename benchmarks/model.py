@@ -8,12 +8,11 @@ reported if the tests of the operations are red.
 """
 
 import argparse
-import json
 
 import torch
 
 import rmeeto
-from _timing import RESULTS, describe_machine, operations_of_a_model, refuse_if_red
+from _timing import operations_of_a_model, refuse_if_red, save
 from rmeeto import TokenMerge
 from rmeeto.bench import bench, verdict
 
@@ -57,11 +56,7 @@ def main():
             for measured in setting[1:]:
                 conclusion = verdict(measured, setting)
                 print(f"{name}, batch {measured.batch}, {measured.precision}, {measured.reduction}: {conclusion}")
-    RESULTS.mkdir(exist_ok=True, parents=True)
-    path = RESULTS / f"model_{device.type}.json"
-    content = {"benchmark": "model", **describe_machine(device), "reports": reports}
-    path.write_text(json.dumps(content, indent=2) + "\n")
-    print(f"wrote {path}")
+    save("model" if device.type == "cuda" else "model_cpu", {"reports": reports}, device)
 
 
 if __name__ == "__main__":

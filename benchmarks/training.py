@@ -221,9 +221,14 @@ def main() -> int:
         "textbook_step_put_together_ms": composed,
         "grown_mib": memory,
         "missing_peers": missing,
-        "losses": {"steps": options.losses, "batch": options.losses_batch, "largest_difference": difference},
+        "losses": {
+            "steps": options.losses,
+            "batch": options.losses_batch,
+            "compared_with": whole[1:],
+            "largest_difference": difference,
+        },
     }
-    save("training", content, device)
+    save(f"training_{options.model}_{options.batch}x{options.image}_{options.precision}", content, device)
     return 0
 
 
