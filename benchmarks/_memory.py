@@ -17,16 +17,22 @@ FROM_NOW_ON = "5"  # sets the high water mark to what is resident
 Prepare = Callable[..., Callable[[], object]]
 
 
-def grown_mib(prepare: Prepare, *arguments: object, device: torch.device, threads: int) -> float | None:
+def grown_mib(
+    prepare: Prepare, *arguments: object, device: torch.device, threads: int, processes: int = 1
+) -> float | None:
     """By how many MiB the peak rises above what is held before; None where this cannot be told.
 
     prepare: a function of a module, ``prepare(*arguments)`` makes all that is not to be counted (weights, inputs,
         what libraries set up at first use) and returns the work.
+    processes: take the largest of so many; the C library reuses what it has freed with more luck in some.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rmeeto.models.backbone"])  # imported once; no thread runs there yet
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_grown_mib, prepare, arguments, device, threads).result()
+    peaks = []
+    for _ in range(processes):
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            peaks.append(pool.submit(_grown_mib, prepare, arguments, device, threads).result())
+    return None if None in peaks else max(peaks)
 
 
 def _grown_mib(prepare: Prepare, arguments: tuple, device: torch.device, threads: int) -> float | None:

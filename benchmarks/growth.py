@@ -5,9 +5,9 @@
 Four axes, each with its own model: tokens by VideoMamba-Ti clips of 1 to 64 frames (197 to 12,545 tokens), unreduced
 and merged among neighbours by 11 tokens a frame; batch and width by Vim-Ti; r by Vim-S, batch 8, against the exact
 FLOPs that r leaves. Time is the median over rounds in which every case of the axis has its turn. Memory is by how much
-the peak of a fresh process rises in one forward pass above weights and input. The exponents are fitted by least squares
-to the logarithms: 1 is linear, and on the last axis 1 says that all FLOPs saved are saved time. Noise in, as no step
-depends on what images show.
+the peak of a fresh process rises in one forward pass above weights and input, the largest of three. The exponents are
+fitted by least squares to the logarithms: 1 is linear, and on the last axis 1 says that all FLOPs saved are saved time.
+Noise in, as no step depends on what images show.
 
 The peak at the most tokens is also given as a multiple of two blocks' activations. What a block must hold at once, when
 everything is freed after its last use: at its fullest moment, the second direction's scan, per token
@@ -45,6 +45,7 @@ from rmeeto.models.backbone import VisionMamba
 
 REMOVED_PER_FRAME = 11
 FLOAT_BYTES = 4
+PROCESSES = 3
 UNREDUCED = "unreduced"
 
 
@@ -154,7 +155,13 @@ def measure(axis: Axis, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def point(axis: Axis, case: Case, times: Times, options: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(options.device)
-    peak = grown_mib(forward_pass_alone, case, device, options.precision, device=device, threads=options.threads)
+    peak = grown_mib(
+        forward_pass_alone,
+        *(case, device, options.precision),
+        device=device,
+        threads=options.threads,
+        processes=PROCESSES,
+    )
     model = case.build()
     found = {
         "series": case.series,
