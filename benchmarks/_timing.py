@@ -1,21 +1,33 @@
-"""How the benchmarks measure: warm-up, rounds in which every candidate has its turn, median and quartiles."""
+"""How the benchmarks measure: only what is right, in rounds where every candidate has its turn, on a named machine."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import math
+import os
 import platform
 import statistics
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict
 
 import torch
 
+from rmeeto.bench.timing import Stopwatch, take_turns
 from rmeeto.ops.impl import cpp
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(os.environ.get("RMEETO_RESULTS", ROOT / "benchmarks/results"))
+# What decides whether an operation is right; the Triton kernels' tests on the device itself.
+TESTS = {name: [f"tests/ops/test_{name}.py"] for name in ("scan", "conv", "nearest", "pairs", "merge")}
+TESTS["triton"] = ["tests/ops/test_triton.py", "-m", "gpu"]
+GREEN = "RMEETO_GREEN"  # the operations whose tests a run of several benchmarks has just seen pass
+CPU = torch.device("cpu")
+PACKAGES = ("rmeeto", "triton", "mambapy", "mamba_ssm")
 
 
 class Times(TypedDict):
@@ -24,23 +36,64 @@ class Times(TypedDict):
     upper_quartile_ms: float
     best_ms: float
     rounds: int
+    warm_up: int
 
 
-def compare(candidates: dict[str, Callable[[], object]], *, rounds: int, warm_up: int = 2) -> dict[str, Times]:
-    """Time each candidate once a round, so that whatever else the machine does meets all of them alike."""
+# ---- right first
+
+
+def operations_of_a_model(device: torch.device) -> list[str]:
+    """The operations that decide a whole model's result on a device."""
+    return ["triton"] if device.type == "cuda" else ["scan", "conv", "nearest", "pairs", "merge"]
+
+
+def refuse_if_red(operations: Iterable[str]) -> None:
+    """Exit if the correctness tests of one of these operations fail: how fast something wrong is means nothing."""
+    known = os.environ.get(GREEN, "").split(",")
+    for name in operations:
+        if name not in known and (failure := test_failure(name)):
+            sys.exit(f"the tests of {name} are red, so no speed is reported:\n{failure}")
+
+
+def test_failure(operation: str) -> str | None:
+    """The end of what pytest said about an operation, or None if its tests passed."""
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *TESTS[operation]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    return "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+
+
+# ---- then fast
+
+
+def compare(
+    candidates: dict[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warm_up: int = 2,
+    budget_seconds: float = math.inf,
+    device: torch.device = CPU,
+) -> dict[str, Times]:
+    """Time each candidate once a round, so that whatever else the machine does meets all of them alike.
+
+    budget_seconds: begin no round after the fifth when this long has been spent.
+    """
     for run in candidates.values():
         for _ in range(warm_up):
             run()
-    milliseconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, run in candidates.items():
-            start = time.perf_counter()
-            run()
-            milliseconds[name].append((time.perf_counter() - start) * 1e3)
-    return {name: summarise(values) for name, values in milliseconds.items()}
+    seconds = take_turns(
+        list(candidates.values()),
+        Stopwatch(device),
+        rounds=rounds,
+        budget_seconds=budget_seconds,
+        tick=lambda: None,
+    )
+    named = zip(candidates, seconds, strict=True)
+    return {name: summarise([1e3 * value for value in values], warm_up) for name, values in named}
 
 
-def summarise(milliseconds: list[float]) -> Times:
+def summarise(milliseconds: list[float], warm_up: int) -> Times:
     lower, median, upper = statistics.quantiles(milliseconds, n=4, method="inclusive")
     return Times(
         median_ms=round(median, 4),
@@ -48,19 +101,41 @@ def summarise(milliseconds: list[float]) -> Times:
         upper_quartile_ms=round(upper, 4),
         best_ms=round(min(milliseconds), 4),
         rounds=len(milliseconds),
+        warm_up=warm_up,
     )
 
 
-def describe_machine() -> dict[str, object]:
+def ratio(times: dict[str, Times], of: str, to: str) -> float:
+    """How many times longer the median of one candidate is than another's."""
+    return round(times[of]["median_ms"] / times[to]["median_ms"], 2)
+
+
+# ---- and said of which machine
+
+
+def describe_machine(device: torch.device = CPU) -> dict[str, object]:
     """Say what the figures were measured on; without it they mean nothing."""
+    on_gpu = device.type == "cuda"
     return {
         "date": datetime.now(UTC).date().isoformat(),
+        "device": device.type,
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "instruction_set": cpp.instruction_set() if cpp.absence() is None else None,
-        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
+        "cuda": torch.version.cuda if on_gpu else None,
         "python": platform.python_version(),
+        "torch": torch.__version__,  # says what it was built for, too
+        **{name: version(name) for name in PACKAGES},
     }
+
+
+def version(package: str) -> str | None:
+    """Of an installed package; None where it is missing."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def processor_name() -> str:
@@ -76,14 +151,14 @@ def print_table(title: str, times: dict[str, Times], against: str) -> None:
     """Print medians and quartiles, and how many times faster ``against`` is than each row."""
     print(f"\n{title}")
     for name, row in times.items():
-        ratio = row["median_ms"] / times[against]["median_ms"]
         quartiles = f"{row['lower_quartile_ms']:.2f} … {row['upper_quartile_ms']:.2f}"
-        print(f"  {name:34}{row['median_ms']:10.2f} ms   ({quartiles:>19}){ratio:9.1f}×")
+        print(f"  {name:34}{row['median_ms']:10.2f} ms   ({quartiles:>19}){ratio(times, name, against):9.1f}×")
 
 
-def save(name: str, content: dict[str, object]) -> None:
-    """Write benchmarks/results/NAME.json and print it on the last line, for programs."""
-    RESULTS.mkdir(exist_ok=True)
-    content = {"benchmark": name, **describe_machine(), **content}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+def save(name: str, content: dict[str, object], device: torch.device = CPU) -> None:
+    """Write NAME.json (NAME_cuda.json of a GPU) among the results and print it on the last line, for programs."""
+    RESULTS.mkdir(exist_ok=True, parents=True)
+    content = {"benchmark": name, **describe_machine(device), **content}
+    file = f"{name}_cuda.json" if device.type == "cuda" else f"{name}.json"
+    (RESULTS / file).write_text(json.dumps(content, indent=2) + "\n")
     print(json.dumps(content))

@@ -3,7 +3,8 @@
     python benchmarks/conv.py [--shape 8,197,768,4] [--threads 2] [--rounds 40]
 
 Forward, and forward + backward, float32, with bias and SiLU. The peer is what models use elsewhere: transpose,
-`torch.nn.functional.conv1d` with padding, cut, SiLU, transpose back. No speed is reported if results are wrong.
+`torch.nn.functional.conv1d` with padding, cut, SiLU, transpose back. No speed is reported if the tests of the
+convolution are red, or results wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import torch
 from torch.nn import functional
 
-from _timing import compare, print_table, save
+from _timing import compare, print_table, refuse_if_red, save
 from rmeeto.ops import causal_conv
 from rmeeto.ops.impl import cpp, reference
 
@@ -72,6 +73,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if reason := cpp.absence():
         sys.exit(f"nothing to measure: {reason}")
+    refuse_if_red(["conv"])
 
     shape = tuple(map(int, options.shape.split(",")))
     errors = {name: worst_error(run, (2, 63, 40, shape[3])) for name, run in CANDIDATES.items()}
@@ -87,7 +89,7 @@ def main() -> None:
     }
     for title, table in times.items():
         print_table(f"{title}, (b, l, e, k) = {shape}, {options.threads} threads", table, against=KERNELS)
-    save("conv", {"shape": shape, "largest_errors": errors, "times": times})
+    save("conv", {"shape": shape, "dtype": "float32", "largest_errors": errors, "times": times})
 
 
 if __name__ == "__main__":

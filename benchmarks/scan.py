@@ -1,81 +1,52 @@
-"""The selective scan on the processor: the C++ kernels against plain PyTorch and against mambapy's parallel scan.
+"""The selective scan: the package's kernels against plain PyTorch and against what others have.
 
-    python benchmarks/scan.py [--shape 8,197,768,16] [--threads 2] [--rounds 15]
+    python benchmarks/scan.py [--device cpu] [--shape 8,197,768,16] [--threads 2] [--rounds 15]
 
 Forward, and forward + backward as a training step has them, with softplus, bias, skip and gate, float32. Plain
-PyTorch appears twice: the package's reference, and the loop as it is usually written down, which lays out the decays
-of all tokens at once and takes slices; the latter's backward is left out unless `--patient` asks for it, because
-autograd answers each slice with a gradient of the whole, which takes many seconds. mambapy (`pip install mambapy`) is
-left out where it is not installed. No speed is reported if the kernels' results are wrong.
+PyTorch appears twice: the package's reference, and the textbook loop, whose backward is left out unless `--patient`
+asks for it, because it takes many seconds. mambapy's parallel scan (`pip install mambapy`) and, on a GPU, mamba-ssm's
+CUDA kernel take part where they are installed. No speed is reported if the tests of the scan are red, or the kernels'
+results wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from _timing import compare, print_table, save
+from _peers import TEXTBOOK, Scan, find_peers, missing_peers
+from _timing import compare, print_table, refuse_if_red, save
+from rmeeto.devices import backend
 from rmeeto.ops import selective_scan
-from rmeeto.ops.impl import cpp, reference
+from rmeeto.ops.impl import reference
 
-KERNELS = "C++"
-SLOW_BACKWARD = "textbook loop"
+KERNELS = "kernels"
 
 
-def operands(batch: int, length: int, channels: int, states: int) -> list[Tensor]:
+def operands(batch: int, length: int, channels: int, states: int, device: torch.device) -> list[Tensor]:
     """Draw u, delta, A, B, C, skip, gate, delta_bias of the sizes that they have in a model."""
     torch.manual_seed(0)
     u, delta, gate = torch.randn(3, batch, length, channels).unbind()
     B, C = torch.randn(2, batch, length, states).unbind()
     A = -torch.arange(1.0, states + 1).repeat(channels, 1)
-    return [u, delta, A, B, C, torch.ones(channels), gate, torch.randn(channels) - 4]
+    drawn = [u, delta, A, B, C, torch.ones(channels), gate, torch.randn(channels) - 4]
+    return [x.to(device) for x in drawn]
 
 
 def run_kernels(u, delta, A, B, C, skip, gate, bias):
-    return selective_scan(u, delta, A, B, C, skip=skip, gate=gate, delta_bias=bias, delta_softplus=True, impl="cpp")
+    return selective_scan(u, delta, A, B, C, skip=skip, gate=gate, delta_bias=bias, delta_softplus=True, impl="auto")
 
 
 def run_reference(*inputs):
     return reference.selective_scan(*inputs, True, False)
 
 
-def run_textbook_loop(u, delta, A, B, C, skip, gate, bias):
-    delta = functional.softplus(delta + bias)
-    decay = torch.exp(torch.einsum("ble,en->blen", delta, A))
-    drive = torch.einsum("ble,bln,ble->blen", delta, B, u)
-    h, outputs = torch.zeros_like(decay[:, 0]), []
-    for t in range(u.shape[1]):
-        h = decay[:, t] * h + drive[:, t]
-        outputs.append(torch.einsum("ben,bn->be", h, C[:, t]))
-    return (torch.stack(outputs, dim=1) + u * skip) * functional.silu(gate)
-
-
-def run_mambapy(u, delta, A, B, C, skip, gate, bias):
-    from mambapy.pscan import pscan
-
-    delta = functional.softplus(delta + bias)
-    decay = torch.exp(delta.unsqueeze(-1) * A)
-    drive = (delta * u).unsqueeze(-1) * B.unsqueeze(2)
-    y = (pscan(decay, drive) @ C.unsqueeze(-1)).squeeze(-1)
-    return (y + u * skip) * functional.silu(gate)
-
-
-def find_candidates():
-    candidates = {
-        KERNELS: run_kernels,
-        "reference": run_reference,
-        SLOW_BACKWARD: run_textbook_loop,
-        "mambapy parallel scan": run_mambapy,
-    }
-    try:
-        import mambapy.pscan  # noqa: F401
-    except ImportError:
-        del candidates["mambapy parallel scan"]
-    return candidates
+def find_candidates(device: torch.device) -> dict[str, Scan]:
+    return {KERNELS: run_kernels, "reference": run_reference, **find_peers(device)}
 
 
 def forward(run, inputs):
@@ -89,9 +60,9 @@ def forward_and_backward(run, inputs, grad):
     return out, torch.autograd.grad(out, leaves, grad)
 
 
-def worst_error(run, shape) -> float:
+def worst_error(run, shape, device) -> float:
     """Return the largest error of output and gradients against float64, relative to each one's largest value."""
-    inputs, grad = operands(*shape), torch.randn(shape[:3])
+    inputs, grad = operands(*shape, device), torch.randn(shape[:3]).to(device)
     out, gradients = forward_and_backward(run, inputs, grad)
     true_out, truths = forward_and_backward(run_reference, [x.double() for x in inputs], grad.double())
     pairs = zip((out, *gradients), (true_out, *truths), strict=True)
@@ -99,33 +70,45 @@ def worst_error(run, shape) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The selective scan on the processor.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--shape", default="8,197,768,16", help="batch,tokens,channels,states")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--patient", action="store_true", help=f"also time the backward of the {SLOW_BACKWARD}")
+    parser.add_argument("--patient", action="store_true", help=f"also time the backward of the {TEXTBOOK}")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if reason := cpp.absence():
-        sys.exit(f"nothing to measure: {reason}")
+    device, shape = torch.device(options.device), tuple(map(int, options.shape.split(",")))
+    kernels = backend("auto", device)
+    if kernels == "reference":
+        sys.exit("nothing to measure: there are no kernels for this device (`rmeeto doctor` says why)")
+    refuse_if_red(["triton" if kernels == "triton" else "scan"])
 
-    candidates, shape = find_candidates(), tuple(map(int, options.shape.split(",")))
-    errors = {name: worst_error(run, (2, 63, 40, shape[3])) for name, run in candidates.items()}
+    candidates, missing = find_candidates(device), missing_peers(device)
+    errors = {name: worst_error(run, (2, 63, 40, shape[3]), device) for name, run in candidates.items()}
     if errors[KERNELS] > 2e-5:
         sys.exit(f"the kernels are wrong (largest error {errors[KERNELS]:.1e}): no speed is reported")
 
-    inputs, grad = operands(*shape), torch.randn(shape[:3])
-    forwards = {name: lambda run=run: forward(run, inputs) for name, run in candidates.items()}
-    both = {name: lambda run=run: forward_and_backward(run, inputs, grad) for name, run in candidates.items()}
+    inputs, grad = operands(*shape, device), torch.randn(shape[:3]).to(device)
+    forwards = {name: partial(forward, run, inputs) for name, run in candidates.items()}
+    both = {name: partial(forward_and_backward, run, inputs, grad) for name, run in candidates.items()}
     if not options.patient:
-        del both[SLOW_BACKWARD]
+        del both[TEXTBOOK]
     times = {
-        "forward": compare(forwards, rounds=options.rounds),
-        "forward + backward": compare(both, rounds=options.rounds),
+        "forward": compare(forwards, rounds=options.rounds, device=device),
+        "forward + backward": compare(both, rounds=options.rounds, device=device),
     }
     for title, table in times.items():
         print_table(f"{title}, (b, l, e, n) = {shape}, {options.threads} threads", table, against=KERNELS)
-    save("scan", {"shape": shape, "largest_errors": errors, "times": times})
+    content = {
+        "shape": shape,
+        "dtype": "float32",
+        "kernels": kernels,
+        "missing_peers": missing,
+        "largest_errors": errors,
+        "times": times,
+    }
+    save("scan", content, device)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""Peak memory of one piece of work, in a process of its own: a high water mark never falls."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+from rmeeto.bench.memory import resident_mib
+
+RESET = Path("/proc/self/clear_refs")
+FROM_NOW_ON = "5"  # sets the high water mark to what is resident
+
+Prepare = Callable[..., Callable[[], object]]
+
+
+def grown_mib(
+    prepare: Prepare, *arguments: object, device: torch.device, threads: int, processes: int = 1
+) -> float | None:
+    """By how many MiB the peak rises above what is held before; None where this cannot be told.
+
+    prepare: a function of a module, ``prepare(*arguments)`` makes all that is not to be counted (weights, inputs,
+        what libraries set up at first use) and returns the work.
+    processes: take the largest of so many; the C library reuses what it has freed with more luck in some.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["rmeeto.models.backbone"])  # imported once; no thread runs there yet
+    peaks = []
+    for _ in range(processes):
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            peaks.append(pool.submit(_grown_mib, prepare, arguments, device, threads).result())
+    return None if None in peaks else max(peaks)
+
+
+def _grown_mib(prepare: Prepare, arguments: tuple, device: torch.device, threads: int) -> float | None:
+    torch.set_num_threads(threads)
+    work = prepare(*arguments)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 1)
+    if not RESET.exists():
+        return None
+    RESET.write_text(FROM_NOW_ON)
+    before = resident_mib("VmHWM")
+    work()
+    return round(resident_mib("VmHWM") - before, 1)

@@ -1,0 +1,176 @@
+// Calls every entry point of the kernels' library once, on small fixed inputs, and prints the name of each call:
+//
+//     instruction_counts LIBRARY INSTRUCTION_SET
+//
+// tests/instruction_counts.py runs it under callgrind, which counts what each call executes. Sizes leave a remainder
+// in every loop: 104 channels are six and a half vectors of 16, and 131 tokens are no multiple of any block.
+#include <dlfcn.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <vector>
+
+#include "interface.h"
+
+// What callgrind is told to count. It sees a function end at its return, which must not have become a jump.
+extern "C" __attribute__((noinline)) void counted(const std::function<void()>& work) {
+    work();
+    asm volatile("");
+}
+
+namespace {
+
+constexpr int64_t BATCH = 2, TOKENS = 131, CHANNELS = 104, STATES = 16, WIDTH = 4, FIXED = 1, REMOVED = 33;
+constexpr int THREADS = 1;  // who takes which item would be up to chance
+
+void* library;
+
+// Outcome: what the entry point returns, bool or int; positive for success.
+template <class Outcome, class Problem>
+void call(const char* function, const char* what, const Problem& problem) {
+    using Entry = Outcome (*)(const Problem*, int);
+    const Entry entry = reinterpret_cast<Entry>(dlsym(library, function));
+    Outcome outcome{};
+    if (entry) counted([&] { outcome = entry(&problem, THREADS); });
+    if (outcome <= 0) {
+        std::fprintf(stderr, "%s failed\n", function);
+        std::exit(1);
+    }
+    std::printf("%s %s\n", function + std::strlen("rmeeto_"), what);
+}
+
+// The same numbers on every machine, in (-1, 1).
+float draw() {
+    static uint32_t seed = 1;
+    seed = seed * 1664525u + 1013904223u;
+    return static_cast<float>(seed >> 8) / 8388608.0f - 1.0f;
+}
+
+float* numbers(int64_t count, float scale = 1.0f, float shift = 0.0f) {
+    static std::deque<std::vector<float>> kept;
+    std::vector<float>& values = kept.emplace_back(count);
+    for (float& value : values) value = shift + scale * draw();
+    return values.data();
+}
+
+Tokens tokens(int64_t length, int64_t channels) {
+    return {numbers(BATCH * length * channels), length * channels, channels};
+}
+
+// The upper halves of the numbers above.
+Tokens narrow_tokens(int64_t length, int64_t channels) {
+    static std::deque<std::vector<uint16_t>> kept;
+    const int64_t count = BATCH * length * channels;
+    std::vector<uint16_t>& values = kept.emplace_back(count);
+    const auto* wide = reinterpret_cast<const uint32_t*>(numbers(count));
+    for (int64_t i = 0; i < count; i++) values[i] = static_cast<uint16_t>(wide[i] >> 16);
+    return {values.data(), length * channels, channels};
+}
+
+// One row of positions for each batch.
+Tokens positions(int64_t count, int64_t first, int64_t step) {
+    static std::deque<std::vector<int64_t>> kept;
+    std::vector<int64_t>& values = kept.emplace_back(BATCH * count);
+    for (int64_t i = 0; i < BATCH * count; i++) values[i] = first + step * (i % count);
+    return {values.data(), count, 1};
+}
+
+int64_t* places(int64_t count) { return static_cast<int64_t*>(positions(count, 0, 1).data); }
+
+void scan(Storage storage, bool reverse, const char* what) {
+    const auto make = storage == FLOAT32 ? tokens : narrow_tokens;
+    Scan problem{};
+    problem.batch = BATCH, problem.tokens = TOKENS, problem.channels = CHANNELS, problem.states = STATES;
+    problem.storage = storage, problem.delta_softplus = true, problem.reverse = reverse;
+    for (Tokens* x : {&problem.u, &problem.delta, &problem.gate, &problem.out}) *x = make(TOKENS, CHANNELS);
+    for (Tokens* x : {&problem.B, &problem.C, &problem.dB, &problem.dC}) *x = make(TOKENS, STATES);
+    problem.A = numbers(CHANNELS * STATES, 1.0f, -2.0f);
+    problem.skip = numbers(CHANNELS), problem.delta_bias = numbers(CHANNELS);
+    call<bool>("rmeeto_scan_forward", what, problem);
+
+    for (Tokens* x : {&problem.grad, &problem.du, &problem.ddelta, &problem.dgate}) *x = make(TOKENS, CHANNELS);
+    problem.dA = numbers(CHANNELS * STATES);
+    problem.dskip = numbers(CHANNELS), problem.ddelta_bias = numbers(CHANNELS);
+    call<bool>("rmeeto_scan_backward", what, problem);
+}
+
+void conv(Storage storage, bool reverse, const char* what) {
+    const auto make = storage == FLOAT32 ? tokens : narrow_tokens;
+    Conv problem{};
+    problem.batch = BATCH, problem.tokens = TOKENS, problem.channels = CHANNELS, problem.width = WIDTH;
+    problem.storage = storage, problem.silu = true, problem.reverse = reverse;
+    for (Tokens* x : {&problem.x, &problem.out, &problem.grad, &problem.dx}) *x = make(TOKENS, CHANNELS);
+    problem.weight = numbers(CHANNELS * WIDTH), problem.bias = numbers(CHANNELS);
+    call<bool>("rmeeto_conv_forward", what, problem);
+
+    problem.dweight = numbers(CHANNELS * WIDTH), problem.dbias = numbers(CHANNELS);
+    call<bool>("rmeeto_conv_backward", what, problem);
+}
+
+void nearest(Distance distance, int64_t reach, const char* what) {
+    Nearest problem{};
+    problem.batch = BATCH, problem.rows = TOKENS, problem.columns = TOKENS, problem.features = CHANNELS;
+    problem.storage = FLOAT32, problem.distance = distance, problem.nth = 1, problem.reach = reach;
+    problem.a = tokens(TOKENS, CHANNELS), problem.b = tokens(TOKENS, CHANNELS);
+    problem.similarity = numbers(BATCH * TOKENS), problem.index = places(TOKENS);
+    call<bool>("rmeeto_nearest", what, problem);
+}
+
+void pairs(const char* what) {
+    constexpr int64_t TARGETS = (TOKENS - FIXED) / 2, CANDIDATES = TOKENS - FIXED - TARGETS;
+    Pairs problem{};
+    problem.batch = BATCH, problem.tokens = TOKENS, problem.fixed = FIXED, problem.removed = REMOVED;
+    problem.features = CHANNELS, problem.storage = FLOAT32, problem.distance = COSINE;
+    problem.nth = 1, problem.reach = TOKENS;
+    problem.values = tokens(TOKENS, CHANNELS), problem.fixed_at = positions(FIXED, TOKENS / 2, 1);
+    problem.source = places(REMOVED), problem.target = places(REMOVED);
+    problem.ranked = places(CANDIDATES), problem.targets = places(TARGETS);
+    call<int>("rmeeto_pairs", what, problem);
+}
+
+// Tokens 1, 3, 5 … 65 leave, and each is merged into one of the rows that stay.
+void merge(const char* what) {
+    constexpr int64_t LEFT = TOKENS - REMOVED;
+    Merge problem{};
+    problem.batch = BATCH, problem.tokens = TOKENS, problem.left = LEFT, problem.removed = REMOVED;
+    problem.channels = CHANNELS, problem.storage = FLOAT32;
+    problem.values = tokens(TOKENS, CHANNELS), problem.out = tokens(LEFT, CHANNELS);
+    problem.kept = positions(LEFT, 0, 2);
+    int64_t* const kept = static_cast<int64_t*>(problem.kept.data);
+    for (int64_t i = 0; i < BATCH * LEFT; i++)
+        if (i % LEFT > REMOVED) kept[i] = REMOVED + i % LEFT;
+    problem.source = positions(REMOVED, 1, 2), problem.target = positions(REMOVED, 0, 2);
+    problem.share = {numbers(BATCH * REMOVED, 0.0f, 0.5f), REMOVED, 1};
+    call<int>("rmeeto_merge", what, problem);
+    call<int>("rmeeto_merge_backward", what, problem);
+}
+
+}  // namespace
+
+int main(int, char** arguments) {
+    library = dlopen(arguments[1], RTLD_NOW);
+    if (!library) {
+        std::fprintf(stderr, "%s\n", dlerror());
+        return 1;
+    }
+    const auto use = reinterpret_cast<bool (*)(const char*)>(dlsym(library, "rmeeto_use_instruction_set"));
+    if (!use(arguments[2])) {
+        std::fprintf(stderr, "no %s here\n", arguments[2]);
+        return 1;
+    }
+    scan(FLOAT32, false, "float32");
+    scan(FLOAT32, true, "float32 reverse");
+    scan(BFLOAT16, false, "bfloat16");
+    conv(FLOAT32, false, "float32");
+    conv(BFLOAT16, true, "bfloat16 reverse");
+    nearest(COSINE, TOKENS, "cosine");
+    nearest(L1, TOKENS, "l1");
+    nearest(L2, 4, "l2 reach=4");
+    pairs("cosine");
+    merge("float32");
+    return 0;
+}
