@@ -21,19 +21,21 @@ class Features:
 
     B, C: ``(forward, backward)``, each ``(b, l, n)``, what a token writes to and reads from the state.
     delta: ``(forward, backward)``, each ``(b, l, e)``, the token's part of Δ, before bias and softplus.
-    y: ``(forward, backward)``, each ``(b, l, e)``, what the scan gave for it, gated.
+    y: ``(forward, backward)``, each ``(b, l, e)``, what the scan gave for it, gated; None where nobody asked.
     delta_bias: ``(forward, backward)``, each ``(e,)``.
     """
 
     B: Pair
     C: Pair
     delta: Pair
-    y: Pair
+    y: Pair | None
     delta_bias: Pair
 
     def pair(self, name: str) -> Pair:
         """``(forward, backward)`` of the feature called B, C, delta or y."""
-        return {"B": self.B, "C": self.C, "delta": self.delta, "y": self.y}[name]
+        found = {"B": self.B, "C": self.C, "delta": self.delta, "y": self.y}[name]
+        assert found is not None, f"the mixer was not told that {name} is needed"
+        return found
 
     def mean(self, name: str) -> Tensor:
         """``(b, l, f)``: the feature called B, C, delta or y, averaged over both directions."""

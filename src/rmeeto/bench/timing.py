@@ -70,6 +70,11 @@ class TimedReduction:
     def __init__(self, reduction: Reduction, stopwatch: Stopwatch) -> None:
         self.reduction, self.stopwatch, self.seconds = reduction, stopwatch, 0.0
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The wrapped one's."""
+        return self.reduction.needs
+
     def schedule(self, stack: Stack) -> Schedule:
         """The wrapped one's."""
         return self.reduction.schedule(stack)

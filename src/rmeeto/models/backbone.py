@@ -53,10 +53,10 @@ class Block(nn.Module):
         self.norm = RMSNorm(config.dim, impl=impl)
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, tokens: Tokens) -> tuple[Tokens, Features]:
-        """One block: the tokens with new ``x`` and ``residual``, and the mixer's features."""
+    def forward(self, tokens: Tokens, needs: frozenset[str] = frozenset()) -> tuple[Tokens, Features]:
+        """One block: the tokens with new ``x`` and ``residual``, and the mixer's features, of which some are needed."""
         normed, residual = self.joined(tokens)
-        x, features = self.mixer(normed, tokens.timing, tokens.there)
+        x, features = self.mixer(normed, tokens.timing, tokens.there, needs)
         return tokens.replace(x=x, residual=residual), features
 
     def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
@@ -200,13 +200,20 @@ class VisionMamba(Reducible, nn.Module):
         assert self._reduction is not None
         return self._reduction.step(tokens, features, step)
 
+    def read_after(self, step: Step) -> frozenset[str]:
+        """The features of a block's tokens that the next block's reduction reads."""
+        counts, following = self.schedule.counts, step.block + 1
+        if self._reduction is None or following == len(counts) or not counts[following]:
+            return frozenset()
+        return self._reduction.needs
+
     def forward_features(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
             tokens = self.reduced(tokens, features, step)
             features = None  # nobody reads them any more, and the block's own need the memory
-            tokens, features = block(tokens)
+            tokens, features = block(tokens, self.read_after(step))
         return self.finish(tokens)
 
     def finish(self, tokens: Tokens) -> Tokens:
@@ -228,7 +235,7 @@ class VisionMamba(Reducible, nn.Module):
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):
             tokens, features = self.reduced(tokens, features, step), None
-            tokens, features = block(tokens)
+            tokens, features = block(tokens, self.read_after(step))
             yield tokens
 
     def trace(self, images: Tensor) -> Trace:
@@ -276,7 +283,7 @@ class VisionMamba(Reducible, nn.Module):
         tokens, features, maps = self.embed(x), None, []
         for number, (block, step) in enumerate(zip(self.layers[:run], self.schedule.steps, strict=False)):
             tokens, features = self.reduced(tokens, features, step), None
-            tokens, features = block(tokens)
+            tokens, features = block(tokens, self.read_after(step))
             if number in taken:
                 stream = join(tokens, nn.Identity())  # drop path acts later, on the way into the next block
                 patches, protected = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
 from rmeeto.models.linear import Linear
-from rmeeto.ops import causal_conv, selective_scan
+from rmeeto.ops import Walk, bidirectional_scan, causal_conv, selective_scan
 from rmeeto.ops.select import Impl
 from rmeeto.timing import Timing
 from rmeeto.tokens import Features, step_sizes
@@ -30,15 +30,6 @@ class Direction(NamedTuple):
     def decay_rates(self) -> Tensor:
         """A, ``(e, n)`` in float32 at least."""
         return -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
-
-
-class Computed(NamedTuple):
-    """What one direction makes of the tokens: Δ before bias and softplus, B, C, and its gated output."""
-
-    delta: Tensor
-    B: Tensor
-    C: Tensor
-    y: Tensor
 
 
 class BidirectionalMixer(nn.Module):
@@ -86,17 +77,32 @@ class BidirectionalMixer(nn.Module):
             side.dt_proj.bias.copy_(delta + torch.log(-torch.expm1(-delta)))  # softplus of it gives delta back
         self.out_proj.weight.div_(math.sqrt(depth))
 
-    def forward(self, x: Tensor, timing: Timing | None = None, there: Tensor | None = None) -> tuple[Tensor, Features]:
+    def forward(
+        self,
+        x: Tensor,
+        timing: Timing | None = None,
+        there: Tensor | None = None,
+        needs: frozenset[str] = frozenset(),
+    ) -> tuple[Tensor, Features]:
         """Mix ``(b, l, d)`` tokens; also return what both directions computed about them, in time order.
 
         timing: of tokens among which others are missing, or None. there: ``(b, l)``, 0 for empty slots, of which all
-            stand behind an image's last token; None where there are none.
+            stand behind an image's last token; None where there are none. needs: the features that somebody will
+            read; ``y``, what each direction gave, is kept for those alone who name it.
         """
         u, gate = self.project(x)
-        first, second = (self.direction(u, gate, side, timing=timing, there=there) for side in self.directions())
-        delta, B, C, outputs = zip(first, second, strict=True)
-        bias = (self.dt_proj.bias, self.dt_proj_b.bias)
-        return self.combine(first.y + second.y), Features(B=B, C=C, delta=delta, y=outputs, delta_bias=bias)
+        forward, backward = (self.walk(u, side, there) for side in self.directions())
+        outputs = None
+        if timing is None and "y" not in needs:
+            y = bidirectional_scan(forward, backward, gate, impl=self.impl)
+        else:
+            ahead, behind = outputs = (
+                self.scan(forward, gate, timing=timing, reverse=False),
+                self.scan(backward, gate, timing=timing, reverse=True),
+            )
+            y = ahead + behind
+        delta, B, C, bias = ((getattr(forward, name), getattr(backward, name)) for name in HANDED_OUT)
+        return self.combine(y), Features(B=B, C=C, delta=delta, y=outputs, delta_bias=bias)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(b, l, d)`` tokens to what the scans walk over and to what gates their output, each ``(b, l, e)``."""
@@ -107,13 +113,15 @@ class BidirectionalMixer(nn.Module):
         """The sum of both directions, ``(b, l, e)``, back to ``(b, l, d)``."""
         return self.out_proj(y if self.scale == 1.0 else y * self.scale)  # type: ignore[no-any-return]
 
-    def direction(
-        self, u: Tensor, gate: Tensor, side: Direction, *, timing: Timing | None = None, there: Tensor | None = None
-    ) -> Computed:
-        """Convolve, project to Δ, B and C, scan. Nothing is flipped: the ops walk from either end.
+    def direction(self, u: Tensor, gate: Tensor, side: Direction, there: Tensor | None = None) -> Tensor:
+        """One direction alone, from what :meth:`project` gave to what :meth:`combine` takes: ``(b, l, e)``."""
+        return self.scan(self.walk(u, side, there), gate, timing=None, reverse=side.reverse)
 
-        timing: of tokens among which others are missing, or None. there: ``(b, l)``, 1 for tokens that count and 0
-            for those that neither convolution nor state may take in; None where all do.
+    def walk(self, u: Tensor, side: Direction, there: Tensor | None = None) -> Walk:
+        """Convolve and project to Δ, B and C. Nothing is flipped: the ops walk from either end.
+
+        there: ``(b, l)``, 1 for tokens that count and 0 for those that neither convolution nor state may take in;
+            None where all do.
         """
         if there is not None:
             there = there[..., None].to(u.dtype)
@@ -122,32 +130,25 @@ class BidirectionalMixer(nn.Module):
         if there is not None:
             u = u * there  # the convolution has put its bias and its neighbours there
         dt, B, C = side.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
-        delta = side.dt_proj.product(dt)
+        return Walk(u, side.dt_proj.product(dt), side.decay_rates(), B, C, side.skip, side.dt_proj.bias)
+
+    def scan(self, walk: Walk, gate: Tensor, *, timing: Timing | None, reverse: bool) -> Tensor:
+        """What one direction gives, gated."""
+        u, delta, A, B, C, skip, bias = walk
         if timing is None:
-            y = self._scan(u, delta, B, C, gate, side)
-        else:
-            y = self._timed_scan(u, delta, B, C, gate, side, timing)
-        return Computed(delta, B, C, y)
-
-    def _scan(self, u: Tensor, delta: Tensor, B: Tensor, C: Tensor, gate: Tensor, side: Direction) -> Tensor:
-        return selective_scan(
-            u,
-            delta,
-            side.decay_rates(),
-            B,
-            C,
-            skip=side.skip,
-            gate=gate,
-            delta_bias=side.dt_proj.bias,
-            delta_softplus=True,
-            reverse=side.reverse,
-            impl=self.impl,
-        )
-
-    def _timed_scan(
-        self, u: Tensor, delta: Tensor, B: Tensor, C: Tensor, gate: Tensor, side: Direction, timing: Timing
-    ) -> Tensor:
+            return selective_scan(
+                *(u, delta, A, B, C),
+                skip=skip,
+                gate=gate,
+                delta_bias=bias,
+                delta_softplus=True,
+                reverse=reverse,
+                impl=self.impl,
+            )
         # A timing may change what the state takes in, but never what the skip adds, so both are parted here.
-        delta, entering = timing.steps(step_sizes(delta, side.dt_proj.bias), u, reverse=side.reverse)
-        y = selective_scan(entering.to(u.dtype), delta, side.decay_rates(), B, C, reverse=side.reverse, impl=self.impl)
-        return ((y + side.skip * u) * F.silu(gate)).to(u.dtype)
+        delta, entering = timing.steps(step_sizes(delta, bias), u, reverse=reverse)
+        y = selective_scan(entering.to(u.dtype), delta, A, B, C, reverse=reverse, impl=self.impl)
+        return ((y + skip * u) * F.silu(gate)).to(u.dtype)
+
+
+HANDED_OUT = ("delta", "B", "C", "delta_bias")

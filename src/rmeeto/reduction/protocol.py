@@ -33,6 +33,11 @@ class Reduction(Protocol):
     name: ClassVar[str]
     varies: ClassVar[bool]
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The features of tokens that ``step`` reads, by name."""
+        ...
+
     def schedule(self, stack: Stack) -> Schedule:
         """Tokens to remove at each block of a network."""
         ...

@@ -77,13 +77,18 @@ class ReleasedMerge:
     def __repr__(self) -> str:
         return f"ReleasedMerge({str(self)!r})"
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """What tokens are compared by."""
+        return frozenset({self.features})
+
     def schedule(self, stack: Stack) -> Schedule:
         """The program's counts: r where it fits, and ``final`` imposed on the last reducing block.
 
         Raises:
             ConfigError: a network that the program cannot take: a Transformer, or several protected tokens.
         """
-        check_features(self.name, frozenset({self.features}), stack)
+        check_features(self.name, self.needs, stack)
         if stack.first == 0 or stack.protected != 1:
             raise ConfigError(
                 f"reduce a network by {self.name!r}",
@@ -218,6 +223,11 @@ class ReleasedTransformerMerge:
 
     def __repr__(self) -> str:
         return f"ReleasedTransformerMerge({str(self)!r})"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What tokens are compared by."""
+        return frozenset({self.features})
 
     def schedule(self, stack: Stack) -> Schedule:
         """r in every block, where it fits.

@@ -230,7 +230,7 @@ class DynamicMamba(nn.Module):
         if self.gates:
             directions = draw(self.gates[number](u, gate, tokens.cls_index))
         forward, backward = (
-            block.mixer.direction(u, gate, side, there=there).y * count.to(u.dtype)[:, None, None]
+            block.mixer.direction(u, gate, side, there) * count.to(u.dtype)[:, None, None]
             for side, count in zip(block.mixer.directions(), directions.unbind(1), strict=True)
         )
         return tokens.replace(x=block.mixer.combine(forward + backward), residual=residual), directions
@@ -252,5 +252,5 @@ def scan_wanted(mixer: BidirectionalMixer, u: Tensor, gate: Tensor, wanted: Tens
     for side, images in zip(mixer.directions(), wanted.unbind(1), strict=True):
         rows = images.nonzero().squeeze(1)
         if len(rows):
-            y = y.index_add(0, rows, mixer.direction(u[rows], gate[rows], side).y)
+            y = y.index_add(0, rows, mixer.direction(u[rows], gate[rows], side))
     return mixer.combine(y)

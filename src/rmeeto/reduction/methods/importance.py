@@ -44,7 +44,7 @@ class ImportanceReduction(ScheduledReduction):
         assert isinstance(features, Features), "schedule() refuses networks without y"
         if self.direction == "both":
             return activity(features.mean("y"))
-        return activity(features.y[self.direction == "backward"])
+        return activity(features.pair("y")[self.direction == "backward"])
 
     def importance_operations(self, widths: Widths, patches: int) -> float:
         """Exact operations of :meth:`importance`."""
