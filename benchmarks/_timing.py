@@ -25,7 +25,8 @@ RESULTS = Path(os.environ.get("RMEETO_RESULTS", ROOT / "benchmarks/results"))
 # What decides whether an operation is right; the Triton kernels' tests on the device itself.
 TESTS = {name: [f"tests/ops/test_{name}.py"] for name in ("scan", "conv", "norm", "nearest", "pairs", "merge")}
 TESTS["linear"] = ["tests/models/test_linear.py"]
-TESTS["triton"] = ["tests/ops/test_triton.py", "-m", "gpu"]
+TESTS["scan"].append("tests/ops/test_bidirectional.py")
+TESTS["triton"] = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/ops/test_triton*.py")), "-m", "gpu"]
 GREEN = "RMEETO_GREEN"  # the operations whose tests a run of several benchmarks has just seen pass
 CPU = torch.device("cpu")
 PACKAGES = ("rmeeto", "triton", "mambapy", "mamba_ssm")

@@ -83,21 +83,36 @@ Tokens positions(int64_t count, int64_t first, int64_t step) {
 
 int64_t* places(int64_t count) { return static_cast<int64_t*>(positions(count, 0, 1).data); }
 
-void scan(Storage storage, bool reverse, const char* what) {
+Scan forward_scan(Storage storage, bool reverse) {
     const auto make = storage == FLOAT32 ? tokens : narrow_tokens;
     Scan problem{};
     problem.batch = BATCH, problem.tokens = TOKENS, problem.channels = CHANNELS, problem.states = STATES;
     problem.storage = storage, problem.delta_softplus = true, problem.reverse = reverse;
     for (Tokens* x : {&problem.u, &problem.delta, &problem.gate, &problem.out}) *x = make(TOKENS, CHANNELS);
-    for (Tokens* x : {&problem.B, &problem.C, &problem.dB, &problem.dC}) *x = make(TOKENS, STATES);
+    for (Tokens* x : {&problem.B, &problem.C}) *x = make(TOKENS, STATES);
     problem.A = numbers(CHANNELS * STATES, 1.0f, -2.0f);
     problem.skip = numbers(CHANNELS), problem.delta_bias = numbers(CHANNELS);
+    return problem;
+}
+
+void scan(Storage storage, bool reverse, const char* what) {
+    const auto make = storage == FLOAT32 ? tokens : narrow_tokens;
+    Scan problem = forward_scan(storage, reverse);
     call<bool>("rmeeto_scan_forward", what, problem);
 
     for (Tokens* x : {&problem.grad, &problem.du, &problem.ddelta, &problem.dgate}) *x = make(TOKENS, CHANNELS);
+    for (Tokens* x : {&problem.dB, &problem.dC}) *x = make(TOKENS, STATES);
     problem.dA = numbers(CHANNELS * STATES);
     problem.dskip = numbers(CHANNELS), problem.ddelta_bias = numbers(CHANNELS);
     call<bool>("rmeeto_scan_backward", what, problem);
+}
+
+// Both walks add up to one output, which the second one gates.
+void scan_both(Storage storage, const char* what) {
+    Scan walks[] = {forward_scan(storage, false), forward_scan(storage, true)};
+    walks[0].gate = {};
+    walks[0].out = walks[1].out;
+    call<bool>("rmeeto_scan_both", what, walks);
 }
 
 void conv(Storage storage, bool reverse, const char* what) {
@@ -182,6 +197,7 @@ int main(int, char** arguments) {
     scan(FLOAT32, false, "float32");
     scan(FLOAT32, true, "float32 reverse");
     scan(BFLOAT16, false, "bfloat16");
+    scan_both(FLOAT32, "float32");
     conv(FLOAT32, false, "float32");
     conv(BFLOAT16, true, "bfloat16 reverse");
     norm(FLOAT32, "float32");
