@@ -23,8 +23,10 @@ from rmeeto.ops.impl import cpp
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(os.environ.get("RMEETO_RESULTS", ROOT / "benchmarks/results"))
 # What decides whether an operation is right; the Triton kernels' tests on the device itself.
-TESTS = {name: [f"tests/ops/test_{name}.py"] for name in ("scan", "conv", "nearest", "pairs", "merge")}
-TESTS["triton"] = ["tests/ops/test_triton.py", "-m", "gpu"]
+TESTS = {name: [f"tests/ops/test_{name}.py"] for name in ("scan", "conv", "norm", "nearest", "pairs", "merge")}
+TESTS["linear"] = ["tests/models/test_linear.py"]
+TESTS["scan"].append("tests/ops/test_bidirectional.py")
+TESTS["triton"] = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/ops/test_triton*.py")), "-m", "gpu"]
 GREEN = "RMEETO_GREEN"  # the operations whose tests a run of several benchmarks has just seen pass
 CPU = torch.device("cpu")
 PACKAGES = ("rmeeto", "triton", "mambapy", "mamba_ssm")
@@ -44,7 +46,7 @@ class Times(TypedDict):
 
 def operations_of_a_model(device: torch.device) -> list[str]:
     """The operations that decide a whole model's result on a device."""
-    return ["triton"] if device.type == "cuda" else ["scan", "conv", "nearest", "pairs", "merge"]
+    return ["triton"] if device.type == "cuda" else [name for name in TESTS if name != "triton"]
 
 
 def refuse_if_red(operations: Iterable[str]) -> None:

@@ -42,6 +42,7 @@ from rmeeto.config import ModelConfig
 from rmeeto.cost import flops
 from rmeeto.devices import autocast
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.linear import Linear
 
 REMOVED_PER_FRAME = 11
 FLOAT_BYTES = 4
@@ -115,9 +116,18 @@ def axes(options: argparse.Namespace) -> list[Axis]:
 def forward_pass(case: Case, device: torch.device, precision: str) -> Callable[[], object]:
     """One forward pass of a case, everything else prepared."""
     torch.manual_seed(0)
-    model = case.build().to(device).eval()
+    model = rmeeto.freeze(case.build().to(device))
+    pack(model, device, precision)
     images = torch.randn(case.batch, *model.config.input_size).to(device)
     return partial(run, model, images, precision)
+
+
+def pack(model: VisionMamba, device: torch.device, precision: str) -> None:
+    """Let the linear layers pack their weights, which they do at first use: packed weights are weights."""
+    with torch.inference_mode(), autocast(device, precision):
+        for layer in model.modules():
+            if isinstance(layer, Linear):
+                layer.product(torch.zeros(1, layer.in_features, device=device))
 
 
 def run(model: VisionMamba, images: torch.Tensor, precision: str) -> None:
@@ -128,7 +138,7 @@ def run(model: VisionMamba, images: torch.Tensor, precision: str) -> None:
 def forward_pass_alone(case: Case, device: torch.device, precision: str) -> Callable[[], object]:
     """The same in a fresh process, where libraries set themselves up at the first pass, here of something tiny."""
     frames = {"frames": 1} if "frames" in case.changes else {}
-    tiny = case.build(depth=1, img_size=(32, 32), reduction=None, **frames).to(device).eval()
+    tiny = rmeeto.freeze(case.build(depth=1, img_size=(32, 32), reduction=None, **frames).to(device))
     run(tiny, torch.randn(1, *tiny.config.input_size).to(device), precision)
     return forward_pass(case, device, precision)
 

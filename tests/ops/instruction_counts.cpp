@@ -10,9 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <functional>
-#include <vector>
 
 #include "interface.h"
 
@@ -50,11 +48,17 @@ float draw() {
     return static_cast<float>(seed >> 8) / 8388608.0f - 1.0f;
 }
 
+// Aligned, because copying takes other instructions elsewhere; never released.
+template <class T>
+T* room(int64_t count) {
+    constexpr size_t ALIGNMENT = 64;
+    return static_cast<T*>(std::aligned_alloc(ALIGNMENT, (count * sizeof(T) / ALIGNMENT + 1) * ALIGNMENT));
+}
+
 float* numbers(int64_t count, float scale = 1.0f, float shift = 0.0f) {
-    static std::deque<std::vector<float>> kept;
-    std::vector<float>& values = kept.emplace_back(count);
-    for (float& value : values) value = shift + scale * draw();
-    return values.data();
+    float* const values = room<float>(count);
+    for (int64_t i = 0; i < count; i++) values[i] = shift + scale * draw();
+    return values;
 }
 
 Tokens tokens(int64_t length, int64_t channels) {
@@ -63,39 +67,52 @@ Tokens tokens(int64_t length, int64_t channels) {
 
 // The upper halves of the numbers above.
 Tokens narrow_tokens(int64_t length, int64_t channels) {
-    static std::deque<std::vector<uint16_t>> kept;
     const int64_t count = BATCH * length * channels;
-    std::vector<uint16_t>& values = kept.emplace_back(count);
+    uint16_t* const values = room<uint16_t>(count);
     const auto* wide = reinterpret_cast<const uint32_t*>(numbers(count));
     for (int64_t i = 0; i < count; i++) values[i] = static_cast<uint16_t>(wide[i] >> 16);
-    return {values.data(), length * channels, channels};
+    return {values, length * channels, channels};
 }
 
 // One row of positions for each batch.
 Tokens positions(int64_t count, int64_t first, int64_t step) {
-    static std::deque<std::vector<int64_t>> kept;
-    std::vector<int64_t>& values = kept.emplace_back(BATCH * count);
+    int64_t* const values = room<int64_t>(BATCH * count);
     for (int64_t i = 0; i < BATCH * count; i++) values[i] = first + step * (i % count);
-    return {values.data(), count, 1};
+    return {values, count, 1};
 }
 
 int64_t* places(int64_t count) { return static_cast<int64_t*>(positions(count, 0, 1).data); }
 
-void scan(Storage storage, bool reverse, const char* what) {
+Scan forward_scan(Storage storage, bool reverse) {
     const auto make = storage == FLOAT32 ? tokens : narrow_tokens;
     Scan problem{};
     problem.batch = BATCH, problem.tokens = TOKENS, problem.channels = CHANNELS, problem.states = STATES;
     problem.storage = storage, problem.delta_softplus = true, problem.reverse = reverse;
     for (Tokens* x : {&problem.u, &problem.delta, &problem.gate, &problem.out}) *x = make(TOKENS, CHANNELS);
-    for (Tokens* x : {&problem.B, &problem.C, &problem.dB, &problem.dC}) *x = make(TOKENS, STATES);
+    for (Tokens* x : {&problem.B, &problem.C}) *x = make(TOKENS, STATES);
     problem.A = numbers(CHANNELS * STATES, 1.0f, -2.0f);
     problem.skip = numbers(CHANNELS), problem.delta_bias = numbers(CHANNELS);
+    return problem;
+}
+
+void scan(Storage storage, bool reverse, const char* what) {
+    const auto make = storage == FLOAT32 ? tokens : narrow_tokens;
+    Scan problem = forward_scan(storage, reverse);
     call<bool>("rmeeto_scan_forward", what, problem);
 
     for (Tokens* x : {&problem.grad, &problem.du, &problem.ddelta, &problem.dgate}) *x = make(TOKENS, CHANNELS);
+    for (Tokens* x : {&problem.dB, &problem.dC}) *x = make(TOKENS, STATES);
     problem.dA = numbers(CHANNELS * STATES);
     problem.dskip = numbers(CHANNELS), problem.ddelta_bias = numbers(CHANNELS);
     call<bool>("rmeeto_scan_backward", what, problem);
+}
+
+// Both walks add up to one output, which the second one gates.
+void scan_both(Storage storage, const char* what) {
+    Scan walks[] = {forward_scan(storage, false), forward_scan(storage, true)};
+    walks[0].gate = {};
+    walks[0].out = walks[1].out;
+    call<bool>("rmeeto_scan_both", what, walks);
 }
 
 void conv(Storage storage, bool reverse, const char* what) {
@@ -109,6 +126,21 @@ void conv(Storage storage, bool reverse, const char* what) {
 
     problem.dweight = numbers(CHANNELS * WIDTH), problem.dbias = numbers(CHANNELS);
     call<bool>("rmeeto_conv_backward", what, problem);
+}
+
+void norm(Storage storage, const char* what) {
+    const auto make = storage == FLOAT32 ? tokens : narrow_tokens;
+    Norm problem{};
+    problem.batch = BATCH, problem.tokens = TOKENS, problem.channels = CHANNELS;
+    problem.x_storage = storage, problem.out_storage = storage, problem.eps = 1e-5;
+    for (Tokens* x : {&problem.x, &problem.out, &problem.grad}) *x = make(TOKENS, CHANNELS);
+    for (Tokens* x : {&problem.residual, &problem.stream}) *x = tokens(TOKENS, CHANNELS);
+    problem.weight = numbers(CHANNELS);
+    call<bool>("rmeeto_norm_forward", what, problem);
+
+    for (Tokens* x : {&problem.grad_stream, &problem.dstream}) *x = tokens(TOKENS, CHANNELS);
+    problem.dweight = numbers(CHANNELS);
+    call<bool>("rmeeto_norm_backward", what, problem);
 }
 
 void nearest(Distance distance, int64_t reach, const char* what) {
@@ -165,8 +197,11 @@ int main(int, char** arguments) {
     scan(FLOAT32, false, "float32");
     scan(FLOAT32, true, "float32 reverse");
     scan(BFLOAT16, false, "bfloat16");
+    scan_both(FLOAT32, "float32");
     conv(FLOAT32, false, "float32");
     conv(BFLOAT16, true, "bfloat16 reverse");
+    norm(FLOAT32, "float32");
+    norm(BFLOAT16, "bfloat16");
     nearest(COSINE, TOKENS, "cosine");
     nearest(L1, TOKENS, "l1");
     nearest(L2, 4, "l2 reach=4");

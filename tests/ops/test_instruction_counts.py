@@ -1,10 +1,11 @@
 """The kernels execute as many instructions as when their speed was measured: a guard that no busy machine upsets."""
 
+import re
 import shutil
 
 import pytest
 
-from instruction_counts import INSTRUCTION_SETS, built_with, changes, count, driver_compiler, stored
+from instruction_counts import INSTRUCTION_SETS, INTERFACE, built_with, changes, count, driver_compiler, stored
 from rmeeto.ops.impl import cpp
 
 TOLERANCE = 0.05
@@ -37,6 +38,14 @@ def test_kernels_execute_as_many_instructions_as_stored(instruction_set):
     found = changes(count(library, instruction_set), expected, TOLERANCE)
     hint = "if that is meant, and measured: python tests/instruction_counts.py"
     assert not found, "\n".join([*found, hint])
+
+
+def test_every_kernel_is_counted():
+    entry_points = re.findall(r"rmeeto_(\w+)\(const \w+\* \w+, int", (INTERFACE / "library.cpp").read_text())
+    assert len(entry_points) >= 10
+    for sets in stored().values():
+        for counts in sets.values():
+            assert {name.split()[0] for name in counts} == set(entry_points)
 
 
 def test_more_fewer_and_unknown_are_noticed():
