@@ -32,7 +32,7 @@ from _peers import TEXTBOOK, Scan, find_peers, missing_peers
 from _timing import Times, compare, operations_of_a_model, print_table, ratio, refuse_if_red, save
 from rmeeto.devices import autocast, backend
 from rmeeto.models import mixers
-from rmeeto.ops import selective_scan
+from rmeeto.ops import bidirectional_scan, selective_scan
 
 KERNELS, REFERENCE = "kernels", "reference"
 SAME_LOSS = 1e-4
@@ -67,13 +67,13 @@ def find_candidates(options: argparse.Namespace) -> list[str]:
 
 
 def in_model(peer: Scan) -> Scan:
-    """A peer as the mixer calls the scan: with keywords, and backwards for the second direction."""
+    """A peer as the mixer calls the scan: both directions, of which the second runs backwards."""
 
-    def scan(u, delta, A, B, C, *, skip, gate, delta_bias, delta_softplus, reverse, impl):
-        del delta_softplus, impl  # every peer applies softplus, and none has a choice
-        u, delta, B, C, gate = (x.flip(1) if reverse else x for x in (u, delta, B, C, gate))
-        y = peer(u, delta, A, B, C, skip, gate, delta_bias)
-        return y.flip(1) if reverse else y
+    def scan(forward, backward, gate, *, impl):
+        del impl  # no peer has a choice
+        ahead = peer(*forward[:6], gate, forward.delta_bias)
+        u, delta, B, C = (x.flip(1) for x in (backward.u, backward.delta, backward.B, backward.C))
+        return ahead + peer(u, delta, backward.A, B, C, backward.skip, gate.flip(1), backward.delta_bias).flip(1)
 
     return scan
 
@@ -82,7 +82,7 @@ def in_model(peer: Scan) -> Scan:
 def scan_of(candidate: str, device: torch.device) -> Iterator[None]:
     """Models call the candidate's scan meanwhile."""
     peer = find_peers(device).get(candidate)
-    with patch.object(mixers, "selective_scan", in_model(peer) if peer else selective_scan):
+    with patch.object(mixers, "bidirectional_scan", in_model(peer) if peer else bidirectional_scan):
         yield
 
 

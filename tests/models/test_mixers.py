@@ -123,7 +123,7 @@ def test_a_mixer_over_gaps_equals_the_full_recurrence(missing):
 @pytest.mark.parametrize("timing", [Stretch(torch.ones(2, 9)), Gaps((torch.zeros(2, 9, 1),) * 2, "mean")], ids=type)
 def test_a_timing_that_says_nothing_changes_nothing(timing):
     mixer, x = BidirectionalMixer(CONFIG), torch.randn(2, 9, CONFIG.dim)
-    plain, features = mixer(x)
+    plain, features = mixer(x, needs=frozenset({"y"}))
     timed, timed_features = mixer(x, timing)
     torch.testing.assert_close(timed, plain, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(timed_features.mean("y"), features.mean("y"), rtol=1e-5, atol=1e-7)
@@ -143,7 +143,7 @@ def test_a_stretched_token_counts_like_so_many_small_steps():
 
 def test_features_are_the_scan_s_own_outputs():
     mixer, x = BidirectionalMixer(CONFIG), torch.randn(2, 9, CONFIG.dim)
-    y, features = mixer(x)
+    y, features = mixer(x, needs=frozenset({"y"}))
     torch.testing.assert_close(mixer.out_proj(sum(features.y) / 2), y)
     for side, step in zip(mixer.directions(), features.step_sizes(), strict=True):
         assert (step > 0).all()
