@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from rmeeto import _timm_hook
 
 if TYPE_CHECKING:
+    from rmeeto.allocator import keep_freed_memory
     from rmeeto.config import ModelConfig
     from rmeeto.cost import flops
     from rmeeto.errors import RmeetoError, RmeetoWarning
     from rmeeto.models.backbone import VisionMamba
     from rmeeto.models.checkpoint import save_model
     from rmeeto.models.factory import create_model
-    from rmeeto.models.linear import freeze, thaw
+    from rmeeto.models.freezing import freeze, thaw
     from rmeeto.models.vit import reduce, restore
     from rmeeto.models.zoo import list_models
     from rmeeto.ops import causal_conv, selective_scan
@@ -47,7 +48,8 @@ _HOMES = {
     "causal_conv": "rmeeto.ops",
     "create_model": "rmeeto.models.factory",
     "flops": "rmeeto.cost",
-    "freeze": "rmeeto.models.linear",
+    "freeze": "rmeeto.models.freezing",
+    "keep_freed_memory": "rmeeto.allocator",
     "list_models": "rmeeto.models.zoo",
     "load_recipe": "rmeeto.recipe",
     "parse_reduction": "rmeeto.reduction",
@@ -56,7 +58,7 @@ _HOMES = {
     "retrain": "rmeeto.training",
     "save_model": "rmeeto.models.checkpoint",
     "selective_scan": "rmeeto.ops",
-    "thaw": "rmeeto.models.linear",
+    "thaw": "rmeeto.models.freezing",
     "tune": "rmeeto.tuning",
 }
 
@@ -75,6 +77,7 @@ __all__ = [
     "create_model",
     "flops",
     "freeze",
+    "keep_freed_memory",
     "list_models",
     "load_recipe",
     "parse_reduction",

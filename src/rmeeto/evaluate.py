@@ -21,7 +21,7 @@ from rmeeto.data import ONE_VIEW, Batch, Preparation, Source, Views, check_class
 from rmeeto.devices import ActualPrecision, autocast, find_device, find_precision
 from rmeeto.errors import DataError, RunError
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.linear import frozen
+from rmeeto.models.freezing import frozen
 from rmeeto.nonfinite import first_nonfinite
 from rmeeto.progress import SILENT, Progress
 

@@ -24,7 +24,7 @@ from rmeeto.data.transforms import Preparation
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import WEIGHTS
-from rmeeto.models.linear import frozen
+from rmeeto.models.freezing import frozen
 from rmeeto.progress import SILENT, Progress
 
 IMAGENET_CLASSES = 1000

@@ -19,7 +19,7 @@ from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RmeetoWarning
 from rmeeto.evaluate import Evaluation, Spent, varies
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.linear import frozen
+from rmeeto.models.freezing import frozen
 from rmeeto.reduction import Reduction
 from rmeeto.results import Row, Score
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rmeeto import TokenMerge, create_model, freeze, thaw
-from rmeeto.models.linear import Linear, frozen, packing_dtypes
+from rmeeto.models.freezing import frozen
+from rmeeto.models.linear import Linear, packing_dtypes
 
 needs_packing = pytest.mark.skipif(
     torch.float32 not in packing_dtypes(), reason="this PyTorch or processor packs no weights"
@@ -29,7 +30,7 @@ def test_a_frozen_layer_computes_the_same(bias, shape):
         one.freeze()
         torch.testing.assert_close(one(x), expected, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(one.product(x), product, rtol=1e-5, atol=1e-6)
-    assert one._packed, "nothing was packed"
+    assert one.prepared, "nothing was packed"
 
 
 @needs_packing
@@ -50,7 +51,7 @@ def test_autocast_packs_in_its_own_precision():
         found = one(x)
     assert found.dtype == expected.dtype == torch.bfloat16
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
-    assert list(one._packed) == [torch.bfloat16]
+    assert list(one.prepared) == [torch.bfloat16]
 
 
 def test_gradients_flow_through_a_frozen_layer():
@@ -102,7 +103,7 @@ def test_copies_and_files_start_thawed():
         file.seek(0)
         loaded = torch.load(file, weights_only=False)
         for copied in (other, loaded):
-            assert copied._packed is None
+            assert copied.prepared is None
             torch.testing.assert_close(copied(x), expected)
 
 
@@ -115,9 +116,9 @@ def test_a_frozen_model_says_the_same_in_fewer_products():
         expected = model.eval()(images)
         assert freeze(model) is model
         torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
-        assert all(m._packed for m in model.modules() if isinstance(m, Linear))
+        assert all(m.prepared for m in model.modules() if isinstance(m, Linear))
         thaw(model)
-        assert all(m._packed is None for m in model.modules() if isinstance(m, Linear))
+        assert all(m.prepared is None for m in model.modules() if isinstance(m, Linear))
 
 
 def test_frozen_leaves_the_model_as_it_found_it():
@@ -125,15 +126,15 @@ def test_frozen_leaves_the_model_as_it_found_it():
     layers = [m for m in model.modules() if isinstance(m, Linear)]
     with frozen(model):
         assert not model.training
-        assert all(m._packed is not None for m in layers)
+        assert all(m.prepared is not None for m in layers)
     assert model.training
-    assert all(m._packed is None for m in layers)
+    assert all(m.prepared is None for m in layers)
     layers[0].freeze()
     model.eval()
     with frozen(model):
         pass
-    assert layers[0]._packed is not None
-    assert layers[1]._packed is None
+    assert layers[0].prepared is not None
+    assert layers[1].prepared is None
 
 
 def test_a_compiled_model_does_without_packed_weights():
@@ -141,4 +142,4 @@ def test_a_compiled_model_does_without_packed_weights():
     one.freeze()
     with torch.no_grad():
         torch.testing.assert_close(torch.compile(one, fullgraph=True, backend="eager")(x), layer()(x))
-    assert not one._packed
+    assert not one.prepared

@@ -22,7 +22,7 @@ from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.description import read_sizes
 from rmeeto.models.factory import fresh_model
-from rmeeto.models.linear import freeze
+from rmeeto.models.freezing import freeze
 from rmeeto.reduction import parse_reduction
 
 STATUS = Path("/proc/self/status")  # getrusage would count what the parent process held

@@ -19,7 +19,7 @@ from rmeeto.devices import ActualPrecision, autocast, backend, find_device, find
 from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.linear import freeze
+from rmeeto.models.freezing import freeze
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction
 

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from rmeeto import __version__
+from rmeeto.allocator import keep_freed_memory
 from rmeeto.cli import console
 from rmeeto.cli.bench import bench
 from rmeeto.cli.data import data
@@ -73,6 +74,7 @@ def root(
     MODEL is a name from [bold]rmeeto models[/], a folder that rmeeto saved, or hf-hub:owner/name.
     A reduction is one line: [bold]merge:r=11[/], [bold]prune:r=5,features=C[/], or [bold]none[/].
     """
+    keep_freed_memory()
 
 
 LOOK, REDUCE, CHECK = "Look", "Reduce, re-train, measure", "Check"

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
+from rmeeto.models.freezing import Freezable
 from rmeeto.models.linear import Linear
 from rmeeto.ops import Walk, bidirectional_scan, causal_conv, selective_scan
 from rmeeto.ops.select import Impl
@@ -32,7 +33,7 @@ class Direction(NamedTuple):
         return -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
 
 
-class BidirectionalMixer(nn.Module):
+class BidirectionalMixer(Freezable[Tensor]):
     """Two selective scans over the tokens, one from each end, that share their projections in and out.
 
     Maps ``(b, l, d)`` to ``(b, l, d)`` and hands out the features of both directions in time order. Parameter
@@ -130,7 +131,15 @@ class BidirectionalMixer(nn.Module):
         if there is not None:
             u = u * there  # the convolution has put its bias and its neighbours there
         dt, B, C = side.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
-        return Walk(u, side.dt_proj.product(dt), side.decay_rates(), B, C, side.skip, side.dt_proj.bias)
+        return Walk(u, side.dt_proj.product(dt), self.decay_rates(side), B, C, side.skip, side.dt_proj.bias)
+
+    def decay_rates(self, side: Direction) -> Tensor:
+        """A of a direction, computed once while frozen."""
+        if self.prepared is None or torch.compiler.is_compiling() or torch.is_grad_enabled():
+            return side.decay_rates()
+        if side.reverse not in self.prepared:
+            self.prepared[side.reverse] = side.decay_rates()
+        return self.prepared[side.reverse]
 
     def scan(self, walk: Walk, gate: Tensor, *, timing: Timing | None, reverse: bool) -> Tensor:
         """What one direction gives, gated."""

@@ -2,6 +2,7 @@
 
 from rmeeto.ops.bidirectional import Walk, bidirectional_scan
 from rmeeto.ops.conv import causal_conv
+from rmeeto.ops.layout import lay_out
 from rmeeto.ops.merge import merge_rows
 from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.norm import add_norm
@@ -15,6 +16,7 @@ __all__ = [
     "causal_conv",
     "closest_pairs",
     "find_nearest",
+    "lay_out",
     "merge_rows",
     "selective_scan",
 ]

@@ -98,6 +98,9 @@ class Implementation(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Return the same where row i sees the columns low … high-1 of its own."""
 
+    def lay_out(self, source: Tensor, target: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
+        """Return kept and place, both contiguous int64."""
+
     def closest_pairs(
         self, features: Tensor, protected: Tensor, r: int, distance: str, nth: int, reach: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

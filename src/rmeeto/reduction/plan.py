@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rmeeto.ops import merge_rows
+from rmeeto.ops import lay_out, merge_rows
 from rmeeto.ops.rows import flat_index as flat_index
 from rmeeto.ops.rows import take as take
 
@@ -38,16 +38,17 @@ class Plan:
         """``(b,)`` tokens that each image has left; None, as here, where all have as many."""
         return None
 
-    @classmethod
-    def dropping(cls, source: Tensor, length: int) -> Plan:
+    @staticmethod
+    def dropping(source: Tensor, length: int) -> Plan:
         """Drop the tokens at ``(b, r)`` positions of ``length``; the others keep their order."""
-        return cls(survivors(source, length)[0], source, None)
+        kept, place = lay_out(source, None, length)
+        return OrderedPlan(kept, source, None, place)
 
-    @classmethod
-    def joining(cls, source: Tensor, target: Tensor, length: int) -> Plan:
+    @staticmethod
+    def joining(source: Tensor, target: Tensor, length: int) -> Plan:
         """Let the tokens at ``(b, r)`` input positions be absorbed by survivors, also at input positions, in order."""
-        kept, place = survivors(source, length)
-        return cls(kept, source, place.gather(1, target))
+        kept, place = lay_out(source, target, length)
+        return OrderedPlan(kept, source, place.gather(1, source), place)
 
     @property
     def length(self) -> int:
@@ -121,19 +122,33 @@ class Plan:
         return full * (place >= 0).reshape(*place.shape, *[1] * (values.dim() - 2))
 
 
+@dataclass(frozen=True, slots=True)
+class OrderedPlan(Plan):
+    """A plan that keeps the order of the survivors, and has at hand where everybody went.
+
+    place: ``(b, l)`` int64, the output position of every input token, -1 where it is dropped.
+    """
+
+    place: Tensor
+
+    def assignment(self) -> Tensor:
+        """``(b, l)`` int64: the output position of every input token, -1 where it is dropped."""
+        return self.place
+
+    def merge_sizes(self, size: Tensor) -> Tensor:
+        """``(b, l)`` sizes to ``(b, m)``: a target's size grows by what it absorbed; dropped sizes are lost."""
+        if self.target is None:
+            return size.gather(1, self.kept)
+        return size.new_zeros(self.kept.shape).scatter_add(1, self.place, size)
+
+
 def survivors(source: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """Close the gaps that the sources leave, keeping order.
 
     Returns ``kept (b, l-r)``, the survivors' input positions, and ``place (b, l)``, each survivor's output
     position (meaningless at the sources).
     """
-    batch, r = source.shape
-    stays = torch.ones(batch, length, dtype=torch.bool, device=source.device).scatter(1, source, False)
-    place = stays.cumsum(1) - 1
-    slots = torch.where(stays, place, length - r)  # sources share one slot past the end, cut off below
-    index = torch.arange(length, device=source.device).expand(batch, -1)
-    kept = index.new_zeros(batch, length - r + 1).scatter(1, slots, index)
-    return kept[:, :-1], place
+    return lay_out(source, None, length)
 
 
 def interleave(row: Tensor, items: Tensor, places: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from rmeeto.errors import ConfigError
 from rmeeto.evaluate import evaluate
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import write_atomically
-from rmeeto.models.linear import frozen
+from rmeeto.models.freezing import frozen
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction, Schedule, parse_reduction
 from rmeeto.reduction.methods.scheduled import ScheduledReduction

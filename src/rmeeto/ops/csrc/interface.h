@@ -88,6 +88,13 @@ struct Merge {
     Tokens share;                 // float32: (batch, removed)
 };
 
+struct Layout {
+    int64_t batch, tokens, removed;
+    Tokens source, target;  // int64 (batch, removed)
+    int64_t* kept;          // (batch, tokens - removed)
+    int64_t* place;         // (batch, tokens)
+};
+
 struct Pairs {
     int64_t batch, tokens, fixed, removed, features;
     int64_t storage, distance, nth, reach;

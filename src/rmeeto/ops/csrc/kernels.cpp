@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include "conv.h"
+#include "layout.h"
 #include "merge.h"
 #include "nearest.h"
 #include "norm.h"
@@ -17,7 +18,7 @@ namespace rmeeto::RMEETO_ISA {
 extern const Kernels kernels;
 const Kernels kernels = {
     TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward,   conv_backward, norm_forward,
-    norm_backward,    nearest,      merge,         merge_backward, pairs,
+    norm_backward,    nearest,      merge,         merge_backward, lay_out,       pairs,
 };
 
 }  // namespace rmeeto::RMEETO_ISA

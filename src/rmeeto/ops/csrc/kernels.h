@@ -17,6 +17,7 @@ struct Kernels {
     bool (*nearest)(const Nearest&, int threads);
     int (*merge)(const Merge&, int threads);  // an Outcome
     int (*merge_backward)(const Merge&, int threads);
+    int (*lay_out)(const Layout&, int threads);
     int (*pairs)(const Pairs&, int threads);
 };
 

@@ -78,4 +78,5 @@ EXPORT bool rmeeto_norm_backward(const Norm* norm, int threads) { return chosen(
 EXPORT bool rmeeto_nearest(const Nearest* problem, int threads) { return chosen()->nearest(*problem, threads); }
 EXPORT int rmeeto_merge(const Merge* problem, int threads) { return chosen()->merge(*problem, threads); }
 EXPORT int rmeeto_merge_backward(const Merge* problem, int threads) { return chosen()->merge_backward(*problem, threads); }
+EXPORT int rmeeto_lay_out(const Layout* layout, int threads) { return chosen()->lay_out(*layout, threads); }
 EXPORT int rmeeto_pairs(const Pairs* problem, int threads) { return chosen()->pairs(*problem, threads); }

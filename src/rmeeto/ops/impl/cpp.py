@@ -83,7 +83,7 @@ def _library() -> ctypes.CDLL:
     ):
         function = getattr(library, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_bool
-    for name in ("merge", "merge_backward", "pairs"):
+    for name in ("merge", "merge_backward", "lay_out", "pairs"):
         function = getattr(library, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_int
     _share_threads(library)
@@ -160,6 +160,14 @@ class _Merge(Structure):
     )
 
 
+class _Layout(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "removed")),
+        *((name, _Tokens) for name in ("source", "target")),
+        *((name, c_void_p) for name in ("kept", "place")),
+    )
+
+
 class _Pairs(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("batch", "tokens", "fixed", "removed", "features")),
@@ -219,6 +227,8 @@ def unsupported_reasons(op_name: str, tensors: Mapping[str, Tensor]) -> list[str
     lead = next(iter(tensors.values()))
     if any(not x.is_cpu for x in tensors.values()):
         reasons.append("the C++ kernels read processor memory only")
+    if op_name == "lay_out":
+        return reasons  # positions alone
     if any(x.dtype != lead.dtype for name, x in tensors.items() if name in TOKENS) or lead.dtype not in STORAGE:
         reasons.append("the C++ kernels take tokens in float32 or bfloat16, all in the same")
     if op_name == "selective_scan" and tensors["A"].shape[1] > MAX_STATES:
@@ -417,6 +427,15 @@ def _merge_problem(values: Tensor, out: Tensor, kept: Tensor, source: Tensor, ta
         *(batch, tokens, left, source.shape[1], channels, STORAGE[values.dtype]),
         *(_tokens(x) for x in (values, out, kept, source, target, share)),
     )
+
+
+def lay_out(source: Tensor, target: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
+    """Compute `rmeeto.ops.lay_out`."""
+    batch, removed = source.shape
+    kept, place = source.new_empty((batch, length - removed)), source.new_empty((batch, length))
+    problem = _Layout(batch, length, removed, _tokens(source), _tokens(target), _pointer(kept), _pointer(place))
+    _call("lay_out", problem)
+    return kept, place
 
 
 def closest_pairs(

@@ -251,6 +251,18 @@ def closest_pairs(
     return source.contiguous(), target, ranked, targets.contiguous()
 
 
+def lay_out(source: Tensor, target: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
+    """Count those that stay; see `rmeeto.ops.lay_out` for the meaning and the shapes."""
+    batch, r = source.shape
+    stays = torch.ones(batch, length, dtype=torch.bool, device=source.device).scatter(1, source, False)
+    place = stays.cumsum(1) - 1
+    slots = torch.where(stays, place, length - r)  # sources share one slot past the end, cut off below
+    index = torch.arange(length, device=source.device).expand(batch, -1)
+    kept = index.new_zeros(batch, length - r + 1).scatter(1, slots, index)[:, :-1]
+    gone = torch.full_like(source, -1) if target is None else place.gather(1, target)
+    return kept.contiguous(), place.scatter(1, source, gone)
+
+
 def merge_rows(values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
     """Touch only the rows that something ends in; see `rmeeto.ops.merge_rows` for the meaning and the shapes."""
     out, rows = take(values, kept), flat_index(target, kept.shape[1])

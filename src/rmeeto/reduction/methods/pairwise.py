@@ -24,7 +24,7 @@ from rmeeto.reduction.match import (
 )
 from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
-from rmeeto.reduction.plan import MergeOp, Plan, interleave, survivors
+from rmeeto.reduction.plan import MergeOp, Plan, interleave
 from rmeeto.reduction.protocol import Widths
 from rmeeto.reduction.schedule import Schedule, Stack, Step
 from rmeeto.timing import Stretch
@@ -158,13 +158,13 @@ class PairwiseReduction(ScheduledReduction, ABC):
 
     def plan(self, tokens: Tokens, matched: Match) -> Plan:
         """Lay out the survivors of a match in this method's order."""
-        kept, place = survivors(matched.source, tokens.length)
-        target = matched.target
+        plan = Plan.joining(matched.source, matched.target, tokens.length)
         if self.order == "kept":
-            return Plan(kept, matched.source, place.gather(1, target))
+            return plan
+        kept, place = plan.kept, plan.assignment()
         kept = rearranged(matched, kept, tokens.protected, place, by_similarity=self.order == "dropped")
         plan = Plan(kept, matched.source, None)
-        return Plan(kept, matched.source, plan.follow(target))
+        return Plan(kept, matched.source, plan.follow(matched.target))
 
     @abstractmethod
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
