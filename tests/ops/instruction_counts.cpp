@@ -181,6 +181,15 @@ void merge(const char* what) {
     call<int>("rmeeto_merge_backward", what, problem);
 }
 
+// The same tokens leave.
+void lay_out(const char* what) {
+    Layout problem{};
+    problem.batch = BATCH, problem.tokens = TOKENS, problem.removed = REMOVED;
+    problem.source = positions(REMOVED, 1, 2), problem.target = positions(REMOVED, 0, 2);
+    problem.kept = places(TOKENS - REMOVED), problem.place = places(TOKENS);
+    call<int>("rmeeto_lay_out", what, problem);
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -207,5 +216,6 @@ int main(int, char** arguments) {
     nearest(L2, 4, "l2 reach=4");
     pairs("cosine");
     merge("float32");
+    lay_out("positions");
     return 0;
 }

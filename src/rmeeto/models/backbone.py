@@ -203,9 +203,7 @@ class VisionMamba(Reducible, nn.Module):
     def read_after(self, step: Step) -> frozenset[str]:
         """The features of a block's tokens that the next block's reduction reads."""
         counts, following = self.schedule.counts, step.block + 1
-        if self._reduction is None or following == len(counts) or not counts[following]:
-            return frozenset()
-        return self._reduction.needs
+        return self._needs if following < len(counts) and counts[following] else frozenset()
 
     def forward_features(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""

@@ -42,7 +42,7 @@ class Linear(Freezable[Tensor], nn.Linear):
         if packed is None:
             packed = self.prepared[dtype] = pack(self.weight.detach().to(dtype))
         bias = None if bias is None else bias.to(dtype)
-        return multiply(x.to(dtype), packed, bias)
+        return multiply(x if x.dtype == dtype else x.to(dtype), packed, bias)
 
 
 # oneDNN's products, as PyTorch's own compiler calls them.

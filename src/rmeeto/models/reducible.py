@@ -17,6 +17,7 @@ class Reducible:
     config: Any
     schedule: Schedule
     _reduction: Reduction | None
+    _needs: frozenset[str]
 
     @property
     def reduction(self) -> Reduction | None:
@@ -28,3 +29,4 @@ class Reducible:
         stack = stack_of(self.config)
         self.schedule = stack.whole() if reduction is None else reduction.schedule(stack)
         self._reduction = reduction
+        self._needs = frozenset() if reduction is None else reduction.needs
