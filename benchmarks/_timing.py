@@ -17,19 +17,23 @@ from typing import TypedDict
 
 import torch
 
+from rmeeto import keep_freed_memory
 from rmeeto.bench.timing import Stopwatch, take_turns
 from rmeeto.ops.impl import cpp
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(os.environ.get("RMEETO_RESULTS", ROOT / "benchmarks/results"))
 # What decides whether an operation is right; the Triton kernels' tests on the device itself.
-TESTS = {name: [f"tests/ops/test_{name}.py"] for name in ("scan", "conv", "norm", "nearest", "pairs", "merge")}
+TESTS = {
+    name: [f"tests/ops/test_{name}.py"] for name in ("scan", "conv", "norm", "nearest", "pairs", "layout", "merge")
+}
 TESTS["linear"] = ["tests/models/test_linear.py"]
 TESTS["scan"].append("tests/ops/test_bidirectional.py")
 TESTS["triton"] = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/ops/test_triton*.py")), "-m", "gpu"]
 GREEN = "RMEETO_GREEN"  # the operations whose tests a run of several benchmarks has just seen pass
 CPU = torch.device("cpu")
 PACKAGES = ("rmeeto", "triton", "mambapy", "mamba_ssm")
+FREED_MEMORY_KEPT = keep_freed_memory()  # as the command line does
 
 
 class Times(TypedDict):
@@ -124,6 +128,7 @@ def describe_machine(device: torch.device = CPU) -> dict[str, object]:
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "instruction_set": cpp.instruction_set() if cpp.absence() is None else None,
+        "freed_memory_kept": FREED_MEMORY_KEPT,
         "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "cuda": torch.version.cuda if on_gpu else None,
         "python": platform.python_version(),
