@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rmeeto.data.folder import list_folder
 from rmeeto.data.media import CLIPS
@@ -17,8 +17,8 @@ class ClipFiles:
     address: str
     split: Split
     classes: tuple[str, ...]
-    labels: tuple[int, ...]
-    paths: tuple[str, ...]
+    labels: tuple[int, ...] = field(repr=False)
+    paths: tuple[str, ...] = field(repr=False)
     glyphs: bool = False
     timeout_seconds: float = TIMEOUT_SECONDS
 

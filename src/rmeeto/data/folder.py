@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +23,8 @@ class FolderSource:
     address: str
     split: Split
     classes: tuple[str, ...]
-    labels: tuple[int, ...]
-    paths: tuple[str, ...]
+    labels: tuple[int, ...] = field(repr=False)
+    paths: tuple[str, ...] = field(repr=False)
     glyphs: bool = False
 
     def read(self, index: int) -> Image.Image:
@@ -42,8 +42,8 @@ class Listing(NamedTuple):
     """The files of one split: names by label, and a label per path."""
 
     classes: tuple[str, ...]
-    labels: tuple[int, ...]
-    paths: tuple[str, ...]
+    labels: tuple[int, ...] = field(repr=False)
+    paths: tuple[str, ...] = field(repr=False)
 
 
 def open_folder(address: str, split: Split) -> FolderSource:
