@@ -37,6 +37,7 @@ def main():
     torch.set_num_threads(asked.threads)
     device = torch.device(asked.device)
     refuse_if_red(operations_of_a_model(device))
+    rmeeto.keep_freed_memory()
     reports = []
     for name in asked.models:
         model = rmeeto.create_model(name)
