@@ -99,7 +99,7 @@ def _forward(
 def _backward(
     grad: Tensor, grad_stream: Tensor, stream: Tensor, weight: Tensor, eps: float, impl: str
 ) -> tuple[Tensor, Tensor]:
-    return _choose(impl, x=grad, weight=weight).add_norm_backward(grad, grad_stream, stream, weight, eps)
+    return _choose(impl, x=stream, weight=weight).add_norm_backward(grad, grad_stream, stream, weight, eps)
 
 
 def _fake_forward(

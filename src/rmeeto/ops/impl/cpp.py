@@ -352,21 +352,23 @@ def add_norm(
     """Compute `rmeeto.ops.add_norm`."""
     x, weight = _readable(x), weight.to(torch.float32).contiguous()
     residual = None if residual is None else _readable(residual)
-    out, stream = x.new_empty(x.shape, dtype=dtype), x.new_empty(x.shape, dtype=torch.float32)
+    stored = dtype if dtype in STORAGE else torch.float32
+    out, stream = x.new_empty(x.shape, dtype=stored), x.new_empty(x.shape, dtype=torch.float32)
     problem = _Norm(
-        *(*x.shape, STORAGE[x.dtype], STORAGE[dtype], eps),
+        *(*x.shape, STORAGE[x.dtype], STORAGE[stored], eps),
         *(_tokens(operand) for operand in (x, residual, stream, out)),
         _pointer(weight),
     )
     _call("norm_forward", problem)
-    return out, stream
+    return out.to(dtype), stream
 
 
 def add_norm_backward(
     grad: Tensor, grad_stream: Tensor, stream: Tensor, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
     """Compute the gradients of the stream and of the weight."""
-    grad, grad_stream, scale = _readable(grad), _readable(grad_stream), weight.to(torch.float32).contiguous()
+    grad = _readable(grad if grad.dtype in STORAGE else grad.to(torch.float32))
+    grad_stream, scale = _readable(grad_stream), weight.to(torch.float32).contiguous()
     dstream, dweight = stream.new_empty(stream.shape), torch.empty_like(scale)
     problem = _Norm(
         *(*stream.shape, STORAGE[torch.float32], STORAGE[grad.dtype], eps),
