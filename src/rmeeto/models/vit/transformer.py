@@ -221,7 +221,7 @@ def reduce(model: nn.Module, reduction: Reduction | str | None) -> Any:
 def restore(model: nn.Module) -> Any:
     """Undo :func:`reduce`, in place: a timm model is of its own class again, a model of rmeeto's is whole."""
     if isinstance(model, ReducibleTransformer):
-        del model._reduction, model.schedule
+        del model._reduction, model._needs, model.schedule
         model.__class__ = model.whole_class  # type: ignore[assignment]
     elif isinstance(model, VisionMamba):
         model.reduction = None
