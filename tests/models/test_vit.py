@@ -21,8 +21,9 @@ from torch import nn
 
 import rmeeto
 from reduction import naive
-from rmeeto import TokenMerge, TokenPrune
+from rmeeto import TokenMerge, TokenPrune, freeze
 from rmeeto.errors import ConfigError, UnsupportedInput
+from rmeeto.models.linear import Linear, packing_dtypes
 from rmeeto.models.vit import ReducibleTransformer, reduce, restore
 from rmeeto.reduction import METHODS, parse_reduction
 
@@ -84,6 +85,7 @@ def kind(request):
 @torch.no_grad()
 def test_every_kind_is_reduced_and_restored(kind):
     x, before, attributes = images(), copy.deepcopy(kind.state_dict()), set(vars(kind))
+    parts = [(type(part), set(vars(part))) for part in kind.modules()]
     whole, whole_class = kind(x), type(kind)
     model = reduce(kind, "merge:r=3,features=K,blocks=all")
     assert model is kind
@@ -105,8 +107,22 @@ def test_every_kind_is_reduced_and_restored(kind):
     assert restore(model) is kind
     assert type(kind) is whole_class
     assert set(vars(kind)) == attributes
+    assert [(type(part), set(vars(part))) for part in kind.modules()] == parts
     assert torch.equal(kind(x), whole)
     assert all(torch.equal(value, before[key]) for key, value in kind.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_frozen_one_says_the_same_and_thaws(kind):
+    x, model = images(), reduce(kind, "merge:r=3,features=K,blocks=all").eval()
+    expected = model(x)
+    torch.testing.assert_close(freeze(model)(x), expected, rtol=1e-4, atol=1e-5)
+    if torch.float32 in packing_dtypes():
+        assert any(isinstance(part, Linear) and part.prepared for part in model.modules())
+    whole = restore(model)(x)
+    assert not any(isinstance(part, Linear) for part in model.modules())
+    model.reset_classifier(0)  # whatever is timm's works on
+    assert whole.isfinite().all()
 
 
 @torch.no_grad()

@@ -45,6 +45,21 @@ class Linear(Freezable[Tensor], nn.Linear):
         return multiply(x if x.dtype == dtype else x.to(dtype), packed, bias)
 
 
+def adopt(model: nn.Module) -> None:
+    """Turn the plain linear layers of somebody else's model into ones that can be frozen; parameters stay."""
+    for layer in model.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = Linear
+
+
+def release(model: nn.Module) -> None:
+    """Undo :func:`adopt`."""
+    for layer in model.modules():
+        if type(layer) is Linear:
+            vars(layer).pop("prepared", None)
+            layer.__class__ = nn.Linear  # type: ignore[assignment]
+
+
 # oneDNN's products, as PyTorch's own compiler calls them.
 
 
