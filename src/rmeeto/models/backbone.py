@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
+from rmeeto.models.freezing import Freezable
+from rmeeto.models.frozen_block import FrozenBlock
 from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, split_tokens
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.reducible import Reducible
@@ -44,8 +46,8 @@ class Trace:
     final: Tokens
 
 
-class Block(nn.Module):
-    """Join the residual stream, normalise, mix."""
+class Block(Freezable[FrozenBlock]):
+    """Join the residual stream, normalise, mix; frozen, in the fewest steps on a processor."""
 
     def __init__(self, config: ModelConfig, drop_path_rate: float, impl: Impl) -> None:
         super().__init__()
@@ -53,11 +55,29 @@ class Block(nn.Module):
         self.norm = RMSNorm(config.dim, impl=impl)
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, tokens: Tokens, needs: frozenset[str] = frozenset()) -> tuple[Tokens, Features]:
-        """One block: the tokens with new ``x`` and ``residual``, and the mixer's features, of which some are needed."""
+    def forward(self, tokens: Tokens, needs: frozenset[str] = frozenset()) -> tuple[Tokens, Features | None]:
+        """One block: the tokens with new ``x`` and ``residual``, and the mixer's features, at least those needed."""
+        ready = self.ready(tokens, needs)
+        if ready is not None:
+            return ready(tokens, needs)
         normed, residual = self.joined(tokens)
         x, features = self.mixer(normed, tokens.timing, tokens.there, needs)
         return tokens.replace(x=x, residual=residual), features
+
+    def ready(self, tokens: Tokens, needs: frozenset[str]) -> FrozenBlock | None:
+        """What a frozen block computes by, if it can take these tokens; None where they go the ordinary way."""
+        x = tokens.x
+        if self.prepared is None or torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return None
+        if type(x) is not Tensor or not x.is_cpu or tokens.timing is not None or tokens.present is not None:
+            return None
+        # under autocast, products are computed in its precision
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.norm.weight.dtype
+        if "y" in needs or x.dtype not in (dtype, torch.float32) or not x.is_contiguous():
+            return None
+        if dtype not in self.prepared and FrozenBlock.is_possible(self, dtype):
+            self.prepared[dtype] = FrozenBlock(self, dtype)
+        return self.prepared.get(dtype)
 
     def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What the mixer sees, and the residual stream with the last block's output added."""

@@ -38,11 +38,16 @@ class Linear(Freezable[Tensor], nn.Linear):
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if dtype not in packing_dtypes():
             return F.linear(x, self.weight, bias)
-        packed = self.prepared.get(dtype)
-        if packed is None:
-            packed = self.prepared[dtype] = pack(self.weight.detach().to(dtype))
         bias = None if bias is None else bias.to(dtype)
-        return multiply(x if x.dtype == dtype else x.to(dtype), packed, bias)
+        return multiply(x if x.dtype == dtype else x.to(dtype), self.packed(dtype), bias)
+
+    def packed(self, dtype: torch.dtype) -> Tensor:
+        """The weight for :func:`multiply`, kept while frozen."""
+        if self.prepared is None:
+            return pack(self.weight.detach().to(dtype))
+        if dtype not in self.prepared:
+            self.prepared[dtype] = pack(self.weight.detach().to(dtype))
+        return self.prepared[dtype]
 
 
 def adopt(model: nn.Module) -> None:

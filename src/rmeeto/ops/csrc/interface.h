@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 6;
+constexpr int INTERFACE_VERSION = 7;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -65,6 +65,20 @@ struct Norm {
     // Backward only.
     Tokens grad, grad_stream, dstream;  // of out, in its storage; of the stream; what both make of the stream
     float* dweight;  // (channels,)
+};
+
+// What a block between two reductions computes besides its products, for inference with parameters that stay. Whatever
+// concerns both directions stands in one tensor, the backward direction's half behind the forward one's.
+struct FrozenBlock {
+    int64_t storage;                          // of all tokens but the stream, which is float32
+    int64_t dim, inner, states, rank, width;
+    double eps;
+    const float* norm_weight;  // (dim,)
+    const float* conv_weight;  // (2, inner, width)
+    const float* conv_bias;    // (2, inner)
+    const float* A;            // (2, inner, states)
+    const float* skip;         // (2, inner)
+    const float* delta_bias;   // (2, inner)
 };
 
 struct Nearest {

@@ -5,12 +5,12 @@
 
 namespace rmeeto {
 
-// Each returns false if memory ran out.
+// Each returns false if memory ran out. Walks are of equal shapes and storage, and done one after the other.
 struct Kernels {
     const char* name;
-    bool (*scan_forward)(const Scan* walks, int count, int threads);  // of equal shapes and storage, one after the other
+    bool (*scan_forward)(const Scan* walks, int count, int threads);
     bool (*scan_backward)(const Scan&, int threads);
-    bool (*conv_forward)(const Conv&, int threads);
+    bool (*conv_forward)(const Conv* walks, int count, int threads);
     bool (*conv_backward)(const Conv&, int threads);
     bool (*norm_forward)(const Norm&, int threads);
     bool (*norm_backward)(const Norm&, int threads);

@@ -1,6 +1,7 @@
 // The entry points: pick the best kernels this processor can run, and call them.
 #include <cstring>
 
+#include "block.h"
 #include "kernels.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -71,7 +72,7 @@ EXPORT bool rmeeto_use_instruction_set(const char* name) {
 EXPORT bool rmeeto_scan_forward(const Scan* scan, int threads) { return chosen()->scan_forward(scan, 1, threads); }
 EXPORT bool rmeeto_scan_both(const Scan* walks, int threads) { return chosen()->scan_forward(walks, 2, threads); }
 EXPORT bool rmeeto_scan_backward(const Scan* scan, int threads) { return chosen()->scan_backward(*scan, threads); }
-EXPORT bool rmeeto_conv_forward(const Conv* conv, int threads) { return chosen()->conv_forward(*conv, threads); }
+EXPORT bool rmeeto_conv_forward(const Conv* conv, int threads) { return chosen()->conv_forward(conv, 1, threads); }
 EXPORT bool rmeeto_conv_backward(const Conv* conv, int threads) { return chosen()->conv_backward(*conv, threads); }
 EXPORT bool rmeeto_norm_forward(const Norm* norm, int threads) { return chosen()->norm_forward(*norm, threads); }
 EXPORT bool rmeeto_norm_backward(const Norm* norm, int threads) { return chosen()->norm_backward(*norm, threads); }
@@ -80,3 +81,25 @@ EXPORT int rmeeto_merge(const Merge* problem, int threads) { return chosen()->me
 EXPORT int rmeeto_merge_backward(const Merge* problem, int threads) { return chosen()->merge_backward(*problem, threads); }
 EXPORT int rmeeto_lay_out(const Layout* layout, int threads) { return chosen()->lay_out(*layout, threads); }
 EXPORT int rmeeto_pairs(const Pairs* problem, int threads) { return chosen()->pairs(*problem, threads); }
+
+// Blocks that are frozen.
+
+EXPORT bool rmeeto_block_norm(const FrozenBlock* block, int64_t batch, int64_t tokens, void* x, int64_t x_storage,
+                              float* residual, float* stream, void* normed, int threads) {
+    return chosen()->norm_forward(
+        rmeeto::norm_of(*block, batch, tokens, x, x_storage, residual, stream, normed), threads);
+}
+
+EXPORT bool rmeeto_block_conv(const FrozenBlock* block, int64_t batch, int64_t tokens, void* projected, void* u,
+                              int threads) {
+    const Conv walks[] = {rmeeto::conv_of(*block, batch, tokens, projected, u, 0),
+                          rmeeto::conv_of(*block, batch, tokens, projected, u, 1)};
+    return chosen()->conv_forward(walks, 2, threads);
+}
+
+EXPORT bool rmeeto_block_scan(const FrozenBlock* block, int64_t batch, int64_t tokens, void* projected, void* u,
+                              void* delta, void* mixed, void* out, int threads) {
+    const Scan walks[] = {rmeeto::scan_of(*block, batch, tokens, projected, u, delta, mixed, out, 0),
+                          rmeeto::scan_of(*block, batch, tokens, projected, u, delta, mixed, out, 1)};
+    return chosen()->scan_forward(walks, 2, threads);
+}

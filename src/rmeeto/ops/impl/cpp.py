@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 6  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 7  # equals the one in csrc/interface.h
 STORAGE = {torch.float32: 0, torch.bfloat16: 1}
 DISTANCES = {"cosine": 0, "l1": 1, "l2": 2}
 MAX_STATES = 16
@@ -46,12 +46,12 @@ def library_path() -> Path:
 
 def instruction_set() -> str:
     """Return what the kernels run on: ``"avx512"``, ``"avx2"`` or ``"portable"``."""
-    return str(_library().rmeeto_instruction_set().decode())
+    return str(library().rmeeto_instruction_set().decode())
 
 
 def use_instruction_set(name: str | None) -> bool:
     """Run on the named instruction set from now on (None: the best one); False if this processor lacks it."""
-    return bool(_library().rmeeto_use_instruction_set(None if name is None else name.encode()))
+    return bool(library().rmeeto_use_instruction_set(None if name is None else name.encode()))
 
 
 @cache
@@ -72,22 +72,30 @@ def absence() -> str | None:
 
 
 @cache
-def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(library_path()))
-    library.rmeeto_instruction_set.restype = c_char_p
-    library.rmeeto_use_instruction_set.argtypes = [c_char_p]
-    library.rmeeto_use_instruction_set.restype = c_bool
+def library() -> ctypes.CDLL:
+    """Return the compiled library, loaded."""
+    loaded = ctypes.CDLL(str(library_path()))
+    loaded.rmeeto_instruction_set.restype = c_char_p
+    loaded.rmeeto_use_instruction_set.argtypes = [c_char_p]
+    loaded.rmeeto_use_instruction_set.restype = c_bool
     for name in (
         *("scan_forward", "scan_both", "scan_backward", "conv_forward", "conv_backward"),
         *("norm_forward", "norm_backward", "nearest"),
     ):
-        function = getattr(library, f"rmeeto_{name}")
+        function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_bool
     for name in ("merge", "merge_backward", "lay_out", "pairs"):
-        function = getattr(library, f"rmeeto_{name}")
+        function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_int
-    _share_threads(library)
-    return library
+    for name, operands in (
+        ("norm", [c_void_p, c_int64, *[c_void_p] * 3]),
+        ("conv", [c_void_p] * 2),
+        ("scan", [c_void_p] * 5),
+    ):
+        function = getattr(loaded, f"rmeeto_block_{name}")
+        function.argtypes, function.restype = [c_void_p, c_int64, c_int64, *operands, c_int], c_bool
+    _share_threads(loaded)
+    return loaded
 
 
 def _share_threads(library: ctypes.CDLL) -> None:
@@ -143,6 +151,16 @@ class _Norm(Structure):
     )
 
 
+class FrozenBlock(Structure):
+    """Parameters of a block: see `rmeeto.ops.block`, which alone uses it."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("storage", "dim", "inner", "states", "rank", "width")),
+        ("eps", c_double),
+        *((name, c_void_p) for name in ("norm_weight", "conv_weight", "conv_bias", "A", "skip", "delta_bias")),
+    )
+
+
 class _Nearest(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("batch", "rows", "columns", "features")),
@@ -186,7 +204,7 @@ def _pointer(x: Tensor | None) -> int | None:
 
 
 def _call(name: str, problem: Structure | Array[Any]) -> None:
-    outcome = getattr(_library(), f"rmeeto_{name}")(ctypes.byref(problem), torch.get_num_threads())
+    outcome = getattr(library(), f"rmeeto_{name}")(ctypes.byref(problem), torch.get_num_threads())
     if outcome < 0:
         raise IndexError(f"{name}: a position lies outside of the sequence")
     if not outcome:
