@@ -27,7 +27,7 @@ from rmeeto.models.frozen_block import FrozenBlock
 from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, split_tokens
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.reducible import Reducible
-from rmeeto.ops.select import Impl
+from rmeeto.ops.select import Impl, infers_on_processor
 from rmeeto.reduction import Reduction
 from rmeeto.reduction.schedule import Step
 from rmeeto.tokens import Features, Tokens
@@ -67,13 +67,13 @@ class Block(Freezable[FrozenBlock]):
     def ready(self, tokens: Tokens, needs: frozenset[str]) -> FrozenBlock | None:
         """What a frozen block computes by, if it can take these tokens; None where they go the ordinary way."""
         x = tokens.x
-        if self.prepared is None or torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return None
-        if type(x) is not Tensor or not x.is_cpu or tokens.timing is not None or tokens.present is not None:
+        if self.prepared is None or not infers_on_processor(x):
             return None
         # under autocast, products are computed in its precision
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.norm.weight.dtype
-        if "y" in needs or x.dtype not in (dtype, torch.float32) or not x.is_contiguous():
+        if tokens.timing is not None or tokens.present is not None or "y" in needs:
+            return None
+        if x.dtype not in (dtype, torch.float32) or not x.is_contiguous():
             return None
         if dtype not in self.prepared and FrozenBlock.is_possible(self, dtype):
             self.prepared[dtype] = FrozenBlock(self, dtype)

@@ -4,6 +4,7 @@ from rmeeto.ops.bidirectional import Walk, bidirectional_scan
 from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.layout import lay_out
 from rmeeto.ops.merge import merge_rows
+from rmeeto.ops.merging import merge_closest
 from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.norm import add_norm
 from rmeeto.ops.pairs import closest_pairs
@@ -17,6 +18,7 @@ __all__ = [
     "closest_pairs",
     "find_nearest",
     "lay_out",
+    "merge_closest",
     "merge_rows",
     "selective_scan",
 ]

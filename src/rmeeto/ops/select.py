@@ -135,6 +135,13 @@ def choose(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> Implementa
     return _module(impl)
 
 
+def infers_on_processor(x: Tensor) -> bool:
+    """Whether kernels may read and write memory behind PyTorch's back: nobody differentiates, compiles or traces."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return type(x) is Tensor and x.is_cpu
+
+
 def availability() -> dict[str, str]:
     """Return for each implementation ``"ready"`` or the reason why this machine cannot run it."""
     return {name: _absence(name) or "ready" for name in IMPLEMENTATIONS}

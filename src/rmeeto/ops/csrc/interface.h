@@ -118,4 +118,23 @@ struct Pairs {
     int64_t* ranked;           // (batch, candidates)
     int64_t* targets;          // (batch, targets)
 };
+
+// A whole reduction: pairs, layout, and every field of the tokens moved. All tensors are contiguous.
+struct Reduction {
+    int64_t batch, tokens, fixed, removed, features, channels;
+    int64_t features_storage, storage;
+    int64_t distance, nth, reach;
+    void* values;            // (batch, tokens, features), in the first storage: what rows are compared by
+    void* x;                 // (batch, tokens, channels), in the second
+    float* residual;         // (batch, tokens, channels) or null
+    const float* size;       // (batch, tokens) or null where all are 1
+    int64_t* fixed_at;       // (batch, fixed)
+    void* x_left;            // the same of the rows that stay
+    float* residual_left;
+    float* size_left;
+    int64_t* fixed_left_at;
+    int64_t* kept;            // (batch, left)
+    int64_t *source, *place;  // (batch, removed), (batch, tokens)
+    int64_t* target;          // (batch, removed), among the rows that stay
+};
 }

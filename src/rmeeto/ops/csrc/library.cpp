@@ -3,6 +3,7 @@
 
 #include "block.h"
 #include "kernels.h"
+#include "reduction.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -81,6 +82,9 @@ EXPORT int rmeeto_merge(const Merge* problem, int threads) { return chosen()->me
 EXPORT int rmeeto_merge_backward(const Merge* problem, int threads) { return chosen()->merge_backward(*problem, threads); }
 EXPORT int rmeeto_lay_out(const Layout* layout, int threads) { return chosen()->lay_out(*layout, threads); }
 EXPORT int rmeeto_pairs(const Pairs* problem, int threads) { return chosen()->pairs(*problem, threads); }
+EXPORT int rmeeto_reduce(const Reduction* reduction, int threads) {
+    return rmeeto::reduce(*chosen(), *reduction, threads);
+}
 
 // Blocks that are frozen.
 

@@ -84,7 +84,7 @@ def library() -> ctypes.CDLL:
     ):
         function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_bool
-    for name in ("merge", "merge_backward", "lay_out", "pairs"):
+    for name in ("merge", "merge_backward", "lay_out", "pairs", "reduce"):
         function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_int
     for name, operands in (
@@ -192,6 +192,16 @@ class _Pairs(Structure):
         *((name, c_int64) for name in ("storage", "distance", "nth", "reach")),
         *((name, _Tokens) for name in ("values", "fixed_at")),
         *((name, c_void_p) for name in ("source", "target", "ranked", "targets")),
+    )
+
+
+class _Reduction(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "fixed", "removed", "features", "channels")),
+        *((name, c_int64) for name in ("features_storage", "storage", "distance", "nth", "reach")),
+        *((name, c_void_p) for name in ("values", "x", "residual", "size", "fixed_at")),
+        *((name, c_void_p) for name in ("x_left", "residual_left", "size_left", "fixed_left_at")),
+        *((name, c_void_p) for name in ("kept", "source", "place", "target")),
     )
 
 
@@ -475,3 +485,33 @@ def closest_pairs(
     )
     _call("pairs", problem)
     return source, target, ranked, others
+
+
+def merge_closest(
+    values: Tensor,
+    x: Tensor,
+    residual: Tensor | None,
+    size: Tensor | None,
+    protected: Tensor,
+    r: int,
+    distance: str,
+    nth: int,
+    reach: int,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Compute `rmeeto.ops.merge_closest`; all operands are contiguous."""
+    batch, length, channels = x.shape
+    fixed, left = protected.shape[1], length - r
+    x_left = x.new_empty((batch, left, channels))
+    residual_left = None if residual is None else residual.new_empty((batch, left, channels))
+    size_left, protected_left = x.new_empty((batch, left), dtype=torch.float32), protected.new_empty((batch, fixed))
+    kept, place = protected.new_empty((batch, left)), protected.new_empty((batch, length))
+    source, target = protected.new_empty((batch, r)), protected.new_empty((batch, r))
+    problem = _Reduction(
+        *(batch, length, fixed, r, values.shape[2], channels),
+        *(STORAGE[values.dtype], STORAGE[x.dtype], DISTANCES[distance], nth, reach),
+        *(_pointer(operand) for operand in (values, x, residual, size, protected)),
+        *(_pointer(operand) for operand in (x_left, residual_left, size_left, protected_left)),
+        *(_pointer(operand) for operand in (kept, source, place, target)),
+    )
+    _call("reduce", problem)
+    return x_left, residual_left, size_left, protected_left, kept, source, target, place

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import ConfigError
+from rmeeto.ops import merge_closest
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
 from rmeeto.reduction.match import (
     Distance,
@@ -21,10 +22,11 @@ from rmeeto.reduction.match import (
     match,
     matching_operations,
     patch_positions,
+    reach_of,
 )
 from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
-from rmeeto.reduction.plan import MergeOp, Plan, interleave
+from rmeeto.reduction.plan import MergeOp, OrderedPlan, Plan, interleave
 from rmeeto.reduction.protocol import Widths
 from rmeeto.reduction.schedule import Schedule, Stack, Step
 from rmeeto.timing import Stretch
@@ -203,6 +205,29 @@ class TokenMerge(PairwiseReduction):
     def timing_operations(self, widths: Widths, tokens: int) -> float:
         """Δ times a power of the size, in both directions."""
         return 2 * tokens * widths.features["delta"] if self.stretch else 0.0
+
+    def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
+        """Merge tokens before a block, in one call where that is possible."""
+        return self.at_once(tokens, features, step.r) or super().step(tokens, features, step)
+
+    def at_once(self, tokens: Tokens, features: Features | None, r: int) -> Tokens | None:
+        """What :meth:`step` gives for the plain choices, in inference on a processor; None elsewhere."""
+        choices = (self.grouping, self.rank, self.pairing, self.order, self.op)
+        if choices != ("odd-even", "top", "best", "kept", "sum") or self.shuffle or self.stretch:
+            return None
+        if self.frames is not None or tokens.timing is not None or tokens.present is not None:
+            return None
+        merged = merge_closest(
+            matching_features(tokens, features, self.features),
+            *(tokens.x, tokens.residual, tokens.size, tokens.protected, r),
+            distance=self.distance,
+            nth=self.nth,
+            reach=None if self.window is None else reach_of(self.window),
+        )
+        if merged is None:
+            return None
+        x, residual, size, protected, *moves = merged
+        return Tokens(x, residual, protected, size, plans=(*tokens.plans, OrderedPlan(*moves)))
 
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Merge hidden values and residual with one plan and the same old sizes."""
