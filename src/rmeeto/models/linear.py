@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmeeto.models.freezing import Freezable
+from rmeeto.ops.select import infers_on_processor
 
 
 class Linear(Freezable[Tensor], nn.Linear):
@@ -32,7 +33,7 @@ class Linear(Freezable[Tensor], nn.Linear):
         return self._product(x, None)
 
     def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        if self.prepared is None or torch.compiler.is_compiling() or torch.is_grad_enabled() or not x.is_cpu:
+        if self.prepared is None or not infers_on_processor(x):
             return F.linear(x, self.weight, bias)
         # under autocast, products are computed in its precision
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype

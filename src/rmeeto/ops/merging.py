@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.ops.impl import cpp
-from rmeeto.ops.nearest import Distance
+from rmeeto.ops.nearest import DISTANCES, Distance
 from rmeeto.ops.select import infers_on_processor
 
 
@@ -57,7 +58,14 @@ def merge_closest(
     Returns:
         None where that cannot be done in one call: where somebody may want gradients or traces the model, on another
         device than a processor, without the C++ kernels, or in another dtype than float32 and bfloat16.
+
+    Raises:
+        UnsupportedInput: shapes do not fit each other, or fewer than r candidates. UnknownName: there is no such
+            distance. IndexError: a protected position lies outside.
     """
+    _check(features, x, residual, size, protected, r)
+    if distance not in DISTANCES:
+        raise UnknownName("distance", distance, DISTANCES)
     operands = [t for t in (features, x, residual, size, protected) if t is not None]
     if not infers_on_processor(x) or cpp.absence() is not None or not all(t.is_contiguous() for t in operands):
         return None
@@ -66,3 +74,21 @@ def merge_closest(
         return None
     span = x.shape[1] if reach is None else min(reach, x.shape[1])
     return Merged(*cpp.merge_closest(features, x, residual, size, protected, r, distance, nth, span))
+
+
+def _check(
+    features: Tensor, x: Tensor, residual: Tensor | None, size: Tensor | None, protected: Tensor, r: int
+) -> None:
+    candidates = (x.shape[1] - protected.shape[1] + 1) // 2
+    why = None
+    if x.ndim != 3 or features.ndim != 3 or features.shape[:2] != x.shape[:2]:
+        why = "x must be (b, l, d) and features (b, l, f)"
+    elif (residual is not None and residual.shape != x.shape) or (size is not None and size.shape != x.shape[:2]):
+        why = "the residual must be as x, and size (b, l)"
+    elif protected.ndim != 2 or protected.shape[0] != x.shape[0] or protected.dtype != torch.int64:
+        why = "protected must be (b, p) int64"
+    elif not 0 < r <= candidates or x.shape[1] - protected.shape[1] < 2:
+        why = f"of {x.shape[1] - protected.shape[1]} rows that are not protected, {candidates} are candidates"
+    if why is not None:
+        given = f"x {tuple(x.shape)}, features {tuple(features.shape)}, protected {tuple(protected.shape)}, r={r}"
+        raise UnsupportedInput("merge_closest", given=given, why=why, fix="see its docstring for the shapes")

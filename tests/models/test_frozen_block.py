@@ -1,0 +1,178 @@
+"""Frozen blocks: the same answers in fewer steps, and the ordinary way wherever somebody needs it."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from cpp_kernels import needs_kernels
+from rmeeto import TokenMerge, create_model, freeze, parse_reduction, thaw
+from rmeeto.models.backbone import Block
+from rmeeto.models.frozen_block import FrozenBlock
+from rmeeto.models.linear import packing_dtypes
+from rmeeto.reduction.methods import METHODS
+
+pytestmark = [
+    needs_kernels,
+    pytest.mark.skipif(torch.float32 not in packing_dtypes(), reason="this PyTorch or processor packs no weights"),
+]
+needs_bfloat16 = pytest.mark.skipif(torch.bfloat16 not in packing_dtypes(), reason="no packed bfloat16 here")
+TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 24, "depth": 4, "state": 5, "num_classes": 7}
+
+
+def model_of(name="vim_tiny", **options):
+    torch.manual_seed(0)
+    return create_model(name, weights=None, **{**TOY, **options}).eval()
+
+
+def images_of(model, batch=2):
+    torch.manual_seed(1)
+    return torch.randn(batch, *model.config.input_size)
+
+
+@pytest.fixture
+def frozen_calls(monkeypatch):
+    """How often a frozen block computed anything."""
+    calls, run = [], FrozenBlock.__call__
+
+    def count(self, *args):
+        calls.append(self)
+        return run(self, *args)
+
+    monkeypatch.setattr(FrozenBlock, "__call__", count)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vim_tiny", {}),
+        ("vim_tiny", {"registers": 3}),
+        ("vim_tiny", {"dim": 40, "state": 16, "conv_width": 2}),
+        ("videomamba_tiny", {}),
+        ("videomamba_tiny", {"frames": 4}),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_frozen_model_says_the_same(name, options, batch, frozen_calls):
+    model = model_of(name, **options)
+    images = images_of(model, batch)
+    for reduction in (None, TokenMerge(r=5), TokenMerge(r=5, features="C"), TokenMerge(r=4, features="delta")):
+        model.reduction = reduction
+        with torch.inference_mode():
+            expected = thaw(model)(images)
+            assert not frozen_calls
+            torch.testing.assert_close(freeze(model)(images), expected, rtol=1e-4, atol=1e-5)
+        assert len(frozen_calls) == model.config.depth
+        frozen_calls.clear()
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16], ids=["autocast", "weights"])
+def test_bfloat16_is_bfloat16(weights, frozen_calls):
+    model = model_of(reduction=TokenMerge(r=5)).to(weights)
+    images = images_of(model).to(weights)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=weights == torch.float32):
+        expected = thaw(model).trace(images)
+        found = freeze(model).trace(images)
+    assert len(frozen_calls) == model.config.depth
+    assert found.final.x.dtype == expected.final.x.dtype
+    torch.testing.assert_close(found.logits.float(), expected.logits.float(), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("needs", [{"B"}, {"C"}, {"delta"}, {"X"}])
+def test_features_are_those_of_the_ordinary_way(needs):
+    block, tokens = model_of().layers[1], model_of().embed(images_of(model_of()))
+    needs = frozenset(needs)
+    with torch.no_grad():
+        left, expected = block(tokens, needs)
+        block.eval()
+        freeze(block)
+        moved, found = block(tokens, needs)
+    torch.testing.assert_close(moved.x, left.x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(moved.residual, left.residual)
+    for name in ("B", "C", "delta"):
+        torch.testing.assert_close(found.pair(name), expected.pair(name), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.delta_bias, expected.delta_bias)
+    torch.testing.assert_close(found.step_sizes(), expected.step_sizes(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"released-vit"}))
+def test_every_method_finds_what_it_reads(method):
+    model = model_of()
+    model.reduction = parse_reduction(f"{method}:r=3")
+    images = images_of(model)
+    with torch.inference_mode():
+        torch.manual_seed(2)
+        expected = thaw(model)(images)
+        torch.manual_seed(2)
+        torch.testing.assert_close(freeze(model)(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def differentiated(model, images):
+    freeze(model)(images).sum().backward()
+    assert model.layers[0].mixer.A_log.grad is not None
+
+
+def by_the_reference(model, images):
+    model.impl = "reference"
+    with torch.inference_mode():
+        freeze(model)(images)
+
+
+def in_float64(model, images):
+    with torch.inference_mode():
+        freeze(model.double())(images.double())
+
+
+def with_stretched_time(model, images):
+    model.reduction = TokenMerge(r=5, stretch=0.5)
+    with torch.inference_mode():
+        model.layers[3](model.trace(images).blocks[2])
+
+
+def compiled(model, images):
+    with torch.inference_mode():
+        torch.compile(freeze(model), fullgraph=True, backend="eager")(images)
+
+
+def exported(model, images):
+    freeze(model)
+    with torch.no_grad():
+        program = torch.export.export(model, (images,))
+    torch.testing.assert_close(program.module()(images), thaw(model)(images), rtol=1e-4, atol=1e-5)
+
+
+def traced(model, images):
+    with torch.inference_mode():
+        torch.jit.trace(freeze(model), images, check_trace=False)
+
+
+def faked(model, images):
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        assert freeze(model)(mode.from_tensor(images)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [differentiated, by_the_reference, in_float64, with_stretched_time, compiled, exported, traced, faked],
+)
+@pytest.mark.filterwarnings("ignore:.*jit.trace.*:FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_others_go_the_ordinary_way(use, frozen_calls):
+    model = model_of()
+    use(model, images_of(model))
+    assert not frozen_calls
+
+
+def test_what_changes_the_weights_is_seen():
+    model = model_of()
+    images = images_of(model)
+    with torch.inference_mode():
+        before = freeze(model)(images)
+    with torch.no_grad():
+        model.layers[0].norm.weight.mul_(2)
+    with torch.inference_mode():
+        assert torch.equal(model(images), before)
+        assert not torch.allclose(freeze(model)(images), before)
+    model.train()
+    assert all(block.prepared is None for block in model.layers)
+    assert isinstance(model.layers[0], Block)
