@@ -71,6 +71,8 @@ def test_failure(operation: str) -> str | None:
 
 # ---- then fast
 
+KEPT, RETURNED = "kept", "returned"
+
 
 def compare(
     candidates: dict[str, Callable[[], object]],
@@ -79,13 +81,16 @@ def compare(
     warm_up: int = 2,
     budget_seconds: float = math.inf,
     device: torch.device = CPU,
+    freed_memory: str = KEPT,
 ) -> dict[str, Times]:
     """Time each candidate once a round, so that whatever else the machine does meets all of them alike.
 
-    Freed memory is kept, as the command line does; peers gain by it most. Measure memory elsewhere.
+    freed_memory: kept, as the command line does (measure memory elsewhere), or returned to the system, as in any process
+        that sets nothing; peers, which allocate most, gain most by keeping it. Once kept, it is kept.
     budget_seconds: begin no round after the fifth when this long has been spent.
     """
-    keep_freed_memory()
+    if freed_memory == KEPT:
+        keep_freed_memory()
     for run in candidates.values():
         for _ in range(warm_up):
             run()

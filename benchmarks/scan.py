@@ -1,6 +1,6 @@
 """The selective scan: the package's kernels against plain PyTorch and against what others have.
 
-    python benchmarks/scan.py [--device cpu] [--shape 8,197,768,16] [--threads 2] [--rounds 15]
+    python benchmarks/scan.py [--device cpu] [--shape 8,197,768,16] [--rounds 15] [--freed-memory kept]
 
 Forward, and forward + backward as a training step has them, with softplus, bias, skip and gate, float32. Plain
 PyTorch appears twice: the package's reference, and the textbook loop, whose backward is left out unless `--patient`
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from _peers import TEXTBOOK, Scan, find_peers, missing_peers
-from _timing import compare, print_table, refuse_if_red, save
+from _timing import KEPT, RETURNED, compare, print_table, refuse_if_red, save
 from rmeeto.devices import backend
 from rmeeto.ops import selective_scan
 from rmeeto.ops.impl import reference
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shape", default="8,197,768,16", help="batch,tokens,channels,states")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--freed-memory", choices=[KEPT, RETURNED], default=KEPT, help="kept, as the command line does")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--patient", action="store_true", help=f"also time the backward of the {TEXTBOOK}")
     options = parser.parse_args()
@@ -94,21 +95,23 @@ def main() -> None:
     both = {name: partial(forward_and_backward, run, inputs, grad) for name, run in candidates.items()}
     if not options.patient:
         del both[TEXTBOOK]
+    timed = partial(compare, rounds=options.rounds, device=device, freed_memory=options.freed_memory)
     times = {
-        "forward": compare(forwards, rounds=options.rounds, device=device),
-        "forward + backward": compare(both, rounds=options.rounds, device=device),
+        "forward": timed(forwards),
+        "forward + backward": timed(both),
     }
     for title, table in times.items():
         print_table(f"{title}, (b, l, e, n) = {shape}, {options.threads} threads", table, against=KERNELS)
     content = {
         "shape": shape,
         "dtype": "float32",
+        "freed_memory": options.freed_memory,
         "kernels": kernels,
         "missing_peers": missing,
         "largest_errors": errors,
         "times": times,
     }
-    save("scan", content, device)
+    save("scan" if options.freed_memory == KEPT else f"scan_memory_{RETURNED}", content, device)
 
 
 if __name__ == "__main__":

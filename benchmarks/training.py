@@ -1,6 +1,6 @@
 """One training step of a Vision Mamba, the package's kernels against the same model with other scans.
 
-    python benchmarks/training.py [--device cpu] [--image 224] [--batch 8] [--losses 20] [--patient]
+    python benchmarks/training.py [--device cpu] [--image 224] [--batch 8] [--losses 20] [--patient] [--freed-memory kept]
     python benchmarks/training.py --device cuda --model vim_small --batch 128 --precision bfloat16 --only kernels
 
 A step is forward, cross-entropy, backward and AdamW. Peers differ from the kernels' model in the scan alone, the
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 import rmeeto
 from _memory import grown_mib
 from _peers import TEXTBOOK, Scan, find_peers, missing_peers
-from _timing import Times, compare, operations_of_a_model, print_table, ratio, refuse_if_red, save
+from _timing import KEPT, RETURNED, Times, compare, operations_of_a_model, print_table, ratio, refuse_if_red, save
 from rmeeto.devices import autocast, backend
 from rmeeto.models import mixers
 from rmeeto.ops import bidirectional_scan, selective_scan
@@ -51,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--losses-batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--freed-memory", choices=[KEPT, RETURNED], default=KEPT, help="kept, as the command line does")
     parser.add_argument("--only", nargs="+", help="leave out all candidates but these")
     parser.add_argument("--patient", action="store_true", help=f"run whole steps of the {TEXTBOOK} too")
     return parser.parse_args()
@@ -195,13 +196,12 @@ def main() -> int:
 
     trainings = {name: Training(name, options, options.batch) for name in whole}
     size = f"{options.model}, {options.image} px, batch {options.batch}, {options.precision}, {options.threads} threads"
-    steps = compare(
-        {name: training.step for name, training in trainings.items()}, rounds=options.rounds, warm_up=1, device=device
-    )
+    timed = partial(compare, rounds=options.rounds, warm_up=1, device=device, freed_memory=options.freed_memory)
+    steps = timed({name: training.step for name, training in trainings.items()})
     blocks = len(trainings[KERNELS].model.layers)
     print_table(f"one training step, {size}", steps, against=KERNELS)
     del trainings
-    scans = compare(scan_calls(candidates, options), rounds=options.rounds, warm_up=1, device=device)
+    scans = timed(scan_calls(candidates, options))
     print_table("one scan of it, forward + backward, float32", scans, against=KERNELS)
     composed = put_together(steps, scans, blocks) if TEXTBOOK in candidates and TEXTBOOK not in whole else None
     if composed is not None:
@@ -214,6 +214,7 @@ def main() -> int:
         "reduction": options.reduction,
         "shape": [options.batch, 3, options.image, options.image],
         "dtype": options.precision,
+        "freed_memory": options.freed_memory,
         "step": steps,
         "images_per_second": {name: round(1e3 * options.batch / row["median_ms"], 2) for name, row in steps.items()},
         "times_slower": {name: ratio(steps, name, KERNELS) for name in whole},
@@ -228,7 +229,8 @@ def main() -> int:
             "largest_difference": difference,
         },
     }
-    save(f"training_{options.model}_{options.batch}x{options.image}_{options.precision}", content, device)
+    kind = "" if options.freed_memory == KEPT else f"_memory_{RETURNED}"
+    save(f"training_{options.model}_{options.batch}x{options.image}_{options.precision}{kind}", content, device)
     return 0
 
 
