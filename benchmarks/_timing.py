@@ -85,7 +85,7 @@ def compare(
 ) -> dict[str, Times]:
     """Time each candidate once a round, so that whatever else the machine does meets all of them alike.
 
-    freed_memory: kept, as the command line does (measure memory elsewhere), or returned to the system, as in any process
+    freed_memory: kept, as the command line does (measure memory elsewhere), or returned to the system, as in a process
         that sets nothing; peers, which allocate most, gain most by keeping it. Once kept, it is kept.
     budget_seconds: begin no round after the fifth when this long has been spent.
     """

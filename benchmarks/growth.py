@@ -42,7 +42,7 @@ from rmeeto.config import ModelConfig
 from rmeeto.cost import flops
 from rmeeto.devices import autocast
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.linear import Linear
+from rmeeto.tokens import Tokens
 
 REMOVED_PER_FRAME = 11
 FLOAT_BYTES = 4
@@ -123,11 +123,11 @@ def forward_pass(case: Case, device: torch.device, precision: str) -> Callable[[
 
 
 def pack(model: VisionMamba, device: torch.device, precision: str) -> None:
-    """Let the linear layers pack their weights, which they do at first use: packed weights are weights."""
+    """Let frozen blocks prepare themselves, which they do at first use: packed weights are weights."""
+    one = torch.zeros(1, 1, model.config.dim, device=device)
     with torch.inference_mode(), autocast(device, precision):
-        for layer in model.modules():
-            if isinstance(layer, Linear):
-                layer.product(torch.zeros(1, layer.in_features, device=device))
+        for block in model.layers:
+            block(Tokens(x=one, residual=None, protected=torch.zeros(1, 1, dtype=torch.int64, device=device)))
 
 
 def run(model: VisionMamba, images: torch.Tensor, precision: str) -> None:

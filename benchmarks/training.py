@@ -1,6 +1,6 @@
 """One training step of a Vision Mamba, the package's kernels against the same model with other scans.
 
-    python benchmarks/training.py [--device cpu] [--image 224] [--batch 8] [--losses 20] [--patient] [--freed-memory kept]
+    python benchmarks/training.py [--device cpu] [--image 224] [--batch 8] [--patient] [--freed-memory returned]
     python benchmarks/training.py --device cuda --model vim_small --batch 128 --precision bfloat16 --only kernels
 
 A step is forward, cross-entropy, backward and AdamW. Peers differ from the kernels' model in the scan alone, the

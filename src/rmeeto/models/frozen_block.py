@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rmeeto.models.linear import multiply, pack, packing_dtypes
 from rmeeto.ops.block import BlockKernels, unsupported_reason
+from rmeeto.timing import Pair
 from rmeeto.tokens import Features, Tokens
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class FrozenBlock:
             norm_weight=block.norm.weight,
             eps=block.norm.eps,
             conv_weight=torch.cat([side.conv.weight for side in sides]).reshape(2, -1, mixer.conv1d.kernel_size[0]),
-            conv_bias=torch.stack([side.conv.bias for side in sides]),
+            conv_bias=torch.stack([mixer.conv1d.bias, mixer.conv1d_b.bias]),  # type: ignore[list-item]  # both have one
             A=torch.stack([side.decay_rates() for side in sides]),
             skip=torch.stack([side.skip for side in sides]),
             delta_bias=self.delta_bias,
@@ -69,7 +70,10 @@ class FrozenBlock:
 
     def features(self, delta: Tensor, mixed: Tensor, batch: int) -> Features:
         """What both directions computed about the tokens."""
-        _, B, C = mixed.unflatten(1, (batch, -1)).split([self.rank, self.state, self.state], dim=-1)
-        by_direction = (x.unbind() for x in (B, C, delta.unflatten(1, (batch, -1)), self.delta_bias))
-        B, C, delta, bias = by_direction
-        return Features(B=B, C=C, delta=delta, y=None, delta_bias=bias)
+        mixed, delta = (x.view(2, batch, -1, x.shape[-1]) for x in (mixed, delta))
+        B, C = mixed[..., self.rank :].chunk(2, dim=-1)
+        return Features(B=_pair(B), C=_pair(C), delta=_pair(delta), y=None, delta_bias=_pair(self.delta_bias))
+
+
+def _pair(x: Tensor) -> Pair:
+    return x[0], x[1]

@@ -68,16 +68,16 @@ class BlockKernels:
     def join(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
         """As `rmeeto.ops.add_norm`: ``(b, l, d)``, in either dtype, and its stream to ``normed`` and the new stream."""
         batch, length, _ = x.shape
-        normed, stream = torch.empty(x.shape, dtype=self.dtype), torch.empty(x.shape, dtype=torch.float32)
+        normed, stream = x.new_empty(x.shape, dtype=self.dtype), x.new_empty(x.shape, dtype=torch.float32)
         before = None if residual is None else residual.data_ptr()
         tokens = (x.data_ptr(), cpp.STORAGE[x.dtype], before, stream.data_ptr(), normed.data_ptr())
         _done(self._norm(self._address, batch, length, *tokens, torch.get_num_threads()))
         return normed, stream
 
     def convolve(self, projected: Tensor) -> Tensor:
-        """As `rmeeto.ops.causal_conv` with SiLU, of the first half of ``(b, l, 2e)``, from both ends: ``(2, b, l, e)``."""
+        """As `rmeeto.ops.causal_conv` with SiLU: the first half of ``(b, l, 2e)`` from both ends, ``(2, b, l, e)``."""
         batch, length, _ = projected.shape
-        u = torch.empty((2, batch, length, self._inner), dtype=self.dtype)
+        u = projected.new_empty((2, batch, length, self._inner))
         tokens = (projected.data_ptr(), u.data_ptr())
         _done(self._conv(self._address, batch, length, *tokens, torch.get_num_threads()))
         return u
@@ -89,7 +89,7 @@ class BlockKernels:
         behind the part that Δ was projected from.
         """
         batch, length, _ = projected.shape
-        out = torch.empty((batch, length, self._inner), dtype=self.dtype)
+        out = projected.new_empty((batch, length, self._inner))
         tokens = (x.data_ptr() for x in (projected, u, delta, mixed, out))
         _done(self._scan(self._address, batch, length, *tokens, torch.get_num_threads()))
         return out

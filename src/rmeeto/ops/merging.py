@@ -49,11 +49,14 @@ def merge_closest(
 
     Args:
         features: (b, l, f), what rows are compared by.
-        x: (b, l, d). residual: (b, l, d) float32 or None. Both move alike.
+        x: (b, l, d).
+        residual: (b, l, d) float32 or None; moves as x does.
         size: (b, l) float32, or None where every row counts once.
         protected: (b, p) int64, positions of rows that take no part.
         r: rows that leave, at most as many as there are candidates.
-        distance, nth, reach: as in `closest_pairs`.
+        distance: as in `closest_pairs`.
+        nth: as there.
+        reach: as there.
 
     Returns:
         None where that cannot be done in one call: where somebody may want gradients or traces the model, on another

@@ -137,7 +137,9 @@ def choose(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> Implementa
 
 def infers_on_processor(x: Tensor) -> bool:
     """Whether kernels may read and write memory behind PyTorch's back: nobody differentiates, compiles or traces."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return False
     return type(x) is Tensor and x.is_cpu
 
