@@ -39,7 +39,7 @@ def of_reduction(result: Result) -> Iterator[Row]:
 def of_model(result: Result) -> Iterator[Row]:
     for report in result["reports"]:
         for row in report["measurements"]:
-            setting = f"{report['model']}, batch {row['batch']}, {row['precision']}"
+            setting = f"{report['model']}, {report['running']}, batch {row['batch']}, {row['precision']}"
             if row["reduction"] == "none":
                 yield setting, f"{row['images_per_second']['median']:,.1f} images/s"
                 continue

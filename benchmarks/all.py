@@ -80,12 +80,18 @@ def jobs_of(device: torch.device, threads: int, plot: Path) -> list[Job]:
     return [
         Job("gpu_check", "", "--repeats 5", (), 4),  # checks by itself, and says what is wrong
         Job("scan", f"{cuda} --shape 128,197,768,16", f"{cuda} --shape 2,65,64,16 --rounds 5", model, 3),
-        Job(
-            "model",
-            f"{cuda} --batches 128 --precisions float32 bfloat16 --seconds 20",
-            f"{cuda} --models vim_digits --batches 2 --rates 2 --rounds 5 --seconds 2",
-            model,
-            4,
+        *(
+            Job(
+                "model",
+                f"{cuda} --batches {batches} --precisions {precisions} --seconds 15 --running {running}",
+                f"{cuda} --models vim_digits --batches 2 --rates 2 --rounds 5 --seconds 2 --running {running}",
+                model,
+                4,
+            )
+            for running, batches, precisions in (
+                ("eager", "128", "float32 bfloat16"),
+                ("recorded", "1 128", "bfloat16"),
+            )
         ),
         Job("training", cuda, f"{cuda} {small_step}", model, 4),
         *(

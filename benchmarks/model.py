@@ -4,7 +4,7 @@ Prints the verdicts and writes benchmarks/results/model_DEVICE.json. Let nothing
 reported if the tests of the operations are red.
 
     python benchmarks/model.py [--models vim_tiny vim_small] [--batches 1 8] [--rates 5 11 20] [--precisions float32]
-    python benchmarks/model.py --device cuda --models vim_small --batches 128 --precisions bfloat16
+    python benchmarks/model.py --device cuda --models vim_small --batches 128 --precisions bfloat16 --running recorded
 """
 
 import argparse
@@ -26,6 +26,7 @@ def parse_arguments():
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rates", nargs="+", type=int, default=[5, 11, 20])
     parser.add_argument("--precisions", nargs="+", default=["float32"])
+    parser.add_argument("--running", choices=["eager", "compiled", "recorded"], default="eager")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60.0, help="per model, batch size and precision")
@@ -47,6 +48,7 @@ def main():
             name=name,
             batches=asked.batches,
             precisions=asked.precisions,
+            running=asked.running,
             device=asked.device,
             warmup=WARM_UP,
             rounds=asked.rounds,
@@ -57,7 +59,8 @@ def main():
             for measured in setting[1:]:
                 conclusion = verdict(measured, setting)
                 print(f"{name}, batch {measured.batch}, {measured.precision}, {measured.reduction}: {conclusion}")
-    save("model" if device.type == "cuda" else "model_cpu", {"reports": reports}, device)
+    kind = "" if asked.running == "eager" else f"_{asked.running}"
+    save(f"model{kind}" if device.type == "cuda" else f"model_cpu{kind}", {"reports": reports}, device)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rmeeto.errors import RmeetoError, RmeetoWarning
     from rmeeto.models.backbone import VisionMamba
     from rmeeto.models.checkpoint import save_model
+    from rmeeto.models.cuda_graph import CudaGraph
     from rmeeto.models.factory import create_model
     from rmeeto.models.freezing import freeze, thaw
     from rmeeto.models.vit import reduce, restore
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 
 # Loaded at first use, so that `import rmeeto` and `rmeeto --help` do not wait for torch.
 _HOMES = {
+    "CudaGraph": "rmeeto.models.cuda_graph",
     "ModelConfig": "rmeeto.config",
     "Plan": "rmeeto.reduction",
     "Recipe": "rmeeto.recipe",
@@ -63,6 +65,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CudaGraph",
     "ModelConfig",
     "Plan",
     "Recipe",

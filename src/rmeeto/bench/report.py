@@ -8,9 +8,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rmeeto.doctor import Machine
+
+Running = Literal["eager", "compiled", "recorded"]
 
 NOISY = 1.2  # a middle half of the rounds wider than this hides every effect worth having
 
@@ -38,7 +40,7 @@ class Measurement:
     gflops_exact, gflops_paper: per image. latency_ms: of one batch.
     speedup: over the unreduced model in the same round; flops_speedup: what the exact FLOPs promise.
     reduction_share: part of a forward pass spent in the reduction, from passes of their own in which every reduction
-        step is timed (and, on a GPU, waited for); None when compiled, where steps cannot be told apart.
+        step is timed (and, on a GPU, waited for); None when not eager, where steps cannot be told apart.
     peak_memory_mib: what the model and one batch need beyond the bare process (a processor: the high water of a
         process of its own) or on the device; None where it cannot be measured.
     """
@@ -70,12 +72,15 @@ class Measurement:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All measurements and where they were made. impl: the kernels that ran. rounds: fewest over the settings."""
+    """All measurements and where they were made.
+
+    impl: the kernels that ran. running: eager, compiled or recorded. rounds: fewest over the settings.
+    """
 
     model: str
     device: str
     impl: str
-    compiled: bool
+    running: Running
     rounds: int
     torch: str
     machine: Machine

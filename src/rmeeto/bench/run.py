@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from rmeeto.bench.memory import peak_memories_mib
-from rmeeto.bench.report import BenchReport, Measurement, Spread
+from rmeeto.bench.report import BenchReport, Measurement, Running, Spread
 from rmeeto.bench.timing import Clock, Stopwatch, reduction_share, take_turns
 from rmeeto.cost import flops
 from rmeeto.devices import ActualPrecision, autocast, backend, find_device, find_precision
 from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.cuda_graph import CudaGraph
 from rmeeto.models.freezing import freeze
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction
@@ -33,7 +34,7 @@ def bench(
     name: str = "model",
     batches: Sequence[int] = (1, 8),
     precisions: Sequence[str] = ("float32",),
-    compiled: bool = False,
+    running: Running = "eager",
     device: str = "auto",
     warmup: int = 3,
     rounds: int = 20,
@@ -50,7 +51,8 @@ def bench(
         name: what the report calls the model.
         batches: images per forward pass.
         precisions: float32, bfloat16 (autocast) or auto.
-        compiled: run through ``torch.compile``, one graph per variant.
+        running: ``eager``; ``compiled``, through ``torch.compile``, one graph per variant; ``recorded``, as a CUDA
+            graph (:class:`rmeeto.models.cuda_graph.CudaGraph`).
         device: auto, cpu, cuda ….
         warmup: untimed passes per variant and setting.
         rounds: timed passes per variant and setting.
@@ -61,7 +63,8 @@ def bench(
 
     Raises:
         UnknownName: no such precision.
-        ConfigError: no such device, or a reduction that this model cannot have, or whose work depends on the images.
+        ConfigError: no such device, or one that cannot record; a reduction that this model cannot have, or whose work
+            depends on the images.
         RunError: peak memory could not be measured.
 
     >>> report = bench(create_model("vim_tiny"), [TokenMerge(r=11)])
@@ -85,8 +88,8 @@ def bench(
     for batch in batches:
         for precision in kinds:
             images = torch.randn(batch, *model.config.input_size, device=where)
-            with torch.inference_mode(), autocast(where, precision), compilation(compiled) as ready:
-                works = [partial(ready(variant), images) for variant in variants]
+            with torch.inference_mode(), autocast(where, precision), runner(running) as ready:
+                works = [partial(ready(variant, images), images) for variant in variants]
                 with progress.task(f"batch {batch}, {precision}", len(works) * (warmup + rounds)) as task:
                     for work in works:
                         for _ in range(warmup):
@@ -95,7 +98,9 @@ def bench(
                     times = take_turns(
                         works, stopwatch, rounds=rounds, budget_seconds=budget_seconds, tick=task.advance
                     )
-                shares = [None if compiled else reduction_share(variant, images, stopwatch) for variant in variants]
+                shares = [
+                    reduction_share(variant, images, stopwatch) if running == "eager" else None for variant in variants
+                ]
             unknown: list[float | None] = [None] * len(variants)
             peaks = peak_memories_mib(variants, batch, precision, where) if memory else unknown
             for variant, seconds, share, peak in zip(variants, times, shares, peaks, strict=True):
@@ -105,7 +110,7 @@ def bench(
         model=name,
         device=str(where),
         impl=backend(model.impl, where),
-        compiled=compiled,
+        running=running,
         rounds=fewest,
         torch=torch.__version__,
         machine=machine(),
@@ -121,14 +126,16 @@ def under(reduction: Reduction | None, model: VisionMamba) -> VisionMamba:
 
 
 @contextmanager
-def compilation(wanted: bool) -> Iterator[Callable[[VisionMamba], Forward]]:
+def runner(running: Running) -> Iterator[Callable[[VisionMamba, Tensor], Forward]]:
     """How a variant becomes something to call. Graphs are dropped at the end, lest they count against the next."""
-    if not wanted:
-        yield lambda variant: variant
-        return
-    torch.compiler.reset()
-    yield lambda variant: torch.compile(variant, fullgraph=True, dynamic=False)
-    torch.compiler.reset()
+    if running == "eager":
+        yield lambda variant, images: variant
+    elif running == "recorded":
+        yield CudaGraph
+    else:
+        torch.compiler.reset()
+        yield lambda variant, images: torch.compile(variant, fullgraph=True, dynamic=False)
+        torch.compiler.reset()
 
 
 def measurement(

@@ -13,9 +13,11 @@ from rmeeto.cli.flops import default_reductions
 from rmeeto.cli.model import RANDOM, build
 from rmeeto.cli.numbers import whole_numbers
 from rmeeto.cli.options import ImplOption, JsonOption, ModelArgument, ReducesOption, WeightsOption
+from rmeeto.errors import ConfigError
 
 if TYPE_CHECKING:
     from rmeeto.bench import BenchReport, Measurement, Spread
+    from rmeeto.bench.report import Running
 
 
 def bench(
@@ -29,6 +31,7 @@ def bench(
         str, typer.Option(metavar="NAME,…", help="float32, bfloat16 (autocast), or both.")
     ] = "float32",
     compile: Annotated[bool, typer.Option("--compile", help="Run through torch.compile.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Run as a CUDA graph.")] = False,
     rounds: Annotated[int, typer.Option(min=5, help="Timed passes per variant.")] = 20,
     seconds: Annotated[
         float, typer.Option(min=0, help="Stop a setting's rounds, after the fifth, at this time.")
@@ -61,7 +64,7 @@ def bench(
         name=described.name,
         batches=batches,
         precisions=precisions,
-        compiled=compile,
+        running=how(compile=compile, record=record),
         rounds=rounds,
         budget_seconds=seconds,
         memory=memory,
@@ -71,6 +74,15 @@ def bench(
         console.print_json(report.to_dict())
     else:
         print_report(report)
+
+
+def how(*, compile: bool, record: bool) -> Running:
+    """One of the ways a model can run."""
+    if compile and record:
+        raise ConfigError(
+            "bench with --compile and --record", why="a model runs one way or the other", fix="measure them in turn"
+        )
+    return "compiled" if compile else "recorded" if record else "eager"
 
 
 def unimportant_weights(model: str) -> str | None:
@@ -84,7 +96,7 @@ def print_report(report: BenchReport) -> None:
     """A table per setting with its verdicts under it."""
     out, machine = console.out(), report.machine
     place = machine.processor if report.device == "cpu" else ", ".join(machine.accelerators)
-    how = f"{report.impl} kernels, {'compiled' if report.compiled else 'eager'}, {report.rounds} rounds"
+    how = f"{report.impl} kernels, {report.running}, {report.rounds} rounds"
     threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
     out.print(f"[bold]{escape(report.model)}[/] on {escape(place)}, {threads}, {how}")
     for setting in report.settings():
