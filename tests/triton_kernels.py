@@ -13,8 +13,14 @@ def call_kernel(name, *args, **kwargs):
 
 
 def call_on_device(name, *args, **kwargs):
-    out = call_kernel(name, *(x.cuda() if isinstance(x, torch.Tensor) else x for x in args), **kwargs)
+    out = call_kernel(name, *map(on_device, args), **kwargs)
     return tuple(x.cpu() for x in out) if isinstance(out, tuple) else out.cpu()
+
+
+def on_device(x):
+    if isinstance(x, tuple):
+        return tuple(map(on_device, x))
+    return x.cuda() if isinstance(x, torch.Tensor) else x
 
 
 def are_interpreted():

@@ -44,6 +44,22 @@ def check_scan(kernel, operands, softplus=True, reverse=False, **tile):
         assert_within_budget(*three, f"the gradient of {name}")
 
 
+def check_both(kernel, batch, length, width, states=16, dtype=torch.float32):
+    first, second = (scan_operands(batch, length, width, states, dtype) for _ in range(2))
+    gate = first[6]
+    walks = [(*operands[:6], operands[7]) for operands in (first, second)]
+
+    def one_after_the_other(convert):
+        scans = (
+            reference.selective_scan(*map(convert, (*walk[:6], gate, walk[6])), True, reverse)
+            for walk, reverse in zip(walks, (False, True), strict=True)
+        )
+        return sum(scans)
+
+    out = kernel("scan_both", *walks, gate)
+    assert_within_budget(out, one_after_the_other(lambda x: x), one_after_the_other(wide), "out")
+
+
 def check_conv(kernel, x, weight, bias, silu=True, reverse=False):
     args = (x, weight, bias, silu, reverse)
     out = kernel("causal_conv", *args)
@@ -55,6 +71,12 @@ def check_conv(kernel, x, weight, bias, silu=True, reverse=False):
     plains = reference.causal_conv_backward(grad, *args)
     for name, *three in zip(CONV_GRADIENTS, found, plains, truths, strict=True):
         assert_within_budget(*three, f"the gradient of {name}")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("length", "width", "states"), [(1, 5, 16), (7, 40, 16), (5, 33, 8)])
+def test_both_directions_in_two_launches(kernel, length, width, states, dtype):
+    check_both(kernel, 2, length, width, states, dtype)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -54,7 +54,7 @@ COMPILED = [
 ]
 OPTIONAL = {
     *("skip_ptr", "gate_ptr", "bias_ptr", "dskip_ptr", "dgate_ptr", "dbias_ptr"),
-    *("a_at_ptr", "b_at_ptr", "residual_ptr"),
+    *("a_at_ptr", "b_at_ptr", "residual_ptr", "before_ptr"),
 }
 POSITIONS = {
     *("a_at_ptr", "b_at_ptr", "index_ptr", "protected_ptr", "partner_ptr", "candidates_ptr", "targets_ptr"),

@@ -13,7 +13,7 @@ from rmeeto.ops.impl.triton.merge import merge_rows, merge_rows_backward
 from rmeeto.ops.impl.triton.norm import add_norm, add_norm_backward
 from rmeeto.ops.impl.triton.pairs import closest_pairs
 from rmeeto.ops.impl.triton.scan_backward import selective_scan_backward
-from rmeeto.ops.impl.triton.scan_forward import selective_scan
+from rmeeto.ops.impl.triton.scan_forward import scan_both, selective_scan
 from rmeeto.ops.impl.triton.search import nearest
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "merge_rows",
     "merge_rows_backward",
     "nearest",
+    "scan_both",
     "selective_scan",
     "selective_scan_backward",
     "unsupported_reasons",

@@ -13,6 +13,9 @@ is not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -37,29 +40,61 @@ def selective_scan(
     tile: Tile | None = None,
 ) -> Tensor:
     """Return the output (b, l, e) of `rmeeto.ops.selective_scan`; ``tile`` overrides the rule, for measurements."""
-    batch, length, width = u.shape
     out = u.new_empty(u.shape)
+    _launch(u, delta, A, B, C, skip, gate, delta_bias, None, out, delta_softplus, reverse, tile)
+    return out
+
+
+def scan_both(forward: Sequence[Tensor], backward: Sequence[Tensor], gate: Tensor, tile: Tile | None = None) -> Tensor:
+    """Return the output of `rmeeto.ops.bidirectional_scan`: the second walk adds to the first one's and opens the gate.
+
+    What the first one leaves is float32, and neither gated nor added by a launch of its own.
+    """
+    u, delta, A, B, C, skip, bias = forward
+    ahead, out = u.new_empty(u.shape, dtype=torch.float32), u.new_empty(u.shape)
+    _launch(u, delta, A, B, C, skip, None, bias, None, ahead, True, False, tile)
+    u, delta, A, B, C, skip, bias = backward
+    _launch(u, delta, A, B, C, skip, gate, bias, ahead, out, True, True, tile)
+    return out
+
+
+def _launch(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    skip: Tensor | None,
+    gate: Tensor | None,
+    delta_bias: Tensor | None,
+    before: Tensor | None,
+    out: Tensor,
+    delta_softplus: bool,
+    reverse: bool,
+    tile: Tile | None,
+) -> None:
+    """One walk. before: contiguous, added before the gate; ``out`` is contiguous, in any dtype."""
+    batch, length, width = u.shape
     if not out.numel():
-        return out
+        return
     u, delta, B, C, skip, gate, delta_bias = readable(u, delta, B, C, skip, gate, delta_bias)
     A = A.contiguous()
     tile = tile or tile_for(FORWARD_TILES, u)
     with on_device_of(u):
         # fmt: off
         _scan_forward[(batch * triton.cdiv(width, tile.channels),)](
-            u, delta, A, B, C, skip, gate, delta_bias, out,
+            u, delta, A, B, C, skip, gate, delta_bias, before, out,
             length, width, *strides(u, delta, B, C, gate),
             SOFTPLUS=delta_softplus, REVERSE=reverse, STATES=A.shape[1],
             ROWS=tile.rows, LANES=tile.lanes, num_warps=tile.warps, enable_fp_fusion=FUSED,
         )
         # fmt: on
-    return out
 
 
 # fmt: off
 @triton.jit(do_not_specialize=["length"])
 def _scan_forward(
-    u_ptr, delta_ptr, A_ptr, B_ptr, C_ptr, skip_ptr, gate_ptr, bias_ptr, out_ptr,
+    u_ptr, delta_ptr, A_ptr, B_ptr, C_ptr, skip_ptr, gate_ptr, bias_ptr, before_ptr, out_ptr,
     length, width,
     u_batch, u_token, delta_batch, delta_token, B_batch, B_token, C_batch, C_token, gate_batch, gate_token,
     SOFTPLUS: tl.constexpr, REVERSE: tl.constexpr, STATES: tl.constexpr,
@@ -82,6 +117,8 @@ def _scan_forward(
         skip = load(skip_ptr + channel, exists)
     if gate_ptr is not None:
         gate_ptr += image * gate_batch
+    if before_ptr is not None:
+        before_ptr += image * length * width
 
     # A token's operands are asked for one token ahead, so that they arrive while this one is computed.
     token = token_at(tl.full((), 0, tl.int32), length, REVERSE)
@@ -91,6 +128,8 @@ def _scan_forward(
     C_next = tl.load(C_ptr + token * C_token + state)
     if gate_ptr is not None:
         gate_next = tl.load(gate_ptr + token * gate_token + channel, mask=exists, other=0.0)
+    if before_ptr is not None:
+        before_next = tl.load(before_ptr + token * width + channel, mask=exists, other=0.0)
 
     h = tl.zeros((ROWS, STATES, LANES), tl.float32)
     for position in range(length):
@@ -101,6 +140,8 @@ def _scan_forward(
         C = C_next.to(tl.float32)
         if gate_ptr is not None:
             gate = gate_next.to(tl.float32)
+        if before_ptr is not None:
+            before = before_next.to(tl.float32)
 
         token = token_at(tl.minimum(position + 1, length - 1), length, REVERSE)
         u_next = tl.load(u_ptr + token * u_token + channel, mask=exists, other=0.0)
@@ -109,11 +150,15 @@ def _scan_forward(
         C_next = tl.load(C_ptr + token * C_token + state)
         if gate_ptr is not None:
             gate_next = tl.load(gate_ptr + token * gate_token + channel, mask=exists, other=0.0)
+        if before_ptr is not None:
+            before_next = tl.load(before_ptr + token * width + channel, mask=exists, other=0.0)
 
         h = tl.exp2(rate * d[:, None, :]) * h + B[None, :, None] * (d * u)[:, None, :]
         y = tl.sum(h * C[None, :, None], axis=1)
         if skip_ptr is not None:
             y += skip * u
+        if before_ptr is not None:
+            y += before
         if gate_ptr is not None:
             y *= gate * tl.sigmoid(gate)
         tl.store(out_ptr + here * width + channel, y, mask=exists)
