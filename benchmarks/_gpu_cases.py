@@ -104,6 +104,37 @@ def selective_scan(kernels, shape, dtype, reverse=False, tile=None) -> Case:
     return _differentiable(kernels, "selective_scan", given, grad, SCAN_NAMES, moved, **options)
 
 
+def scan_both(kernels, shape, dtype) -> Case:
+    """(b, l, e); its rival is our own scan, run twice, and a sum."""
+    (batch, length, width), draw = shape, Draw(dtype)
+    gate = draw.stored(batch, length, 2 * width).chunk(2, dim=-1)[1]
+
+    def walk():
+        u, delta, (B, C) = draw.stored(*shape), draw.stored(*shape), draw.stored(batch, length, 2 * STATES).chunk(2, -1)
+        return u, delta, -4 * draw.floats(width, STATES).abs(), B, C, draw.floats(width), draw.floats(width) - 1
+
+    walks = walk(), walk()
+
+    def one_after_the_other(module, walks, gate):
+        ahead, behind = (
+            module.selective_scan(*operands, skip, gate, bias, True, reverse)
+            for (*operands, skip, bias), reverse in zip(walks, (False, True), strict=True)
+        )
+        return ahead + behind
+
+    def check():
+        plain = one_after_the_other(reference, walks, gate)
+        truth = one_after_the_other(reference, [wide(operands) for operands in walks], gate.double())
+        return {"out": excess(kernels.scan_both(*walks, gate), plain, truth)}
+
+    return Case(
+        calls={"forward": lambda: kernels.scan_both(*walks, gate)},
+        plain={"forward": lambda: one_after_the_other(kernels, walks, gate)},
+        least_bytes={"forward": 6 * gate.numel() * dtype.itemsize},
+        check=check,
+    )
+
+
 def causal_conv(kernels, shape, dtype, reverse=False) -> Case:
     """(b, l, e); half of a tensor, as in the model."""
     (batch, length, width), draw = shape, Draw(dtype)
@@ -242,6 +273,7 @@ DISTANCES = [{"distance": name} for name in ("cosine", "l1", "l2")]
 # by operation: what builds a case, its variants to check, its variants to time
 OPERATIONS = {
     "selective_scan": (selective_scan, DIRECTIONS, [{}]),
+    "scan_both": (scan_both, [{}], [{}]),
     "causal_conv": (causal_conv, DIRECTIONS, [{}]),
     "add_norm": (add_norm, [{"first": False}, {"first": True}], [{}]),
     "merge_rows": (merge_rows, [{"removed": 0}, {"removed": 11}, {"removed": 500}], [{"removed": 11}]),

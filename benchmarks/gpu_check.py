@@ -30,6 +30,7 @@ CHECKED = [(2, 3, 40), (3, 7, 33), (2, 63, 96), (8, 197, 768), (1, 1569, 72)]
 SINGLE = (2, 1, 40)  # one token: nothing to match, all the rest must work
 TIMED = {
     "selective_scan": [(128, 197, 768), (16, 1569, 1152)],  # Vim-S at 224 × 224; VideoMamba-M with 8 frames
+    "scan_both": [(128, 197, 768), (16, 1569, 1152)],
     "causal_conv": [(128, 197, 768), (16, 1569, 1152)],
     "add_norm": [(128, 197, 384), (16, 1569, 576)],
     "merge_rows": [(128, 197, 384), (16, 1569, 576)],
