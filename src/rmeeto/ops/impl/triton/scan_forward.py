@@ -14,6 +14,7 @@ is not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -41,7 +42,7 @@ def selective_scan(
 ) -> Tensor:
     """Return the output (b, l, e) of `rmeeto.ops.selective_scan`; ``tile`` overrides the rule, for measurements."""
     out = u.new_empty(u.shape)
-    _launch(u, delta, A, B, C, skip, gate, delta_bias, None, out, delta_softplus, reverse, tile)
+    _launch((u, delta, A, B, C, skip, delta_bias), gate, None, out, delta_softplus, reverse, tile)
     return out
 
 
@@ -50,42 +51,36 @@ def scan_both(forward: Sequence[Tensor], backward: Sequence[Tensor], gate: Tenso
 
     What the first one leaves is float32, and neither gated nor added by a launch of its own.
     """
-    u, delta, A, B, C, skip, bias = forward
+    u = forward[0]
     ahead, out = u.new_empty(u.shape, dtype=torch.float32), u.new_empty(u.shape)
-    _launch(u, delta, A, B, C, skip, None, bias, None, ahead, True, False, tile)
-    u, delta, A, B, C, skip, bias = backward
-    _launch(u, delta, A, B, C, skip, gate, bias, ahead, out, True, True, tile)
+    _launch(forward, None, None, ahead, True, False, tile)
+    _launch(backward, gate, ahead, out, True, True, tile)
     return out
 
 
 def _launch(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    skip: Tensor | None,
+    walk: Sequence[Any],
     gate: Tensor | None,
-    delta_bias: Tensor | None,
     before: Tensor | None,
     out: Tensor,
-    delta_softplus: bool,
+    softplus: bool,
     reverse: bool,
     tile: Tile | None,
 ) -> None:
-    """One walk. before: contiguous, added before the gate; ``out`` is contiguous, in any dtype."""
-    batch, length, width = u.shape
+    """One walk: u, delta, A, B, C, skip, delta_bias. before: contiguous, added before the gate. out: contiguous."""
     if not out.numel():
         return
-    u, delta, B, C, skip, gate, delta_bias = readable(u, delta, B, C, skip, gate, delta_bias)
+    u, delta, A, B, C, skip, bias = walk
+    batch, length, width = u.shape
+    u, delta, B, C, skip, gate, bias = readable(u, delta, B, C, skip, gate, bias)
     A = A.contiguous()
     tile = tile or tile_for(FORWARD_TILES, u)
     with on_device_of(u):
         # fmt: off
         _scan_forward[(batch * triton.cdiv(width, tile.channels),)](
-            u, delta, A, B, C, skip, gate, delta_bias, before, out,
+            u, delta, A, B, C, skip, gate, bias, before, out,
             length, width, *strides(u, delta, B, C, gate),
-            SOFTPLUS=delta_softplus, REVERSE=reverse, STATES=A.shape[1],
+            SOFTPLUS=softplus, REVERSE=reverse, STATES=A.shape[1],
             ROWS=tile.rows, LANES=tile.lanes, num_warps=tile.warps, enable_fp_fusion=FUSED,
         )
         # fmt: on
