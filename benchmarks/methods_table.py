@@ -28,10 +28,12 @@ from rmeeto.errors import ConfigError
 from rmeeto.evaluate import evaluate
 from rmeeto.progress import SILENT
 
-# Every method at the paper's blocks (every second one), with its authors' choices otherwise.
+# Every method at the paper's blocks (every second one) unless its name says otherwise, with its authors' choices.
 LINES = {
     "merge": "merge:ratio={ratio}",
     "merge, window 1": "merge:ratio={ratio},window=1",
+    "merge, every block": "merge:ratio={ratio},blocks=all",
+    "STM, every block": "stm:ratio={ratio},blocks=all",
     "merge, stretch 0.5": "merge:ratio={ratio},stretch=0.5",
     "merge, as released": "released:r={r}",
     "merge at random": "random-merge:ratio={ratio}",

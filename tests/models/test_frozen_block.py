@@ -124,6 +124,15 @@ def in_float64(model, images):
         freeze(model.double())(images.double())
 
 
+def with_hooks(model, images):
+    seen = []
+    for block in model.layers:
+        block.mixer.x_proj.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.inference_mode():
+        freeze(model)(images)
+    assert len(seen) == len(model.layers)
+
+
 def with_stretched_time(model, images):
     model.reduction = TokenMerge(r=5, stretch=0.5)
     with torch.inference_mode():
@@ -154,7 +163,7 @@ def faked(model, images):
 
 @pytest.mark.parametrize(
     "use",
-    [differentiated, by_the_reference, in_float64, with_stretched_time, compiled, exported, traced, faked],
+    [differentiated, by_the_reference, in_float64, with_hooks, with_stretched_time, compiled, exported, traced, faked],
 )
 @pytest.mark.filterwarnings("ignore:.*jit.trace.*:FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_others_go_the_ordinary_way(use, frozen_calls):

@@ -28,12 +28,12 @@ constexpr int THREADS = 1;  // who takes which item would be up to chance
 void* library;
 
 // Outcome: what the entry point returns, bool or int; positive for success.
-template <class Outcome, class Problem>
-void call(const char* function, const char* what, const Problem& problem) {
-    using Entry = Outcome (*)(const Problem*, int);
+template <class Outcome, class Problem, class... Operands>
+void call(const char* function, const char* what, const Problem& problem, Operands... operands) {
+    using Entry = Outcome (*)(const Problem*, Operands..., int);
     const Entry entry = reinterpret_cast<Entry>(dlsym(library, function));
     Outcome outcome{};
-    if (entry) counted([&] { outcome = entry(&problem, THREADS); });
+    if (entry) counted([&] { outcome = entry(&problem, operands..., THREADS); });
     if (outcome <= 0) {
         std::fprintf(stderr, "%s failed\n", function);
         std::exit(1);
@@ -152,6 +152,20 @@ void nearest(Distance distance, int64_t reach, const char* what) {
     call<bool>("rmeeto_nearest", what, problem);
 }
 
+// Each row sees the 32 columns about its own.
+void nearest_seen(const char* what) {
+    constexpr int64_t SEEN = 32;
+    Nearest problem{};
+    problem.batch = BATCH, problem.rows = TOKENS, problem.columns = TOKENS, problem.features = CHANNELS;
+    problem.storage = FLOAT32, problem.distance = COSINE, problem.nth = 1, problem.reach = TOKENS;
+    problem.a = tokens(TOKENS, CHANNELS), problem.b = tokens(TOKENS, CHANNELS);
+    problem.similarity = numbers(BATCH * TOKENS), problem.index = places(TOKENS);
+    problem.low = positions(TOKENS, 0, 1), problem.high = positions(TOKENS, SEEN, 1);
+    for (const Tokens& bound : {problem.low, problem.high})
+        for (int64_t i = 0; i < BATCH * TOKENS; i++) static_cast<int64_t*>(bound.data)[i] -= i % TOKENS % SEEN;
+    call<bool>("rmeeto_nearest", what, problem);
+}
+
 void pairs(const char* what) {
     constexpr int64_t TARGETS = (TOKENS - FIXED) / 2, CANDIDATES = TOKENS - FIXED - TARGETS;
     Pairs problem{};
@@ -190,6 +204,44 @@ void lay_out(const char* what) {
     call<int>("rmeeto_lay_out", what, problem);
 }
 
+void reduce(const char* what) {
+    constexpr int64_t LEFT = TOKENS - REMOVED;
+    Reduction problem{};
+    problem.batch = BATCH, problem.tokens = TOKENS, problem.fixed = FIXED, problem.removed = REMOVED;
+    problem.features = CHANNELS, problem.channels = CHANNELS;
+    problem.features_storage = FLOAT32, problem.storage = FLOAT32;
+    problem.distance = COSINE, problem.nth = 1, problem.reach = TOKENS;
+    problem.values = numbers(BATCH * TOKENS * CHANNELS), problem.x = numbers(BATCH * TOKENS * CHANNELS);
+    problem.residual = numbers(BATCH * TOKENS * CHANNELS), problem.size = numbers(BATCH * TOKENS, 0.5f, 2.0f);
+    problem.fixed_at = static_cast<int64_t*>(positions(FIXED, TOKENS / 2, 1).data);
+    problem.x_left = numbers(BATCH * LEFT * CHANNELS), problem.residual_left = numbers(BATCH * LEFT * CHANNELS);
+    problem.size_left = numbers(BATCH * LEFT), problem.fixed_left_at = places(FIXED);
+    problem.kept = places(LEFT), problem.source = places(REMOVED);
+    problem.place = places(TOKENS), problem.target = places(REMOVED);
+    call<int>("rmeeto_reduce", what, problem);
+}
+
+// The calls of a frozen block; both directions' operands lie one behind the other.
+void block(const char* what) {
+    constexpr int64_t DIM = CHANNELS / 2, RANK = 6, ALL = BATCH * TOKENS;
+    FrozenBlock problem{};
+    problem.storage = FLOAT32, problem.dim = DIM, problem.inner = CHANNELS, problem.states = STATES;
+    problem.rank = RANK, problem.width = WIDTH, problem.eps = 1e-5;
+    problem.norm_weight = numbers(DIM);
+    problem.conv_weight = numbers(2 * CHANNELS * WIDTH), problem.conv_bias = numbers(2 * CHANNELS);
+    problem.A = numbers(2 * CHANNELS * STATES, 1.0f, -2.0f);
+    problem.skip = numbers(2 * CHANNELS), problem.delta_bias = numbers(2 * CHANNELS);
+    const int64_t storage = FLOAT32;
+    void *const x = numbers(ALL * DIM), *const normed = numbers(ALL * DIM);
+    float *const residual = numbers(ALL * DIM), *const stream = numbers(ALL * DIM);
+    call<bool>("rmeeto_block_norm", what, problem, BATCH, TOKENS, x, storage, residual, stream, normed);
+    void *const projected = numbers(ALL * 2 * CHANNELS), *const u = numbers(2 * ALL * CHANNELS);
+    call<bool>("rmeeto_block_conv", what, problem, BATCH, TOKENS, projected, u);
+    void *const delta = numbers(2 * ALL * CHANNELS), *const mixed = numbers(2 * ALL * (RANK + 2 * STATES));
+    void* const out = numbers(ALL * CHANNELS);
+    call<bool>("rmeeto_block_scan", what, problem, BATCH, TOKENS, projected, u, delta, mixed, out);
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -214,8 +266,11 @@ int main(int, char** arguments) {
     nearest(COSINE, TOKENS, "cosine");
     nearest(L1, TOKENS, "l1");
     nearest(L2, 4, "l2 reach=4");
+    nearest_seen("cosine seen");
     pairs("cosine");
     merge("float32");
     lay_out("positions");
+    reduce("float32");
+    block("float32");
     return 0;
 }

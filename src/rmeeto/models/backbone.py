@@ -77,7 +77,8 @@ class Block(Freezable[FrozenBlock]):
             return None
         if dtype not in self.prepared and FrozenBlock.is_possible(self, dtype):
             self.prepared[dtype] = FrozenBlock(self, dtype)
-        return self.prepared.get(dtype)
+        found = self.prepared.get(dtype)
+        return None if found is None or found.is_watched() else found
 
     def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What the mixer sees, and the residual stream with the last block's output added."""

@@ -29,6 +29,7 @@ class FrozenBlock:
 
     def __init__(self, block: Block, dtype: torch.dtype) -> None:
         mixer, sides = block.mixer, block.mixer.directions()
+        self.inner = [module for module in block.modules() if module is not block]
         self.dtype, self.rank, self.state = dtype, mixer.rank, mixer.state
         self.in_proj = mixer.in_proj.packed(dtype)
         # halving is exact, so the last product may do it
@@ -55,6 +56,10 @@ class FrozenBlock:
         chosen = {mixer.impl, block.norm.impl} <= {"auto", "cpp"}
         kernels = unsupported_reason(dtype, mixer.state, mixer.conv1d.kernel_size[0]) is None
         return chosen and kernels and dtype in packing_dtypes()
+
+    def is_watched(self) -> bool:
+        """Whether somebody has hooks on the layers inside, which would not be called here."""
+        return any(module._forward_hooks or module._forward_pre_hooks for module in self.inner)
 
     def __call__(self, tokens: Tokens, needs: frozenset[str]) -> tuple[Tokens, Features | None]:
         """One block: the tokens with new ``x`` and ``residual``; features only where some are needed."""
