@@ -172,6 +172,20 @@ def test_others_go_the_ordinary_way(use, frozen_calls):
     assert not frozen_calls
 
 
+def test_kernels_asked_for_later_are_the_ones_that_run(frozen_calls):
+    model = model_of()
+    with torch.inference_mode():
+        freeze(model)(images_of(model))
+        assert frozen_calls
+        frozen_calls.clear()
+        model.impl = "reference"
+        model(images_of(model))
+        assert not frozen_calls
+        model.impl = "cpp"
+        model(images_of(model))
+    assert len(frozen_calls) == model.config.depth
+
+
 def test_what_changes_the_weights_is_seen():
     model = model_of()
     images = images_of(model)

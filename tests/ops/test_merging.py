@@ -91,6 +91,7 @@ def test_gradients_are_left_to_the_others():
         ({"residual": torch.zeros(3, 23, 4)}, UnsupportedInput),
         ({"features": torch.zeros(3, 22, 20)}, UnsupportedInput),
         ({"protected": torch.zeros(2, 1, dtype=torch.int64)}, UnsupportedInput),
+        ({"protected": torch.zeros(3, dtype=torch.int64)}, UnsupportedInput),
         ({"distance": "angle"}, UnknownName),
         ({"protected": torch.full((3, 1), 23)}, IndexError),
     ],

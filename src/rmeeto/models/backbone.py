@@ -78,7 +78,7 @@ class Block(Freezable[FrozenBlock]):
         if dtype not in self.prepared and FrozenBlock.is_possible(self, dtype):
             self.prepared[dtype] = FrozenBlock(self, dtype)
         found = self.prepared.get(dtype)
-        return None if found is None or found.is_watched() else found
+        return found if found is not None and found.is_wanted() else None
 
     def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What the mixer sees, and the residual stream with the last block's output added."""

@@ -29,6 +29,7 @@ class FrozenBlock:
 
     def __init__(self, block: Block, dtype: torch.dtype) -> None:
         mixer, sides = block.mixer, block.mixer.directions()
+        self.choosing = (mixer, block.norm)
         self.inner = [module for module in block.modules() if module is not block]
         self.dtype, self.rank, self.state = dtype, mixer.rank, mixer.state
         self.in_proj = mixer.in_proj.packed(dtype)
@@ -51,15 +52,16 @@ class FrozenBlock:
 
     @staticmethod
     def is_possible(block: Block, dtype: torch.dtype) -> bool:
-        """Whether this machine has what it takes, and nobody has asked for anything else."""
+        """Whether this machine has what it takes."""
         mixer = block.mixer
-        chosen = {mixer.impl, block.norm.impl} <= {"auto", "cpp"}
         kernels = unsupported_reason(dtype, mixer.state, mixer.conv1d.kernel_size[0]) is None
-        return chosen and kernels and dtype in packing_dtypes()
+        return kernels and dtype in packing_dtypes()
 
-    def is_watched(self) -> bool:
-        """Whether somebody has hooks on the layers inside, which would not be called here."""
-        return any(module._forward_hooks or module._forward_pre_hooks for module in self.inner)
+    def is_wanted(self) -> bool:
+        """Whether nobody asks for other kernels, nor has hooks on the layers inside, which would not be called here."""
+        if any(module.impl not in ("auto", "cpp") for module in self.choosing):
+            return False
+        return not any(module._forward_hooks or module._forward_pre_hooks for module in self.inner)
 
     def __call__(self, tokens: Tokens, needs: frozenset[str]) -> tuple[Tokens, Features | None]:
         """One block: the tokens with new ``x`` and ``residual``; features only where some are needed."""

@@ -82,7 +82,6 @@ def merge_closest(
 def _check(
     features: Tensor, x: Tensor, residual: Tensor | None, size: Tensor | None, protected: Tensor, r: int
 ) -> None:
-    candidates = (x.shape[1] - protected.shape[1] + 1) // 2
     why = None
     if x.ndim != 3 or features.ndim != 3 or features.shape[:2] != x.shape[:2]:
         why = "x must be (b, l, d) and features (b, l, f)"
@@ -90,8 +89,8 @@ def _check(
         why = "the residual must be as x, and size (b, l)"
     elif protected.ndim != 2 or protected.shape[0] != x.shape[0] or protected.dtype != torch.int64:
         why = "protected must be (b, p) int64"
-    elif not 0 < r <= candidates or x.shape[1] - protected.shape[1] < 2:
-        why = f"of {x.shape[1] - protected.shape[1]} rows that are not protected, {candidates} are candidates"
+    elif (rows := x.shape[1] - protected.shape[1]) < 2 or not 0 < r <= (rows + 1) // 2:
+        why = f"of {rows} rows that are not protected, {(rows + 1) // 2} are candidates"
     if why is not None:
         given = f"x {tuple(x.shape)}, features {tuple(features.shape)}, protected {tuple(protected.shape)}, r={r}"
         raise UnsupportedInput("merge_closest", given=given, why=why, fix="see its docstring for the shapes")
