@@ -26,13 +26,11 @@ LIBRARY = Path("rmeeto/ops/rmeeto_kernels.so")
 COMPILE = shlex.split("-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math")
 LINK = ["-shared", "-pthread"]
 
-# The same source once for each of these; the library chooses at run time.
+# The same source once for each of these that the compiler knows; the library chooses at run time.
+AVX512 = shlex.split("-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl")
 INSTRUCTION_SETS = {"portable": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
-    INSTRUCTION_SETS |= {
-        "avx2": ["-mavx2", "-mfma"],
-        "avx512": shlex.split("-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl"),
-    }
+    INSTRUCTION_SETS |= {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "avx512_bf16": [*AVX512, "-mavx512bf16"]}
 
 NOTICE = """
 rmeeto: THE C++ KERNELS WERE NOT BUILT
@@ -65,12 +63,19 @@ def run(command):
         raise BuildFailed(f"`{shlex.join(command)}` failed ({done.returncode})\n  {output}".rstrip())
 
 
+def knows(compiler, flags):
+    """Whether a compiler takes these flags: older ones lack the newest instructions."""
+    return subprocess.run([*compiler, *flags, "-x", "c++", "-E", os.devnull], capture_output=True).returncode == 0
+
+
 def build_library(target):
     """Compile and link the kernels into the file ``target``, which is replaced only when all went well."""
     compiler = find_compiler()
     with tempfile.TemporaryDirectory() as folder:
-        jobs = {name: ["kernels.cpp", f"-DRMEETO_ISA={name}", *flags] for name, flags in INSTRUCTION_SETS.items()} | {
-            name: [f"{name}.cpp"] for name in ("library", "parallel")
+        known = {name: flags for name, flags in INSTRUCTION_SETS.items() if knows(compiler, flags)}
+        jobs = {name: ["kernels.cpp", f"-DRMEETO_ISA={name}", *flags] for name, flags in known.items()} | {
+            "library": ["library.cpp", *(f"-DRMEETO_HAS_{name.upper()}" for name in known)],
+            "parallel": ["parallel.cpp"],
         }
 
         def compile_one(name):

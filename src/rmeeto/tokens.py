@@ -21,13 +21,14 @@ class Features:
 
     B, C: ``(forward, backward)``, each ``(b, l, n)``, what a token writes to and reads from the state.
     delta: ``(forward, backward)``, each ``(b, l, e)``, the token's part of Δ, before bias and softplus.
-    y: ``(forward, backward)``, each ``(b, l, e)``, what the scan gave for it, gated; None where nobody asked.
+    y: ``(forward, backward)``, each ``(b, l, e)``, what the scan gave for it, gated. Both may be None where nobody
+        asked.
     delta_bias: ``(forward, backward)``, each ``(e,)``.
     """
 
     B: Pair
     C: Pair
-    delta: Pair
+    delta: Pair | None
     y: Pair | None
     delta_bias: Pair
 
@@ -44,7 +45,7 @@ class Features:
 
     def step_sizes(self) -> Pair:
         """``(forward, backward)`` Δ as the scan used them before any timing, each ``(b, l, e)`` in float32 at least."""
-        forward, backward = (step_sizes(*pair) for pair in zip(self.delta, self.delta_bias, strict=True))
+        forward, backward = (step_sizes(*pair) for pair in zip(self.pair("delta"), self.delta_bias, strict=True))
         return forward, backward
 
 

@@ -116,7 +116,7 @@ def test_a_frozen_model_says_the_same():
         expected = model.eval()(images)
         assert freeze(model) is model
         torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
-        assert all(block.mixer.in_proj.prepared for block in model.layers)
+        assert model.patch_embed.prepared
         thaw(model)
         assert all(m.prepared is None for m in model.modules() if isinstance(m, Linear))
 

@@ -9,7 +9,7 @@ from rmeeto.ops.impl import cpp
 from triton_kernels import are_interpreted, call_kernel, call_on_device
 
 
-@pytest.fixture(params=["avx512", "avx2", "portable"])
+@pytest.fixture(params=["avx512_bf16", "avx512", "avx2", "portable"])
 def instruction_set(request):
     """The C++ kernels of one instruction set, where this processor has it."""
     if cpp.absence() is not None:

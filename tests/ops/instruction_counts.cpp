@@ -66,12 +66,15 @@ Tokens tokens(int64_t length, int64_t channels) {
 }
 
 // The upper halves of the numbers above.
-Tokens narrow_tokens(int64_t length, int64_t channels) {
-    const int64_t count = BATCH * length * channels;
+void* narrow_numbers(int64_t count) {
     uint16_t* const values = room<uint16_t>(count);
     const auto* wide = reinterpret_cast<const uint32_t*>(numbers(count));
     for (int64_t i = 0; i < count; i++) values[i] = static_cast<uint16_t>(wide[i] >> 16);
-    return {values, length * channels, channels};
+    return values;
+}
+
+Tokens narrow_tokens(int64_t length, int64_t channels) {
+    return {narrow_numbers(BATCH * length * channels), length * channels, channels};
 }
 
 // One row of positions for each batch.
@@ -221,25 +224,34 @@ void reduce(const char* what) {
     call<int>("rmeeto_reduce", what, problem);
 }
 
-// The calls of a frozen block; both directions' operands lie one behind the other.
-void block(const char* what) {
+// A frozen block; packing it does not count.
+void block(int64_t storage, const char* what) {
     constexpr int64_t DIM = CHANNELS / 2, RANK = 6, ALL = BATCH * TOKENS;
-    FrozenBlock problem{};
-    problem.storage = FLOAT32, problem.dim = DIM, problem.inner = CHANNELS, problem.states = STATES;
-    problem.rank = RANK, problem.width = WIDTH, problem.eps = 1e-5;
-    problem.norm_weight = numbers(DIM);
-    problem.conv_weight = numbers(2 * CHANNELS * WIDTH), problem.conv_bias = numbers(2 * CHANNELS);
-    problem.A = numbers(2 * CHANNELS * STATES, 1.0f, -2.0f);
-    problem.skip = numbers(2 * CHANNELS), problem.delta_bias = numbers(2 * CHANNELS);
-    const int64_t storage = FLOAT32;
-    void *const x = numbers(ALL * DIM), *const normed = numbers(ALL * DIM);
-    float *const residual = numbers(ALL * DIM), *const stream = numbers(ALL * DIM);
-    call<bool>("rmeeto_block_norm", what, problem, BATCH, TOKENS, x, storage, residual, stream, normed);
-    void *const projected = numbers(ALL * 2 * CHANNELS), *const u = numbers(2 * ALL * CHANNELS);
-    call<bool>("rmeeto_block_conv", what, problem, BATCH, TOKENS, projected, u);
-    void *const delta = numbers(2 * ALL * CHANNELS), *const mixed = numbers(2 * ALL * (RANK + 2 * STATES));
-    void* const out = numbers(ALL * CHANNELS);
-    call<bool>("rmeeto_block_scan", what, problem, BATCH, TOKENS, projected, u, delta, mixed, out);
+    const bool is_narrow = storage == BFLOAT16;
+    const auto stored = [&](int64_t count) -> void* {
+        return is_narrow ? narrow_numbers(count) : numbers(count);
+    };
+    BlockWeights weights{};
+    weights.storage = storage, weights.dim = DIM, weights.inner = CHANNELS, weights.states = STATES;
+    weights.rank = RANK, weights.width = WIDTH, weights.eps = 1e-5;
+    weights.norm_weight = numbers(DIM);
+    weights.conv_weight = numbers(2 * CHANNELS * WIDTH), weights.conv_bias = numbers(2 * CHANNELS);
+    weights.A = numbers(2 * CHANNELS * STATES, 1.0f, -2.0f);
+    weights.skip = numbers(2 * CHANNELS), weights.delta_bias = numbers(2 * CHANNELS);
+    weights.in_proj = stored(2 * CHANNELS * DIM), weights.out_proj = stored(DIM * CHANNELS);
+    weights.x_proj = stored(2 * (RANK + 2 * STATES) * CHANNELS), weights.dt_proj = stored(2 * CHANNELS * RANK);
+    BlockTokens tokens{};
+    tokens.batch = BATCH, tokens.tokens = TOKENS, tokens.group = BATCH, tokens.x_storage = storage;
+    tokens.x = stored(ALL * DIM), tokens.residual = numbers(ALL * DIM), tokens.stream = numbers(ALL * DIM);
+    tokens.out = stored(ALL * DIM), tokens.b_and_c = numbers(2 * ALL * 2 * STATES), tokens.dt = stored(2 * ALL * RANK);
+    tokens.projected = stored(ALL * 2 * CHANNELS), tokens.u = stored(2 * ALL * CHANNELS);
+    const auto pack = reinterpret_cast<void* (*)(const BlockWeights*)>(dlsym(library, "rmeeto_block_pack"));
+    const auto run = reinterpret_cast<bool (*)(void*, const BlockTokens*, int)>(dlsym(library, "rmeeto_block_run"));
+    void* const packed = pack(&weights);
+    bool is_done = false;
+    counted([&] { is_done = run(packed, &tokens, THREADS); });
+    if (!is_done) std::exit(1);
+    std::printf("block %s\n", what);
 }
 
 }  // namespace
@@ -271,6 +283,7 @@ int main(int, char** arguments) {
     merge("float32");
     lay_out("positions");
     reduce("float32");
-    block("float32");
+    block(FLOAT32, "float32");
+    block(BFLOAT16, "bfloat16");
     return 0;
 }

@@ -19,7 +19,7 @@ def test_a_machine_with_a_compiler_has_the_kernels():
     assert cpp.absence() is None
     assert select.availability()["cpp"] == "ready"
     assert cpp.library_path().is_file()
-    assert cpp.instruction_set() in ("avx512", "avx2", "portable")
+    assert cpp.instruction_set() in ("avx512_bf16", "avx512", "avx2", "portable")
 
 
 @pytest.mark.skipif(cpp.absence() is not None, reason=f"no C++ kernels: {cpp.absence()}")

@@ -35,8 +35,7 @@ class Linear(Freezable[Tensor], nn.Linear):
     def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         if self.prepared is None or not infers_on_processor(x):
             return F.linear(x, self.weight, bias)
-        # under autocast, products are computed in its precision
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        dtype = product_dtype(x)
         if dtype not in packing_dtypes():
             return F.linear(x, self.weight, bias)
         bias = None if bias is None else bias.to(dtype)
@@ -64,6 +63,11 @@ def release(model: nn.Module) -> None:
         if type(layer) is Linear:
             vars(layer).pop("prepared", None)
             layer.__class__ = nn.Linear  # type: ignore[assignment]
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """What a product of x is computed in: under autocast, in its precision."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 # oneDNN's products, as PyTorch's own compiler calls them.

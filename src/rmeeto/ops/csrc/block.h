@@ -1,59 +1,429 @@
-// A frozen block's calls, spelt out as the problems that the kernels solve. All tensors are contiguous:
-// x, residual, stream and normed are (batch, tokens, dim), projected (batch, tokens, 2 * inner) with the gate behind
-// what the scans walk over, u and delta (2, batch, tokens, inner), mixed (2, batch, tokens, rank + 2 * states) with B
-// and C behind the part that delta is projected from, and out (batch, tokens, inner).
+// What stands between two reductions, in one call: join and normalise, project in, convolve from both ends and project
+// to B, C and the steps, scan from both ends, project out; see FrozenBlock in rmeeto/models/frozen_block.py. For
+// inference alone: whatever follows from the weights has been computed and packed.
+//
+// Each phase shares its work among the threads and reads what the phase before left in the caches. Δ is never stored:
+// a tile of it is projected where it is walked along.
 #pragma once
 
+#include <new>
+
+#include "conv.h"
 #include "interface.h"
+#include "kernels.h"
+#include "norm.h"
+#include "parallel.h"
+#include "product.h"
+#include "scan.h"
+#include "vector.h"
 
-namespace rmeeto {
+namespace rmeeto::RMEETO_ISA {
 
-// Part `part` of a (parts, batch, tokens, width) tensor, from `channel` on.
-inline Tokens tokens_at(const FrozenBlock& block, int64_t batch, int64_t tokens, void* data, int64_t width,
-                        int64_t part = 0, int64_t channel = 0) {
-    const int64_t bytes = block.storage == BFLOAT16 ? 2 : 4;
-    const int64_t first = part * batch * tokens * width + channel;
-    return {static_cast<char*>(data) + first * bytes, tokens * width, width};
+// B and C of a token in full rows of STATES, then what its steps are projected from.
+constexpr int64_t B_AND_C = 2 * STATES;
+
+// A vector of channels of one direction.
+struct Taps {
+    Vec weight[MAX_WIDTH], bias;
+};
+
+struct Walker {
+    Block block;
+    Vec skip, delta_bias;
+};
+
+// Arrays of both directions hold the forward one's half first.
+template <class T>
+struct PackedBlock {
+    BlockWeights shape;      // its pointers are not looked at any more
+    int64_t blocks, panels;  // vectors of channels, and panels of them
+    T *in_proj, *out_proj, *x_proj, *dt_proj;
+    Walker* walkers;
+    Taps* taps;
+    float* norm_weight;
+    T* zeros;  // inner
+    Buffer memory;
+
+    // Null memory if there is none.
+    explicit PackedBlock(const BlockWeights& weights)
+        : shape(weights), blocks(count_blocks(weights.inner)), panels(count_panels(weights.inner)),
+          memory(lay_out_in(nullptr), Pages::LARGE) {
+        lay_out_in(static_cast<char*>(memory.data()));
+    }
+    int64_t mixed() const { return B_AND_C + shape.rank; }
+    T* x_proj_of(int direction) const { return x_proj + direction * packed_size(mixed(), shape.inner); }
+    T* dt_proj_of(int direction) const { return dt_proj + direction * packed_size(shape.inner, shape.rank); }
+    static int64_t packed_size(int64_t columns, int64_t depth) { return count_panels(columns) * panel_size<T>(depth); }
+
+private:
+    // Gives every array its place from `base` on; returns the bytes that they need.
+    size_t lay_out_in(char* base) {
+        size_t bytes = 0;
+        const auto take = [&](auto*& array, int64_t count) {
+            array = reinterpret_cast<decltype(+array)>(base + bytes);
+            bytes += (sizeof(*array) * count + 63) / 64 * 64;
+        };
+        take(in_proj, packed_size(2 * shape.inner, shape.dim));
+        take(out_proj, packed_size(shape.dim, shape.inner));
+        take(x_proj, 2 * packed_size(mixed(), shape.inner));
+        take(dt_proj, 2 * packed_size(shape.inner, shape.rank));
+        take(walkers, 2 * blocks);
+        take(taps, 2 * blocks);
+        take(norm_weight, shape.dim);
+        take(zeros, shape.inner);
+        return bytes;
+    }
+};
+
+// ---- packing
+
+// x_proj gives the low-rank steps, B and C; here B and C come first, each filled up with zeros.
+template <class T>
+static bool pack_x_proj(const PackedBlock<T>& packed, const T* weight, T* to) {
+    const BlockWeights& shape = packed.shape;
+    const int64_t inner = shape.inner, rows = packed.mixed();
+    const Buffer room(sizeof(T) * rows * inner);
+    T* const sorted = static_cast<T*>(room.data());
+    if (!sorted) return false;
+    for (int64_t i = 0; i < rows * inner; i++) sorted[i] = T{};
+    const auto move = [&](int64_t from, int64_t at, int64_t count) {
+        __builtin_memcpy(sorted + at * inner, weight + from * inner, sizeof(T) * count * inner);
+    };
+    move(shape.rank, 0, shape.states);
+    move(shape.rank + shape.states, STATES, shape.states);
+    move(0, B_AND_C, shape.rank);
+    pack_weight(sorted, rows, inner, to);
+    return true;
 }
 
-inline Norm norm_of(const FrozenBlock& block, int64_t batch, int64_t tokens, void* x, int64_t x_storage,
-                    float* residual, float* stream, void* normed) {
-    const auto rows = [&](void* data) { return Tokens{data, tokens * block.dim, block.dim}; };
-    Norm norm{};
-    norm.batch = batch, norm.tokens = tokens, norm.channels = block.dim;
-    norm.x_storage = x_storage, norm.out_storage = block.storage, norm.eps = block.eps;
-    norm.x = rows(x), norm.residual = rows(residual), norm.stream = rows(stream), norm.out = rows(normed);
-    norm.weight = block.norm_weight;
-    return norm;
-}
-
-inline Conv conv_of(const FrozenBlock& block, int64_t batch, int64_t tokens, void* projected, void* u, int direction) {
-    Conv conv{};
-    conv.batch = batch, conv.tokens = tokens, conv.channels = block.inner, conv.width = block.width;
-    conv.storage = block.storage, conv.silu = true, conv.reverse = direction;
-    conv.x = tokens_at(block, batch, tokens, projected, 2 * block.inner);
-    conv.out = tokens_at(block, batch, tokens, u, block.inner, direction);
-    conv.weight = block.conv_weight + direction * block.inner * block.width;
-    conv.bias = block.conv_bias + direction * block.inner;
-    return conv;
-}
-
-inline Scan scan_of(const FrozenBlock& block, int64_t batch, int64_t tokens, void* projected, void* u, void* delta,
-                    void* mixed, void* out, int direction) {
-    const int64_t width = block.rank + 2 * block.states;
+INLINE void pack_channels(const BlockWeights& weights, int direction, int64_t index, Taps& taps, Walker& walker) {
+    const int64_t channel = index * LANES, first = direction * weights.inner;
+    const int count = (int)smaller(LANES, weights.inner - channel);
     Scan scan{};
-    scan.batch = batch, scan.tokens = tokens, scan.channels = block.inner, scan.states = block.states;
-    scan.storage = block.storage, scan.delta_softplus = true, scan.reverse = direction;
-    scan.u = tokens_at(block, batch, tokens, u, block.inner, direction);
-    scan.delta = tokens_at(block, batch, tokens, delta, block.inner, direction);
-    if (direction) scan.gate = tokens_at(block, batch, tokens, projected, 2 * block.inner, 0, block.inner);
-    scan.B = tokens_at(block, batch, tokens, mixed, width, direction, block.rank);
-    scan.C = tokens_at(block, batch, tokens, mixed, width, direction, block.rank + block.states);
-    scan.out = tokens_at(block, batch, tokens, out, block.inner);
-    scan.A = block.A + direction * block.inner * block.states;
-    scan.skip = block.skip + direction * block.inner;
-    scan.delta_bias = block.delta_bias + direction * block.inner;
-    return scan;
+    scan.channels = weights.inner, scan.states = weights.states, scan.A = weights.A + first * weights.states;
+    read_block(scan, index, walker.block);
+    walker.skip = load(weights.skip + first + channel, count);
+    walker.delta_bias = load(weights.delta_bias + first + channel, count);
+    taps = Taps{};
+    taps.bias = load(weights.conv_bias + first + channel, count);
+    for (int64_t j = 0; j < weights.width; j++)  // the newest token's first, as read_taps does
+        for (int i = 0; i < count; i++)
+            taps.weight[j][i] = weights.conv_weight[(first + channel + i) * weights.width + weights.width - 1 - j];
 }
 
-}  // namespace rmeeto
+// Null if memory ran out.
+template <class T>
+static void* pack_block_of(const BlockWeights& weights) {
+    PackedBlock<T>* const packed = new (std::nothrow) PackedBlock<T>(weights);
+    if (!packed) return nullptr;
+    const int64_t inner = weights.inner, rank = weights.rank;
+    bool is_complete = packed->memory.data() != nullptr;
+    for (int direction = 0; direction < 2 && is_complete; direction++) {
+        const T* const x_proj = static_cast<const T*>(weights.x_proj) + direction * (rank + 2 * weights.states) * inner;
+        const T* const dt_proj = static_cast<const T*>(weights.dt_proj) + direction * inner * rank;
+        is_complete = pack_x_proj(*packed, x_proj, packed->x_proj_of(direction));
+        pack_weight(dt_proj, inner, rank, packed->dt_proj_of(direction));
+        for (int64_t i = 0; i < packed->blocks; i++) {
+            const int64_t at = direction * packed->blocks + i;
+            pack_channels(weights, direction, i, packed->taps[at], packed->walkers[at]);
+        }
+    }
+    if (!is_complete) {
+        delete packed;
+        return nullptr;
+    }
+    pack_weight(static_cast<const T*>(weights.in_proj), 2 * inner, weights.dim, packed->in_proj);
+    pack_weight(static_cast<const T*>(weights.out_proj), weights.dim, inner, packed->out_proj);
+    __builtin_memcpy(packed->norm_weight, weights.norm_weight, sizeof(float) * weights.dim);
+    for (int64_t i = 0; i < inner; i++) packed->zeros[i] = T{};
+    return packed;
+}
+
+// ---- convolution from both ends, and its product: B, C and the low-rank steps
+
+// Images [first, first + count) of the batch.
+template <class T>
+struct BlockJob {
+    const PackedBlock<T>& packed;
+    const BlockTokens& tokens;
+    int64_t first, count;
+    int64_t chunks;  // of an image's tokens, for the convolution
+
+    const BlockWeights& shape() const { return packed.shape; }
+    int64_t length() const { return tokens.tokens; }
+    // `width` channels of a token; `image` counts from the first.
+    T* at(void* data, int64_t width, int64_t image, int64_t token) const {
+        return static_cast<T*>(data) + (image * length() + token) * width;
+    }
+    T* projected(int64_t image, int64_t token) const { return at(tokens.projected, 2 * shape().inner, image, token); }
+    T* u(int direction, int64_t image, int64_t token) const {
+        return at(tokens.u, shape().inner, direction * tokens.group + image, token);
+    }
+    T* dt(int direction, int64_t image, int64_t token) const {
+        return at(tokens.dt, shape().rank, direction * tokens.batch + first + image, token);
+    }
+    float* b_and_c(int direction, int64_t image, int64_t token) const {
+        return tokens.b_and_c + ((direction * tokens.batch + first + image) * length() + token) * B_AND_C;
+    }
+};
+
+// Both walks see the same window of inputs, from opposite sides: what lies before the token, or behind it.
+template <class T, int WIDTH>
+INLINE void convolve_token(const BlockJob<T>& job, int64_t image, int64_t token, int64_t first, int64_t last) {
+    constexpr int REACH = WIDTH - 1;
+    const PackedBlock<T>& packed = job.packed;
+    const T* window[2 * REACH + 1];
+    for (int j = 0; j <= 2 * REACH; j++) {
+        const int64_t at = token + j - REACH;
+        const bool is_there = at >= 0 && at < job.length();
+        window[j] = is_there ? job.projected(image, at) : packed.zeros;
+    }
+    T* const ahead = job.u(0, image, token);
+    T* const back = job.u(1, image, token);
+    for (int64_t i = first; i < last; i++) {
+        const int64_t channel = i * LANES;
+        const int count = (int)smaller(LANES, job.shape().inner - channel);
+        const Taps &forward = packed.taps[i], &backward = packed.taps[packed.blocks + i];
+        Vec sum = forward.bias, other = backward.bias;
+        UNROLL for (int j = 0; j < WIDTH; j++) {
+            sum += forward.weight[j] * load(window[REACH - j] + channel, count);
+            other += backward.weight[j] * load(window[REACH + j] + channel, count);
+        }
+        store(ahead + channel, silu(sum), count);
+        store(back + channel, silu(other), count);
+    }
+}
+
+// A few tokens, while what the convolution made of them is in the nearest caches.
+template <class T>
+INLINE void project_steps(const BlockJob<T>& job, int direction, int64_t image, int64_t token, int rows) {
+    const PackedBlock<T>& packed = job.packed;
+    const int64_t inner = job.shape().inner, rank = job.shape().rank, size = panel_size<T>(inner);
+    const int64_t panels = count_panels(packed.mixed());
+    const T* panel = packed.x_proj_of(direction);
+    for (int64_t p = 0; p < panels; p++, panel += size) {
+        Vec sums[TILE_ROWS][TILE_VECTORS];
+        multiply_rows(rows, job.u(direction, image, token), inner, panel, inner, panel, sums);
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < TILE_VECTORS; j++) {
+                const int64_t column = p * PANEL + j * LANES, low = column - B_AND_C;
+                if (low < 0)
+                    store(job.b_and_c(direction, image, token + i) + column, sums[i][j], LANES);
+                else if (low < rank)
+                    store(job.dt(direction, image, token + i) + low, sums[i][j], (int)smaller(LANES, rank - low));
+            }
+    }
+}
+
+constexpr int64_t CONV_CHUNK = TILE_ROWS;  // tokens: as many as are projected at once
+
+template <class T, int WIDTH>
+static void convolve_item(const void* pointer, int64_t item, void*) {
+    const BlockJob<T>& job = *static_cast<const BlockJob<T>*>(pointer);
+    const int64_t image = item / job.chunks, begin = item % job.chunks * CONV_CHUNK;
+    const int64_t end = smaller(begin + CONV_CHUNK, job.length());
+    for (int64_t first = 0; first < job.packed.blocks; first += TILE_VECTORS)
+        for (int64_t token = begin; token < end; token++)
+            convolve_token<T, WIDTH>(job, image, token, first, smaller(first + TILE_VECTORS, job.packed.blocks));
+    for (int direction = 0; direction < 2; direction++)
+        for (int64_t token = begin; token < end; token += TILE_ROWS)
+            project_steps(job, direction, image, token, (int)smaller(TILE_ROWS, end - token));
+}
+
+// ---- scans from both ends
+
+constexpr int BLOCK_TILE = 32;  // tokens; with a panel of channels, what a walk reads fills half of the nearest cache
+
+struct WalkScratch {
+    Vec states[TILE_VECTORS][STATES];
+    Vec step[TILE_VECTORS][BLOCK_TILE], x[TILE_VECTORS][BLOCK_TILE];
+    Vec longest[TILE_VECTORS];
+    Vec y[];  // (vector, token): of both walks together
+};
+
+// One panel of channels of one image, walked in one direction.
+template <class T>
+struct PanelWalk {
+    const BlockJob<T>& job;
+    WalkScratch& scratch;
+    int64_t image, panel;
+    int direction;
+
+    int64_t sign() const { return direction ? -1 : 1; }
+    int64_t first() const { return panel * TILE_VECTORS; }
+    int vectors() const { return (int)smaller(TILE_VECTORS, job.packed.blocks - first()); }
+    const Walker* walkers() const {
+        return job.packed.walkers + direction * job.packed.blocks + first();
+    }
+    const T* weight() const { return job.packed.dt_proj_of(direction) + panel * panel_size<T>(job.shape().rank); }
+    Vec* y(int v, int64_t token) const { return scratch.y + v * job.length() + token; }
+};
+
+// Asks for this panel's part of a token's row that is read a little later: neighbouring tokens lie kilobytes apart,
+// which no processor foresees.
+template <int CACHE, class T>
+INLINE void prefetch_panel(const T* row, int64_t panel) {
+    for (int64_t c = 0; c < PANEL; c += 64 / (int64_t)sizeof(T)) __builtin_prefetch(row + panel * PANEL + c, 0, CACHE);
+}
+
+// Steps of a tile projected and its inputs read, in the order of the walk.
+template <class T>
+INLINE void prepare_tile(const PanelWalk<T>& walk, int64_t start, int tokens) {
+    const BlockJob<T>& job = walk.job;
+    WalkScratch& scratch = walk.scratch;
+    const Walker* const walkers = walk.walkers();
+    const int64_t rank = job.shape().rank, sign = walk.sign();
+    for (int v = 0; v < TILE_VECTORS; v++) scratch.longest[v] = Vec{};
+    for (int done = 0; done < tokens; done += TILE_ROWS) {
+        const int rows = (int)smaller(TILE_ROWS, tokens - done);
+        const int64_t token = start + sign * done;
+        for (int i = 0; i < rows; i++) {
+            const int64_t at = token + sign * i, next = at + sign * TILE_ROWS;
+            if (next >= 0 && next < job.length())
+                prefetch_panel<3>(job.u(walk.direction, walk.image, next), walk.panel);
+            if (!walk.direction) continue;
+            prefetch_panel<2>(job.projected(walk.image, at), walk.panel);
+            prefetch_panel<2>(job.projected(walk.image, at) + job.shape().inner, walk.panel);
+        }
+        Vec delta[TILE_ROWS][TILE_VECTORS];
+        multiply_rows(rows, job.dt(walk.direction, walk.image, token), sign * rank, walk.weight(), rank,
+                      walk.weight(), delta);
+        for (int v = 0; v < walk.vectors(); v++) {
+            const int64_t channel = walkers[v].block.channel;
+            const int count = walkers[v].block.count;
+            const Vec bias = walkers[v].delta_bias;
+            Vec longest = scratch.longest[v];
+            for (int i = 0; i < rows; i++) {
+                const Vec step = softplus(delta[i][v] + bias);
+                longest = step > longest ? step : longest;
+                scratch.step[v][done + i] = step;
+                scratch.x[v][done + i] = load(job.u(walk.direction, walk.image, token + sign * i) + channel, count);
+            }
+            scratch.longest[v] = longest;
+        }
+    }
+}
+
+// The recurrence of `walk` in scan.h over a tile, from inputs instead of what they drive; the first of both walks
+// begins the sum that the second goes on with. Rows and y lie in the order of time.
+template <bool TAME, bool FIRST>
+static void walk_tile(int tokens, const Vec* step, const Vec* x, const Row* rows, Vec* y, int64_t sign,
+                      const Walker& walker, Vec* state) {
+    const Vec* const rate = walker.block.rate;
+    const Vec skip = walker.skip;
+    Vec h[STATES];
+    for (int n = 0; n < STATES; n++) h[n] = state[n];
+    for (int t = 0; t < tokens; t++, rows += sign, y += sign) {
+        const Vec step_t = step[t], x_t = x[t], drive = step_t * x_t;
+        Vec even = FIRST ? skip * x_t : *y + skip * x_t, odd{};  // two sums, for half the latency
+        UNROLL for (int n = 0; n < STATES; n++) {
+            h[n] = decay_of<TAME>(step_t, rate[n]) * h[n] + drive * rows->B[n];
+            (n % 2 ? odd : even) += h[n] * rows->C[n];
+        }
+        *y = even + odd;
+    }
+    for (int n = 0; n < STATES; n++) state[n] = h[n];
+}
+
+template <class T>
+static void walk_panel(const PanelWalk<T>& walk) {
+    const BlockJob<T>& job = walk.job;
+    WalkScratch& scratch = walk.scratch;
+    const int64_t length = job.length();
+    for (int v = 0; v < TILE_VECTORS; v++)
+        for (int n = 0; n < STATES; n++) scratch.states[v][n] = Vec{};
+    for (int64_t done = 0; done < length; done += BLOCK_TILE) {
+        const int tokens = (int)smaller(BLOCK_TILE, length - done);
+        const int64_t start = walk.direction ? length - 1 - done : done;
+        prepare_tile(walk, start, tokens);
+        const Row* const rows = reinterpret_cast<const Row*>(job.b_and_c(walk.direction, walk.image, start));
+        for (int v = 0; v < walk.vectors(); v++) {
+            const Walker& walker = walk.walkers()[v];
+            const bool tame = is_tame(walker.block, Vec{}, scratch.longest[v]);
+            const auto recurrence = walk.direction ? (tame ? walk_tile<true, false> : walk_tile<false, false>)
+                                                   : (tame ? walk_tile<true, true> : walk_tile<false, true>);
+            recurrence(tokens, scratch.step[v], scratch.x[v], rows, walk.y(v, start), walk.sign(), walker,
+                       scratch.states[v]);
+        }
+        if (!walk.direction) continue;
+        for (int64_t token = start; token > start - tokens; token--) {
+            T* const out = job.projected(walk.image, token);
+            for (int v = 0; v < walk.vectors(); v++) {
+                const Block& block = walk.walkers()[v].block;
+                const Vec gate = load(out + job.shape().inner + block.channel, block.count);
+                store(out + block.channel, *walk.y(v, token) * silu(gate), block.count);
+            }
+        }
+    }
+}
+
+// Both walks over one panel. What they give stands where the convolution has read its inputs.
+template <class T>
+static void walk_item(const void* pointer, int64_t item, void* memory) {
+    const BlockJob<T>& job = *static_cast<const BlockJob<T>*>(pointer);
+    WalkScratch& scratch = *static_cast<WalkScratch*>(memory);
+    const int64_t image = item / job.packed.panels, panel = item % job.packed.panels;
+    for (int direction = 0; direction < 2; direction++)
+        walk_panel(PanelWalk<T>{job, scratch, image, panel, direction});
+}
+
+// ---- the whole
+
+template <class T>
+static bool run_group(const BlockJob<T>& job, int threads) {
+    const PackedBlock<T>& packed = job.packed;
+    const BlockTokens& tokens = job.tokens;
+    const BlockWeights& shape = packed.shape;
+    const int64_t dim = shape.dim, inner = shape.inner, rows = job.count * job.length();
+    T* const projected = static_cast<T*>(tokens.projected);
+    T* const normed = static_cast<T*>(tokens.u);  // until the convolution writes there
+    const auto rows_of = [&](auto* data) { return Tokens{data, job.length() * dim, dim}; };
+    const auto own = [&](void* data, int64_t storage) {
+        const int64_t bytes = storage == BFLOAT16 ? sizeof(bfloat16) : sizeof(float);
+        return data ? static_cast<char*>(data) + job.first * job.length() * dim * bytes : nullptr;
+    };
+
+    Norm norm{};
+    norm.batch = job.count, norm.tokens = job.length(), norm.channels = dim, norm.eps = shape.eps;
+    norm.x_storage = tokens.x_storage, norm.out_storage = shape.storage;
+    norm.x = rows_of(own(tokens.x, tokens.x_storage)), norm.residual = rows_of(own(tokens.residual, FLOAT32));
+    norm.stream = rows_of(own(tokens.stream, FLOAT32)), norm.out = rows_of(normed);
+    norm.weight = packed.norm_weight;
+
+    Product<T> in{}, out{};
+    in.x = normed, in.x_stride = dim, in.weight = packed.in_proj;
+    in.out = projected, in.out_stride = 2 * inner, in.rows = rows, in.depth = dim, in.columns = 2 * inner;
+    out.x = projected, out.x_stride = 2 * inner, out.weight = packed.out_proj;
+    out.out = reinterpret_cast<T*>(own(tokens.out, shape.storage)), out.out_stride = dim;
+    out.rows = rows, out.depth = inner, out.columns = dim;
+
+    const Body convolve = shape.width == 2   ? convolve_item<T, 2>
+                          : shape.width == 3 ? convolve_item<T, 3>
+                                             : convolve_item<T, 4>;
+    const size_t walk_bytes = sizeof(WalkScratch) + sizeof(Vec) * TILE_VECTORS * job.length();
+    return norm_forward(norm, threads) && multiply(in, threads) &&
+           for_each(job.count * job.chunks, threads, 0, convolve, &job) &&
+           for_each(job.count * packed.panels, threads, walk_bytes, walk_item<T>, &job) && multiply(out, threads);
+}
+
+template <class T>
+static bool run_block_of(const void* pointer, const BlockTokens& tokens, int threads) {
+    const PackedBlock<T>& packed = *static_cast<const PackedBlock<T>*>(pointer);
+    const int64_t chunks = divide_up(tokens.tokens, CONV_CHUNK);
+    for (int64_t first = 0; first < tokens.batch; first += tokens.group) {
+        const int64_t count = smaller(tokens.group, tokens.batch - first);
+        if (!run_group(BlockJob<T>{packed, tokens, first, count, chunks}, threads)) return false;
+    }
+    return true;
+}
+
+template <class T>
+static void release_block_of(void* packed) {
+    delete static_cast<PackedBlock<T>*>(packed);
+}
+
+// By storage.
+constexpr BlockKernels BLOCK_KERNELS[] = {{pack_block_of<float>, run_block_of<float>, release_block_of<float>},
+                                          {pack_block_of<bfloat16>, run_block_of<bfloat16>, release_block_of<bfloat16>}};
+
+}  // namespace rmeeto::RMEETO_ISA

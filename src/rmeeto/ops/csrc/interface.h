@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 7;
+constexpr int INTERFACE_VERSION = 8;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -67,10 +67,10 @@ struct Norm {
     float* dweight;  // (channels,)
 };
 
-// What a block between two reductions computes besides its products, for inference with parameters that stay. Whatever
-// concerns both directions stands in one tensor, the backward direction's half behind the forward one's.
-struct FrozenBlock {
-    int64_t storage;                          // of all tokens but the stream, which is float32
+// A block between two reductions, for inference. Products have (out, in) weights in `storage`, everything else is
+// float32; what there is of both directions stands in one array, the forward direction's half first.
+struct BlockWeights {
+    int64_t storage;  // of all tokens but the stream, B and C, which are float32
     int64_t dim, inner, states, rank, width;
     double eps;
     const float* norm_weight;  // (dim,)
@@ -79,6 +79,25 @@ struct FrozenBlock {
     const float* A;            // (2, inner, states)
     const float* skip;         // (2, inner)
     const float* delta_bias;   // (2, inner)
+    const void* in_proj;       // (2 * inner, dim), the gate's half behind what the scans walk over
+    const void* x_proj;        // (2, rank + 2 * states, inner)
+    const void* dt_proj;       // (2, inner, rank)
+    const void* out_proj;      // (dim, inner)
+};
+
+// Its tokens; all tensors are contiguous, (batch, tokens, …) or, of both directions, (2, batch, tokens, …).
+struct BlockTokens {
+    int64_t batch, tokens, x_storage;
+    void* x;          // dim
+    float* residual;  // dim, or null
+    float* stream;    // dim: x + residual
+    void* out;        // dim
+    float* b_and_c;   // both, 2 * 16: B and C, each filled up with zeros
+    void* dt;         // both, rank: what Δ is projected from
+    // Room for `group` images, which are taken through the block together.
+    int64_t group;
+    void* projected;  // 2 * inner
+    void* u;          // both, inner
 };
 
 struct Nearest {

@@ -1,6 +1,7 @@
 // All kernels for one instruction set: RMEETO_ISA names it, the compiler's flags choose it.
 #include "kernels.h"
 
+#include "block.h"
 #include "conv.h"
 #include "layout.h"
 #include "merge.h"
@@ -17,8 +18,8 @@ namespace rmeeto::RMEETO_ISA {
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward,   conv_backward, norm_forward,
-    norm_backward,    nearest,      merge,         merge_backward, lay_out,       pairs,
+    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward,   conv_backward, norm_forward, norm_backward, nearest,
+    merge,            merge_backward, lay_out,     pairs,          BLOCK_KERNELS,
 };
 
 }  // namespace rmeeto::RMEETO_ISA

@@ -5,6 +5,13 @@
 
 namespace rmeeto {
 
+// Frozen blocks. What is packed can be read by the kernels that packed it alone.
+struct BlockKernels {
+    void* (*pack)(const BlockWeights&);  // null if memory ran out
+    bool (*run)(const void* packed, const BlockTokens&, int threads);
+    void (*release)(void* packed);
+};
+
 // Each returns false if memory ran out. Walks are of equal shapes and storage, and done one after the other.
 struct Kernels {
     const char* name;
@@ -19,6 +26,7 @@ struct Kernels {
     int (*merge_backward)(const Merge&, int threads);
     int (*lay_out)(const Layout&, int threads);
     int (*pairs)(const Pairs&, int threads);
+    const BlockKernels* blocks;  // by storage
 };
 
 }  // namespace rmeeto

@@ -1,34 +1,53 @@
 // The entry points: pick the best kernels this processor can run, and call them.
 #include <cstring>
 
-#include "block.h"
 #include "kernels.h"
 #include "reduction.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace rmeeto {
 
-#if defined(__x86_64__)
-namespace avx512 {
-extern const Kernels kernels;
-}
-namespace avx2 {
-extern const Kernels kernels;
-}
+// Those that this library was built with.
+#define DECLARE(name)             \
+    namespace name {              \
+    extern const Kernels kernels; \
+    }
+#if defined(RMEETO_HAS_AVX512_BF16)
+DECLARE(avx512_bf16)
 #endif
-namespace portable {
-extern const Kernels kernels;
-}
+#if defined(RMEETO_HAS_AVX512)
+DECLARE(avx512)
+#endif
+#if defined(RMEETO_HAS_AVX2)
+DECLARE(avx2)
+#endif
+DECLARE(portable)
 
 namespace {
+
+#if defined(RMEETO_HAS_AVX512)
+bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
 
 bool can_run(const Kernels& kernels) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (&kernels == &avx512::kernels)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+#if defined(RMEETO_HAS_AVX512_BF16)
+    if (&kernels == &avx512_bf16::kernels) return has_avx512() && __builtin_cpu_supports("avx512bf16");
+#endif
+#if defined(RMEETO_HAS_AVX512)
+    if (&kernels == &avx512::kernels) return has_avx512();
+#endif
+#if defined(RMEETO_HAS_AVX2)
     if (&kernels == &avx2::kernels) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
     return &kernels == &portable::kernels;
@@ -36,8 +55,13 @@ bool can_run(const Kernels& kernels) {
 
 // The best one first.
 const Kernels* const ALL[] = {
-#if defined(__x86_64__)
+#if defined(RMEETO_HAS_AVX512_BF16)
+    &avx512_bf16::kernels,
+#endif
+#if defined(RMEETO_HAS_AVX512)
     &avx512::kernels,
+#endif
+#if defined(RMEETO_HAS_AVX2)
     &avx2::kernels,
 #endif
     &portable::kernels,
@@ -86,24 +110,35 @@ EXPORT int rmeeto_reduce(const Reduction* reduction, int threads) {
     return rmeeto::reduce(*chosen(), *reduction, threads);
 }
 
-// Blocks that are frozen.
-
-EXPORT bool rmeeto_block_norm(const FrozenBlock* block, int64_t batch, int64_t tokens, void* x, int64_t x_storage,
-                              float* residual, float* stream, void* normed, int threads) {
-    return chosen()->norm_forward(
-        rmeeto::norm_of(*block, batch, tokens, x, x_storage, residual, stream, normed), threads);
+// Whether this processor multiplies bfloat16 in whole tiles (AMX), as other libraries do and these kernels do not.
+EXPORT bool rmeeto_has_matrix_registers() {
+#if defined(__x86_64__)
+    unsigned eax, ebx, ecx, edx;
+    constexpr unsigned AMX_BF16 = 1u << 22;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & AMX_BF16);
+#else
+    return false;
+#endif
 }
 
-EXPORT bool rmeeto_block_conv(const FrozenBlock* block, int64_t batch, int64_t tokens, void* projected, void* u,
-                              int threads) {
-    const Conv walks[] = {rmeeto::conv_of(*block, batch, tokens, projected, u, 0),
-                          rmeeto::conv_of(*block, batch, tokens, projected, u, 1)};
-    return chosen()->conv_forward(walks, 2, threads);
+// Frozen blocks: each with the kernels that packed it.
+struct FrozenBlock {
+    const rmeeto::BlockKernels& kernels;
+    void* packed;
+};
+
+// Null if memory ran out. What the pointers point to is copied.
+EXPORT FrozenBlock* rmeeto_block_pack(const BlockWeights* weights) {
+    const rmeeto::BlockKernels& kernels = chosen()->blocks[weights->storage];
+    void* const packed = kernels.pack(*weights);
+    return packed ? new FrozenBlock{kernels, packed} : nullptr;
 }
 
-EXPORT bool rmeeto_block_scan(const FrozenBlock* block, int64_t batch, int64_t tokens, void* projected, void* u,
-                              void* delta, void* mixed, void* out, int threads) {
-    const Scan walks[] = {rmeeto::scan_of(*block, batch, tokens, projected, u, delta, mixed, out, 0),
-                          rmeeto::scan_of(*block, batch, tokens, projected, u, delta, mixed, out, 1)};
-    return chosen()->scan_forward(walks, 2, threads);
+EXPORT bool rmeeto_block_run(const FrozenBlock* block, const BlockTokens* tokens, int threads) {
+    return block->kernels.run(block->packed, *tokens, threads);
+}
+
+EXPORT void rmeeto_block_release(FrozenBlock* block) {
+    block->kernels.release(block->packed);
+    delete block;
 }

@@ -9,6 +9,7 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
+#include <sys/mman.h>
 #endif
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -17,12 +18,20 @@
 namespace rmeeto {
 namespace {
 
-void* allocate(size_t bytes) {
-    constexpr size_t ALIGNMENT = 64;
-    return ::operator new(bytes, std::align_val_t{ALIGNMENT}, std::nothrow);
+constexpr size_t LARGE_PAGE = 1 << 21;
+
+std::align_val_t alignment(Pages pages) { return std::align_val_t{pages == Pages::LARGE ? LARGE_PAGE : 64}; }
+
+void* allocate(size_t bytes, Pages pages = Pages::ORDINARY) {
+    void* const memory = ::operator new(bytes, alignment(pages), std::nothrow);
+#if defined(MADV_HUGEPAGE)
+    // The rest behind the last whole page stays in ordinary ones, as all of it does where there are no others.
+    if (memory && pages == Pages::LARGE) madvise(memory, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE);
+#endif
+    return memory;
 }
 
-void release(void* memory) { ::operator delete(memory, std::align_val_t{64}); }
+void release(void* memory, Pages pages = Pages::ORDINARY) { ::operator delete(memory, alignment(pages)); }
 
 // A thread keeps its scratch memory between calls: fresh pages would cost more than a small scan.
 class Scratch {
@@ -105,8 +114,8 @@ void run_on_own_threads(Work& work, int threads) {
 
 }  // namespace
 
-Buffer::Buffer(size_t bytes) : data_(allocate(bytes)) {}
-Buffer::~Buffer() { release(data_); }
+Buffer::Buffer(size_t bytes, Pages pages) : pages_(pages), data_(allocate(bytes, pages)) {}
+Buffer::~Buffer() { release(data_, pages_); }
 
 bool for_each(int64_t items, int threads, size_t scratch_bytes, Body body, const void* job) {
     Work work{items, scratch_bytes, body, job};

@@ -14,16 +14,20 @@ using Body = void (*)(const void* job, int64_t item, void* scratch);
 // Which thread takes which item is left to chance: bodies must not depend on it.
 bool for_each(int64_t items, int threads, size_t scratch_bytes, Body body, const void* job);
 
+// Pages of megabytes spare whoever reads large memory once, from end to end, the look-up of a page every 4 KB.
+enum class Pages { ORDINARY, LARGE };
+
 // Memory on a 64-byte boundary that goes when the scope does; null if there is none.
 class Buffer {
 public:
-    explicit Buffer(size_t bytes);
+    explicit Buffer(size_t bytes, Pages pages = Pages::ORDINARY);
     ~Buffer();
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
     void* data() const { return data_; }
 
 private:
+    Pages pages_;
     void* data_;
 };
 

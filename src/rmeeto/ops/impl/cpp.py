@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 7  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 8  # equals the one in csrc/interface.h
 STORAGE = {torch.float32: 0, torch.bfloat16: 1}
 DISTANCES = {"cosine": 0, "l1": 1, "l2": 2}
 MAX_STATES = 16
@@ -45,7 +45,7 @@ def library_path() -> Path:
 
 
 def instruction_set() -> str:
-    """Return what the kernels run on: ``"avx512"``, ``"avx2"`` or ``"portable"``."""
+    """Return what the kernels run on: ``"avx512_bf16"``, ``"avx512"``, ``"avx2"`` or ``"portable"``."""
     return str(library().rmeeto_instruction_set().decode())
 
 
@@ -87,13 +87,10 @@ def library() -> ctypes.CDLL:
     for name in ("merge", "merge_backward", "lay_out", "pairs", "reduce"):
         function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_int
-    for name, operands in (
-        ("norm", [c_void_p, c_int64, *[c_void_p] * 3]),
-        ("conv", [c_void_p] * 2),
-        ("scan", [c_void_p] * 5),
-    ):
-        function = getattr(loaded, f"rmeeto_block_{name}")
-        function.argtypes, function.restype = [c_void_p, c_int64, c_int64, *operands, c_int], c_bool
+    loaded.rmeeto_block_pack.argtypes, loaded.rmeeto_block_pack.restype = [c_void_p], c_void_p
+    loaded.rmeeto_block_run.argtypes, loaded.rmeeto_block_run.restype = [c_void_p, c_void_p, c_int], c_bool
+    loaded.rmeeto_has_matrix_registers.restype = c_bool
+    loaded.rmeeto_block_release.argtypes, loaded.rmeeto_block_release.restype = [c_void_p], None
     _share_threads(loaded)
     return loaded
 
@@ -151,13 +148,25 @@ class _Norm(Structure):
     )
 
 
-class FrozenBlock(Structure):
-    """Parameters of a block: see `rmeeto.ops.block`, which alone uses it."""
+class BlockWeights(Structure):
+    """Parameters of a block: see `rmeeto.ops.block`, which alone uses this and the next one."""
 
     _fields_ = (
         *((name, c_int64) for name in ("storage", "dim", "inner", "states", "rank", "width")),
         ("eps", c_double),
         *((name, c_void_p) for name in ("norm_weight", "conv_weight", "conv_bias", "A", "skip", "delta_bias")),
+        *((name, c_void_p) for name in ("in_proj", "x_proj", "dt_proj", "out_proj")),
+    )
+
+
+class BlockTokens(Structure):
+    """Where a call finds its tokens and room to work."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "x_storage")),
+        *((name, c_void_p) for name in ("x", "residual", "stream", "out", "b_and_c", "dt")),
+        ("group", c_int64),
+        *((name, c_void_p) for name in ("projected", "u")),
     )
 
 

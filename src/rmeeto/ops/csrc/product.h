@@ -1,0 +1,181 @@
+// Products of tokens with a weight that stays: (rows, depth) times (depth, columns).
+//
+// The weight is packed once, in panels of a few vectors of columns, depth running along each. A tile keeps the sums of
+// ROWS rows and one panel in registers; the rows' numbers enter as broadcast scalars. So every load of a panel serves
+// ROWS rows and every broadcast a whole panel, and the multiply-adds alone take the time, whatever the number of rows.
+// In bfloat16 two neighbouring depths stand side by side, as the instruction wants them that multiplies both at once.
+#pragma once
+
+#include "interface.h"
+#include "parallel.h"
+#include "vector.h"
+
+namespace rmeeto::RMEETO_ISA {
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int TILE_VECTORS = 4;  // sums, a panel's vectors and a broadcast fill 32 registers
+#else
+constexpr int TILE_VECTORS = 2;  // ... 16 registers
+#endif
+constexpr int TILE_ROWS = 6;
+constexpr int PANEL = TILE_VECTORS * LANES;
+
+INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+INLINE int64_t count_panels(int64_t columns) { return divide_up(columns, PANEL); }
+
+// How many depths stand side by side in a packed weight.
+template <class T>
+constexpr int64_t SIDE_BY_SIDE = sizeof(float) / sizeof(T);
+
+template <class T>
+INLINE int64_t panel_size(int64_t depth) {
+    return divide_up(depth, SIDE_BY_SIDE<T>) * SIDE_BY_SIDE<T> * PANEL;
+}
+
+// weight is (columns, depth), as linear layers have it; what a panel has beyond either is zero.
+template <class T>
+static void pack_weight(const T* weight, int64_t columns, int64_t depth, T* packed) {
+    constexpr int64_t PAIR = SIDE_BY_SIDE<T>;
+    for (int64_t first = 0; first < columns; first += PANEL, packed += panel_size<T>(depth))
+        for (int64_t k = 0; k < panel_size<T>(depth) / PANEL; k++)
+            for (int64_t c = 0; c < PANEL; c++)
+                packed[k / PAIR * PAIR * PANEL + c * PAIR + k % PAIR] =
+                    k < depth && first + c < columns ? weight[(first + c) * depth + k] : T{};
+}
+
+// sum += x[k] * panel[k], for the depths that stand side by side.
+
+INLINE void multiply_add(Vec& sum, float x, Vec panel) { sum += x * panel; }
+
+INLINE void multiply_add(Vec& sum, uint32_t x, Bits panel) {
+#if defined(__AVX512BF16__)
+    sum = (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)(Bits{} + x), (__m512bh)panel);
+#else
+    const Vec even = (Vec)(panel << 16), odd = (Vec)(panel & 0xffff0000u);
+    sum += (Vec)(Bits{} + (x << 16)) * even;
+    sum += (Vec)(Bits{} + (x & 0xffff0000u)) * odd;
+#endif
+}
+
+template <class T>
+struct Element;
+template <>
+struct Element<float> {
+    using One = float;
+    using Many = Vec;
+};
+template <>
+struct Element<bfloat16> {
+    using One = uint32_t;  // two of them
+    using Many = Bits;
+};
+
+// Numbers in a line of the caches.
+template <class T>
+constexpr int64_t LINE = 64 / sizeof(T);
+
+// ROWS rows of x, x_stride apart, times one panel. Each step asks for one more line from `ahead` on, something that is
+// wanted soon and would otherwise be waited for; asking for all of it at once would be waited for as well.
+template <class T, int ROWS>
+INLINE void multiply_tile(const T* x, int64_t x_stride, const T* panel, int64_t depth, const T* ahead,
+                          Vec (*sums)[TILE_VECTORS]) {
+    using One = typename Element<T>::One;
+    using Many = typename Element<T>::Many;
+    constexpr int64_t PAIR = SIDE_BY_SIDE<T>;
+    Vec sum[ROWS][TILE_VECTORS] = {};
+    int64_t k = 0;
+    for (; k + PAIR <= depth; k += PAIR, panel += PAIR * PANEL, ahead += LINE<T>) {
+        __builtin_prefetch(ahead, 0, 2);
+        Many w[TILE_VECTORS];
+        for (int j = 0; j < TILE_VECTORS; j++) __builtin_memcpy(w + j, panel + j * PAIR * LANES, sizeof(Many));
+        UNROLL for (int i = 0; i < ROWS; i++) {
+            One a;
+            __builtin_memcpy(&a, x + i * x_stride + k, sizeof a);
+            for (int j = 0; j < TILE_VECTORS; j++) multiply_add(sum[i][j], a, w[j]);
+        }
+    }
+    if (k < depth) {  // an odd depth in pairs
+        Many w[TILE_VECTORS];
+        for (int j = 0; j < TILE_VECTORS; j++) __builtin_memcpy(w + j, panel + j * PAIR * LANES, sizeof(Many));
+        for (int i = 0; i < ROWS; i++) {
+            One a{};
+            __builtin_memcpy(&a, x + i * x_stride + k, sizeof(T));
+            for (int j = 0; j < TILE_VECTORS; j++) multiply_add(sum[i][j], a, w[j]);
+        }
+    }
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < TILE_VECTORS; j++) sums[i][j] = sum[i][j];
+}
+
+// `rows` <= TILE_ROWS of them.
+template <class T>
+INLINE void multiply_rows(int rows, const T* x, int64_t x_stride, const T* panel, int64_t depth, const T* ahead,
+                          Vec (*sums)[TILE_VECTORS]) {
+    switch (rows) {
+        case 1: return multiply_tile<T, 1>(x, x_stride, panel, depth, ahead, sums);
+        case 2: return multiply_tile<T, 2>(x, x_stride, panel, depth, ahead, sums);
+        case 3: return multiply_tile<T, 3>(x, x_stride, panel, depth, ahead, sums);
+        case 4: return multiply_tile<T, 4>(x, x_stride, panel, depth, ahead, sums);
+        case 5: return multiply_tile<T, 5>(x, x_stride, panel, depth, ahead, sums);
+        default: return multiply_tile<T, TILE_ROWS>(x, x_stride, panel, depth, ahead, sums);
+    }
+}
+
+// ---- a product by itself
+
+template <class T>
+struct Product {
+    const T* x;  // (rows, depth), its rows x_stride apart
+    int64_t x_stride;
+    const T* weight;  // packed
+    const float* bias;  // (columns,) or null
+    T* out;             // (rows, columns), out_stride apart
+    int64_t out_stride;
+    int64_t rows, depth, columns;
+};
+
+template <class T>
+struct ProductJob {
+    Product<T> product;
+    int64_t panels, rows_per_chunk, threads;
+};
+
+// A panel and a chunk of the rows. Chunks are small enough to stay in a core's own cache while its panels come by.
+template <class T>
+static void product_item(const void* pointer, int64_t item, void*) {
+    const ProductJob<T>& job = *static_cast<const ProductJob<T>*>(pointer);
+    const Product<T>& product = job.product;
+    const int64_t size = panel_size<T>(product.depth), chunk = item / job.panels, index = item % job.panels;
+    const T* const panel = product.weight + index * size;
+    // Of the first chunk, the panel that this thread will probably take next is still in memory.
+    const bool is_followed = chunk == 0 && index + job.threads < job.panels;
+    const int64_t begin = chunk * job.rows_per_chunk, end = smaller(begin + job.rows_per_chunk, product.rows);
+    for (int64_t row = begin; row < end; row += TILE_ROWS) {
+        const int rows = (int)smaller(TILE_ROWS, end - row);
+        const int64_t asked = (row - begin) / TILE_ROWS * (product.depth / SIDE_BY_SIDE<T>) * LINE<T>;
+        const T* const ahead = is_followed && asked < size ? panel + job.threads * size + asked : panel;
+        Vec sums[TILE_ROWS][TILE_VECTORS];
+        multiply_rows(rows, product.x + row * product.x_stride, product.x_stride, panel, product.depth, ahead, sums);
+        for (int j = 0; j < TILE_VECTORS; j++) {
+            const int64_t column = index * PANEL + j * LANES;
+            if (column >= product.columns) break;
+            const int count = (int)smaller(LANES, product.columns - column);
+            const Vec bias = product.bias ? load(product.bias + column, count) : Vec{};
+            for (int i = 0; i < rows; i++)
+                store(product.out + (row + i) * product.out_stride + column, sums[i][j] + bias, count);
+        }
+    }
+}
+
+template <class T>
+static bool multiply(const Product<T>& product, int threads) {
+    constexpr int64_t CHUNK_BYTES = 1 << 19, LEAST_TILES = 4;
+    const int64_t panels = count_panels(product.columns), tiles = (product.rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int64_t fitting = CHUNK_BYTES / (TILE_ROWS * product.depth * (int64_t)sizeof(T));
+    const int64_t for_all = tiles * panels / (4 * threads);  // so small that all threads finish together
+    const int64_t wanted = smaller(fitting, for_all), chunks = divide_up(tiles, wanted < LEAST_TILES ? LEAST_TILES : wanted);
+    const ProductJob<T> job{product, panels, divide_up(tiles, chunks) * TILE_ROWS, threads};
+    return for_each(chunks * panels, threads, 0, product_item<T>, &job);
+}
+
+}  // namespace rmeeto::RMEETO_ISA

@@ -1,0 +1,184 @@
+"""The packed block against its parts in float64: every instruction set, sizes that leave a remainder everywhere."""
+
+import gc
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from assertions import assert_within_budget
+from cpp_kernels import needs_kernels
+from rmeeto.ops import Walk, add_norm, bidirectional_scan, causal_conv
+from rmeeto.ops import block as packed_block
+from rmeeto.ops.block import BlockParameters, PackedBlock, unsupported_reason
+from rmeeto.ops.impl import cpp
+
+pytestmark = needs_kernels
+EPS = 1e-5
+
+
+def parameters_of(dim=12, inner=24, states=5, rank=3, width=4, dtype=torch.float32):
+    def weight(*shape):
+        return (torch.randn(*shape) / shape[-1] ** 0.5).to(dtype)
+
+    return BlockParameters(
+        norm_weight=torch.rand(dim) + 0.5,
+        conv_weight=torch.randn(2, inner, width) / 2,
+        conv_bias=torch.randn(2, inner) / 2,
+        A=-torch.rand(2, inner, states) * 4,
+        skip=torch.randn(2, inner),
+        delta_bias=torch.randn(2, inner) - 2,
+        in_proj=weight(2 * inner, dim),
+        x_proj=weight(2, rank + 2 * states, inner),
+        dt_proj=weight(2, inner, rank),
+        out_proj=weight(dim, inner),
+    )
+
+
+def tokens_of(batch, length, dim, dtype=torch.float32):
+    return torch.randn(batch, length, dim, dtype=dtype), torch.randn(batch, length, dim)
+
+
+def by_parts(parameters, x, residual, dtype):
+    """What `PackedBlock` gives, from the reference operations, with products and tokens in ``dtype``."""
+    p = BlockParameters(*(x.double() if dtype == torch.float64 else x for x in parameters))
+    (rank, states), exact = (p.dt_proj.shape[2], p.A.shape[2]), torch.promote_types(dtype, torch.float32)
+    residual = None if residual is None else residual.to(exact)
+    normed, stream = add_norm(x.to(dtype), residual, p.norm_weight, eps=EPS, dtype=dtype, impl="reference")
+    u, gate = F.linear(normed, p.in_proj).chunk(2, dim=-1)
+    walks, mixed = [], []
+    for k in range(2):
+        walked = causal_conv(u, p.conv_weight[k, :, None], p.conv_bias[k], silu=True, reverse=bool(k), impl="reference")
+        mixed.append(F.linear(walked, p.x_proj[k]).split([rank, states, states], dim=-1))
+        dt, B, C = mixed[k]
+        walks.append(Walk(walked, F.linear(dt, p.dt_proj[k]), p.A[k], B, C, p.skip[k], p.delta_bias[k]))
+    out = F.linear(bidirectional_scan(*walks, gate, impl="reference"), p.out_proj)
+    dt, B, C = (torch.stack(pair) for pair in zip(*mixed, strict=True))
+    return {"x": out, "stream": stream, "B": B, "C": C, "dt": dt}
+
+
+def check(parameters, x, residual, dtype):
+    found = PackedBlock(dtype, parameters, EPS)(x, residual)
+    plain, truth = by_parts(parameters, x, residual, dtype), by_parts(parameters, x, residual, torch.float64)
+    for name in plain:
+        assert getattr(found, name).shape == plain[name].shape
+        if dtype == torch.float32:
+            assert_within_budget(getattr(found, name), plain[name], truth[name], what=name)
+        else:
+            assert_as_exact(getattr(found, name), plain[name], truth[name], what=name)
+
+
+def assert_as_exact(actual, plain, truth, what):
+    """As a whole no further off than the parts are, each of which rounds its result: one number tells nothing then."""
+    error, allowed = (actual.double() - truth).abs(), (plain.double() - truth).abs()
+    rounding = torch.finfo(torch.bfloat16).eps * truth.abs()
+    assert actual.isfinite().all()
+    assert error.max() <= 2 * allowed.max() + rounding.max(), what
+    assert rms(error) <= 1.1 * rms(allowed) + 0.2 * rms(rounding), what
+
+
+def rms(x):
+    return x.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("dim", "inner", "states", "rank", "width"),
+    [(12, 24, 5, 3, 4), (7, 13, 16, 1, 2), (192, 384, 16, 12, 4), (40, 80, 1, 33, 3), (33, 71, 8, 35, 4)],
+)
+def test_agrees_with_float64(instruction_set, dtype, dim, inner, states, rank, width):
+    check(parameters_of(dim, inner, states, rank, width, dtype), *tokens_of(2, 43, dim, dtype), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 7, 31, 32, 33, 197])
+def test_every_length(instruction_set, dtype, length):
+    check(parameters_of(dtype=dtype), *tokens_of(1, length, 12, dtype), dtype)
+
+
+@pytest.mark.parametrize("cache", [1, 10_000, 1 << 30])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_division_of_the_work(monkeypatch, cache, threads):
+    monkeypatch.setattr(packed_block, "CACHE", cache)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        check(parameters_of(), *tokens_of(5, 43, 12), torch.float32)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_first_block_has_no_stream(instruction_set):
+    check(parameters_of(), tokens_of(2, 19, 12)[0], None, torch.float32)
+
+
+def test_an_embedding_in_float32_before_products_in_bfloat16(instruction_set):
+    x, _ = tokens_of(2, 19, 12)
+    check(parameters_of(dtype=torch.bfloat16), x.bfloat16().float(), None, torch.bfloat16)
+
+
+def test_steps_too_long_for_the_fast_exponential(instruction_set):
+    parameters = parameters_of()
+    check(parameters._replace(A=parameters.A * 1e3), *tokens_of(2, 19, 12), torch.float32)
+
+
+def test_a_nan_spreads_as_in_the_parts():
+    parameters, (x, residual) = parameters_of(), tokens_of(2, 19, 12)
+    x[1, 7, 3] = float("nan")
+    found = PackedBlock(torch.float32, parameters, EPS)(x, residual)
+    plain = by_parts(parameters, x, residual, torch.float32)
+    assert torch.equal(found.x.isnan(), plain["x"].isnan())
+
+
+def test_what_was_packed_outlives_a_change_of_kernels():
+    parameters, operands = parameters_of(), tokens_of(2, 19, 12)
+    block = PackedBlock(torch.float32, parameters, EPS)
+    expected = block(*operands).x
+    assert cpp.use_instruction_set("portable")
+    try:
+        assert torch.equal(block(*operands).x, expected)
+    finally:
+        cpp.use_instruction_set(None)
+
+
+def test_parameters_are_copied():
+    parameters, operands = parameters_of(), tokens_of(2, 19, 12)
+    block = PackedBlock(torch.float32, parameters, EPS)
+    expected = block(*operands).x
+    for parameter in parameters:
+        parameter.zero_()
+    assert torch.equal(block(*operands).x, expected)
+
+
+def test_packed_memory_is_given_back():
+    parameters = parameters_of(dim=512, inner=1024)
+
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
+    def pack_some():
+        for _ in range(20):  # 8 MB each
+            PackedBlock(torch.float32, parameters, EPS)
+        gc.collect()
+
+    pack_some()
+    before = resident()
+    pack_some()
+    assert resident() - before < 80 << 20
+
+
+def test_matrix_registers_belong_to_pytorch(monkeypatch):
+    class Library:
+        rmeeto_has_matrix_registers = staticmethod(lambda: True)
+
+    monkeypatch.setattr(cpp, "library", Library)
+    assert unsupported_reason(torch.float32, 16, 4) is None
+    assert "AMX" in unsupported_reason(torch.bfloat16, 16, 4)
+
+
+def test_what_it_does_not_take():
+    assert unsupported_reason(torch.float32, 16, 4) is None
+    assert "17 states" in unsupported_reason(torch.float32, 17, 4)
+    assert "5 taps" in unsupported_reason(torch.float32, 16, 5)
+    assert "float64" in unsupported_reason(torch.float64, 16, 4)
