@@ -251,7 +251,7 @@ void block(int64_t storage, const char* what) {
     bool is_done = false;
     counted([&] { is_done = run(packed, &tokens, THREADS); });
     if (!is_done) std::exit(1);
-    std::printf("block %s\n", what);
+    std::printf("block_run %s\n", what);
 }
 
 }  // namespace

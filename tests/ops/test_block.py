@@ -54,7 +54,8 @@ def by_parts(parameters, x, residual, dtype):
         walks.append(Walk(walked, F.linear(dt, p.dt_proj[k]), p.A[k], B, C, p.skip[k], p.delta_bias[k]))
     out = F.linear(bidirectional_scan(*walks, gate, impl="reference"), p.out_proj)
     dt, B, C = (torch.stack(pair) for pair in zip(*mixed, strict=True))
-    return {"x": out, "stream": stream, "B": B, "C": C, "dt": dt}
+    B_and_C = F.pad(torch.stack([B, C], dim=-2), (0, 16 - states))
+    return {"x": out, "stream": stream, "B_and_C": B_and_C, "dt": dt}
 
 
 def check(parameters, x, residual, dtype):

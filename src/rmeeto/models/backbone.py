@@ -25,6 +25,7 @@ from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.freezing import Freezable
 from rmeeto.models.frozen_block import FrozenBlock
 from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, split_tokens
+from rmeeto.models.linear import Linear
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.reducible import Reducible
 from rmeeto.ops.select import Impl, infers_on_processor
@@ -97,7 +98,7 @@ def head(config: ModelConfig) -> nn.Module:
     """A fresh classifier, or none for no classes."""
     if config.num_classes == 0:
         return nn.Identity()
-    linear = nn.Linear(config.dim, config.num_classes)
+    linear = Linear(config.dim, config.num_classes)
     nn.init.trunc_normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.bias)
     return linear

@@ -25,7 +25,7 @@ class FrozenBlock:
 
     def __init__(self, block: Block, dtype: torch.dtype) -> None:
         mixer, sides = block.mixer, block.mixer.directions()
-        self.choosing = (mixer, block.norm)
+        self.choosing, self.state = (mixer, block.norm), mixer.state
         inner = [module for module in block.modules() if module is not block]
         self.hooks = [module._forward_hooks for module in inner] + [module._forward_pre_hooks for module in inner]
         self.dt_proj = torch.stack([side.dt_proj.weight.detach().to(dtype) for side in sides])
@@ -62,7 +62,8 @@ class FrozenBlock:
 
     def features(self, found: BlockOutputs, needs: frozenset[str]) -> Features:
         """What both directions computed about the tokens; Δ, which is projected once more, for those alone who ask."""
-        (B, B_behind), (C, C_behind), (bias, bias_behind) = found.B, found.C, self.delta_bias
+        (B, C), (B_behind, C_behind) = (side[..., : self.state].unbind(-2) for side in found.B_and_C)
+        bias, bias_behind = self.delta_bias
         delta = None
         if "delta" in needs:
             ahead, behind = found.dt @ self.dt_proj[:, None].mT

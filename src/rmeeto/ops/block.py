@@ -40,8 +40,7 @@ class BlockOutputs(NamedTuple):
 
     x: Tensor  # (b, l, d)
     stream: Tensor  # (b, l, d), float32: the residual stream that it saw
-    B: Tensor  # (2, b, l, n), float32
-    C: Tensor
+    B_and_C: Tensor  # (2, b, l, 2, 16), float32: the first n of 16 are each one's states
     dt: Tensor  # (2, b, l, rank): what Δ is projected from
 
 
@@ -75,10 +74,10 @@ class PackedBlock:
         *others, in_proj, x_proj, dt_proj, out_proj = (x.detach() for x in parameters)
         kept = [x.to(torch.float32).contiguous() for x in others]
         kept += [x.to(dtype).contiguous() for x in (in_proj, x_proj, dt_proj, out_proj)]
-        _, self._inner, self._states = parameters.A.shape
+        _, self._inner, _ = parameters.A.shape
         self._rank = dt_proj.shape[2]
         weights = cpp.BlockWeights(
-            *(cpp.STORAGE[dtype], out_proj.shape[0], self._inner, self._states, self._rank),
+            *(cpp.STORAGE[dtype], out_proj.shape[0], self._inner, parameters.A.shape[2], self._rank),
             *(parameters.conv_weight.shape[2], eps),
             *(x.data_ptr() for x in kept),
         )
@@ -100,18 +99,15 @@ class PackedBlock:
         out, stream = x.new_empty(x.shape, dtype=self.dtype), x.new_empty(x.shape, dtype=torch.float32)
         b_and_c = stream.new_empty((2, batch, length, 2, cpp.MAX_STATES))
         dt = out.new_empty((2, batch, length, self._rank))
-        projected = out.new_empty((group, length, 2 * self._inner))
-        u = out.new_empty((2, group, length, self._inner))
-        before = None if residual is None else residual.data_ptr()
+        room = out.new_empty((4, group, length, self._inner))
         tokens = cpp.BlockTokens(
-            *(batch, length, cpp.STORAGE[x.dtype], x.data_ptr(), before),
+            *(batch, length, cpp.STORAGE[x.dtype], x.data_ptr(), None if residual is None else residual.data_ptr()),
             *(stream.data_ptr(), out.data_ptr(), b_and_c.data_ptr(), dt.data_ptr()),
-            *(group, projected.data_ptr(), u.data_ptr()),
+            *(group, room.data_ptr(), room.data_ptr() + room.nbytes // 2),
         )
         if not self._run(self._block, ctypes.byref(tokens), threads):
             raise MemoryError("a frozen block: no memory left for the kernel's scratch space")
-        B, C = b_and_c[..., : self._states].unbind(-2)
-        return BlockOutputs(out, stream, B, C, dt)
+        return BlockOutputs(out, stream, b_and_c, dt)
 
     def _group(self, batch: int, length: int, threads: int) -> int:
         """How many images go through the block together: as many as leave their work in the cores' own caches."""
