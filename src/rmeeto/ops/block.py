@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rmeeto.ops.impl import cpp
 
-CACHE = 1 << 20  # bytes that a core keeps to itself, about
+CACHE = 1 << 22  # bytes of room for each thread, about what a core can keep near
 
 
 class BlockParameters(NamedTuple):
@@ -112,4 +112,4 @@ class PackedBlock:
     def _group(self, batch: int, length: int, threads: int) -> int:
         """How many images go through the block together: as many as leave their work in the cores' own caches."""
         image = 4 * self._inner * length * self.dtype.itemsize
-        return max(1, min(batch, threads * CACHE // image))
+        return min(batch, threads * max(1, CACHE // image))

@@ -141,12 +141,12 @@ static void* pack_block_of(const BlockWeights& weights) {
 
 // ---- convolution from both ends, and its product: B, C and the low-rank steps
 
-// Images [first, first + count) of the batch.
+// Images [first, first + count) of the batch, with the room from that of image `slot` on.
 template <class T>
 struct BlockJob {
     const PackedBlock<T>& packed;
     const BlockTokens& tokens;
-    int64_t first, count;
+    int64_t first, count, slot;
     int64_t chunks;  // of an image's tokens, for the convolution
 
     const BlockWeights& shape() const { return packed.shape; }
@@ -155,9 +155,11 @@ struct BlockJob {
     T* at(void* data, int64_t width, int64_t image, int64_t token) const {
         return static_cast<T*>(data) + (image * length() + token) * width;
     }
-    T* projected(int64_t image, int64_t token) const { return at(tokens.projected, 2 * shape().inner, image, token); }
+    T* projected(int64_t image, int64_t token) const {
+        return at(tokens.projected, 2 * shape().inner, slot + image, token);
+    }
     T* u(int direction, int64_t image, int64_t token) const {
-        return at(tokens.u, shape().inner, direction * tokens.group + image, token);
+        return at(tokens.u, shape().inner, 2 * (slot + image) + direction, token);
     }
     T* dt(int direction, int64_t image, int64_t token) const {
         return at(tokens.dt, shape().rank, direction * tokens.batch + first + image, token);
@@ -369,14 +371,15 @@ static void walk_item(const void* pointer, int64_t item, void* memory) {
 
 // ---- the whole
 
+// Phase by phase.
 template <class T>
-static bool run_group(const BlockJob<T>& job, int threads) {
+static bool run_together(const BlockJob<T>& job, int threads) {
     const PackedBlock<T>& packed = job.packed;
     const BlockTokens& tokens = job.tokens;
     const BlockWeights& shape = packed.shape;
     const int64_t dim = shape.dim, inner = shape.inner, rows = job.count * job.length();
-    T* const projected = static_cast<T*>(tokens.projected);
-    T* const normed = static_cast<T*>(tokens.u);  // until the convolution writes there
+    T* const projected = job.projected(0, 0);
+    T* const normed = job.u(0, 0, 0);  // until the convolution writes there
     const auto rows_of = [&](auto* data) { return Tokens{data, job.length() * dim, dim}; };
     const auto own = [&](void* data, int64_t storage) {
         const int64_t bytes = storage == BFLOAT16 ? sizeof(bfloat16) : sizeof(float);
@@ -407,12 +410,43 @@ static bool run_group(const BlockJob<T>& job, int threads) {
 }
 
 template <class T>
+struct Shares {
+    const BlockJob<T>& all;
+    int64_t count;
+    bool* failed;  // each share's own
+};
+
+template <class T>
+static void run_share(const void* pointer, int64_t item, void*) {
+    const Shares<T>& shares = *static_cast<const Shares<T>*>(pointer);
+    const int64_t before = item * shares.all.count / shares.count, end = (item + 1) * shares.all.count / shares.count;
+    BlockJob<T> job = shares.all;
+    job.first += before, job.slot = before, job.count = end - before;
+    shares.failed[item] = !run_together(job, 1);
+}
+
+// Images enough for all threads are shared out, so that no core reads what another has written and none waits.
+template <class T>
+static bool run_group(const BlockJob<T>& job, int threads) {
+    const bool is_even = job.count % threads == 0 || job.count >= 4 * threads;
+    if (threads == 1 || job.count < threads || !is_even) return run_together(job, threads);
+    const Buffer outcomes(sizeof(bool) * threads);
+    bool* const failed = static_cast<bool*>(outcomes.data());
+    if (!failed) return false;
+    const Shares<T> shares{job, threads, failed};
+    if (!for_each(threads, threads, 0, run_share<T>, &shares)) return false;
+    for (int share = 0; share < threads; share++)
+        if (failed[share]) return false;
+    return true;
+}
+
+template <class T>
 static bool run_block_of(const void* pointer, const BlockTokens& tokens, int threads) {
     const PackedBlock<T>& packed = *static_cast<const PackedBlock<T>*>(pointer);
     const int64_t chunks = divide_up(tokens.tokens, CONV_CHUNK);
     for (int64_t first = 0; first < tokens.batch; first += tokens.group) {
         const int64_t count = smaller(tokens.group, tokens.batch - first);
-        if (!run_group(BlockJob<T>{packed, tokens, first, count, chunks}, threads)) return false;
+        if (!run_group(BlockJob<T>{packed, tokens, first, count, 0, chunks}, threads)) return false;
     }
     return true;
 }

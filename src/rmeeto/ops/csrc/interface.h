@@ -96,8 +96,8 @@ struct BlockTokens {
     void* dt;         // both, rank: what Δ is projected from
     // Room for `group` images, which are taken through the block together.
     int64_t group;
-    void* projected;  // 2 * inner
-    void* u;          // both, inner
+    void* projected;  // (group, tokens, 2 * inner)
+    void* u;          // (group, 2, tokens, inner)
 };
 
 struct Nearest {
