@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rmeeto.models.backbone import Block
 
 
+HANDED_OUT = frozenset({"B", "C", "delta"})
+
+
 class FrozenBlock:
     """What :class:`Block` computes, from the weights it has now, in float32 or bfloat16 on a processor.
 
@@ -57,7 +60,7 @@ class FrozenBlock:
     def __call__(self, tokens: Tokens, needs: frozenset[str]) -> tuple[Tokens, Features | None]:
         """One block: the tokens with new ``x`` and ``residual``; features only where some are needed."""
         found = self.packed(tokens.x, tokens.residual)
-        features = self.features(found, needs) if needs else None
+        features = self.features(found, needs) if needs & HANDED_OUT else None
         return tokens.replace(x=found.x, residual=found.stream), features
 
     def features(self, found: BlockOutputs, needs: frozenset[str]) -> Features:

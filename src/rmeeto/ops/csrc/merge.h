@@ -12,7 +12,7 @@
 
 namespace rmeeto::RMEETO_ISA {
 
-constexpr int MERGE_ROWS = 64;
+constexpr int MERGE_ROWS = 64;  // at most, in an item of work
 
 struct MergeChunk {
     int64_t image, first;
@@ -23,15 +23,15 @@ struct MergeChunk {
 
 struct MergeJob {
     const Merge& merge;
-    int64_t chunks;
+    int64_t chunks, rows_per_chunk;
 };
 
 INLINE MergeChunk find_pairs(const MergeJob& job, int64_t item, void* memory) {
     const Merge& merge = job.merge;
     MergeChunk chunk;
     chunk.image = item / job.chunks;
-    chunk.first = item % job.chunks * MERGE_ROWS;
-    chunk.count = (int)smaller(MERGE_ROWS, merge.left - chunk.first);
+    chunk.first = item % job.chunks * job.rows_per_chunk;
+    chunk.count = (int)smaller(job.rows_per_chunk, merge.left - chunk.first);
     chunk.next = static_cast<int32_t*>(memory);
     for (int row = 0; row < chunk.count; row++) chunk.head[row] = -1;
     for (int64_t pair = merge.removed - 1; pair >= 0; pair--) {
@@ -108,7 +108,10 @@ INLINE int run_merge(const Merge& merge, Body body, int threads) {
         !stays_within(merge.source, merge.batch, merge.removed, merge.tokens) ||
         !stays_within(merge.target, merge.batch, merge.removed, merge.left))
         return OUTSIDE;
-    const MergeJob job{merge, (merge.left + MERGE_ROWS - 1) / MERGE_ROWS};
+    // So small that all threads finish together, so large that stringing pairs together does not show.
+    const int64_t wanted = merge.left * merge.batch / (4 * threads);
+    const int64_t rows = wanted < MERGE_ROWS / 8 ? MERGE_ROWS / 8 : smaller(wanted, MERGE_ROWS);
+    const MergeJob job{merge, (merge.left + rows - 1) / rows, rows};
     const bool done = for_each(merge.batch * job.chunks, threads, sizeof(int32_t) * merge.removed, body, &job);
     return done ? DONE : OUT_OF_MEMORY;
 }

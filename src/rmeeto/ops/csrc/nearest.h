@@ -120,19 +120,19 @@ static void pack_panel(const void* pointer, int64_t item, void* memory) {
     }
 }
 
-// Similarity of ROW_TILE rows with PANELS panels; the l2 distance's is left squared.
-template <class WORD, int DISTANCE>
+// Similarity of ROW_TILE rows with COUNT panels; the l2 distance's is left squared.
+template <class WORD, int DISTANCE, int COUNT>
 INLINE void compare(const NearestJob& job, const float* rows, const float* panels, Vec (*score)[PANELS]) {
     using One = typename Element<WORD>::One;
     using Many = typename Element<WORD>::Many;
-    Vec sum[ROW_TILE][PANELS] = {};
+    Vec sum[ROW_TILE][COUNT] = {};
     for (int64_t f = 0; f < job.words; f++) {
-        Many b[PANELS];
-        for (int k = 0; k < PANELS; k++) __builtin_memcpy(b + k, panels + (k * job.words + f) * LANES, sizeof(Many));
+        Many b[COUNT];
+        for (int k = 0; k < COUNT; k++) __builtin_memcpy(b + k, panels + (k * job.words + f) * LANES, sizeof(Many));
         UNROLL for (int i = 0; i < ROW_TILE; i++) {
             One a;
             __builtin_memcpy(&a, rows + i * job.stride + f, sizeof a);
-            for (int k = 0; k < PANELS; k++) {
+            for (int k = 0; k < COUNT; k++) {
                 if constexpr (DISTANCE == COSINE) {
                     multiply_add(sum[i][k], a, b[k]);
                 } else {
@@ -143,7 +143,7 @@ INLINE void compare(const NearestJob& job, const float* rows, const float* panel
         }
     }
     for (int i = 0; i < ROW_TILE; i++)
-        for (int k = 0; k < PANELS; k++) score[i][k] = sum[i][k];
+        for (int k = 0; k < COUNT; k++) score[i][k] = sum[i][k];
 }
 
 INLINE Ints lanes_from(int64_t first) {
@@ -193,14 +193,18 @@ static void walk_columns(const NearestJob& job, int64_t image, int count, const 
     for (int64_t first = by_any.low / SPAN * SPAN; first < by_any.high; first += SPAN) {
         const int64_t column = image * job.panels * LANES + first;
         const float* const panels = job.packed + column * job.words;
+        const int used = first + (PANELS - 1) * LANES < job.problem.columns ? PANELS : 1;
         for (int tile = 0; tile < count; tile += ROW_TILE) {
             const int last = (int)smaller(tile + ROW_TILE, count) - 1;
             const Seen seen = by_tile[tile / ROW_TILE];
             if (seen.low >= first + SPAN || seen.high <= first) continue;
             Vec score[ROW_TILE][PANELS];
-            compare<WORD, DISTANCE>(job, values + tile * job.stride, panels, score);
+            if (used == PANELS)
+                compare<WORD, DISTANCE, PANELS>(job, values + tile * job.stride, panels, score);
+            else
+                compare<WORD, DISTANCE, 1>(job, values + tile * job.stride, panels, score);
             for (int i = tile; i <= last; i++)
-                for (int k = 0; k < PANELS; k++) {
+                for (int k = 0; k < used; k++) {
                     Vec found = score[i - tile][k];
                     if constexpr (sizeof(WORD) < sizeof(float))
                         found *= rows[i].scale * load(job.scales + column + k * LANES, LANES);
