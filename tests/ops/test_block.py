@@ -98,7 +98,7 @@ def test_every_length(instruction_set, dtype, length):
 
 
 @pytest.mark.parametrize("cache", [1, 10_000, 1 << 30])
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 2, 3, 5, 23])
 def test_any_division_of_the_work(monkeypatch, cache, threads):
     monkeypatch.setattr(packed_block, "CACHE", cache)
     before = torch.get_num_threads()

@@ -147,7 +147,8 @@ struct BlockJob {
     const PackedBlock<T>& packed;
     const BlockTokens& tokens;
     int64_t first, count, slot;
-    int64_t chunks;  // of an image's tokens, for the convolution
+    int64_t chunks = 0;  // of an image's tokens, for the convolution
+    int64_t parts = 1;   // of a panel, for the scans
 
     const BlockWeights& shape() const { return packed.shape; }
     int64_t length() const { return tokens.tokens; }
@@ -217,19 +218,15 @@ INLINE void project_steps(const BlockJob<T>& job, int direction, int64_t image, 
     }
 }
 
-constexpr int64_t CONV_CHUNK = TILE_ROWS;  // tokens: as many as are projected at once
-
 template <class T, int WIDTH>
 static void convolve_item(const void* pointer, int64_t item, void*) {
     const BlockJob<T>& job = *static_cast<const BlockJob<T>*>(pointer);
-    const int64_t image = item / job.chunks, begin = item % job.chunks * CONV_CHUNK;
-    const int64_t end = smaller(begin + CONV_CHUNK, job.length());
+    const int64_t image = item / job.chunks, begin = item % job.chunks * TILE_ROWS;
+    const int rows = (int)smaller(TILE_ROWS, job.length() - begin);
     for (int64_t first = 0; first < job.packed.blocks; first += TILE_VECTORS)
-        for (int64_t token = begin; token < end; token++)
+        for (int64_t token = begin; token < begin + rows; token++)
             convolve_token<T, WIDTH>(job, image, token, first, smaller(first + TILE_VECTORS, job.packed.blocks));
-    for (int direction = 0; direction < 2; direction++)
-        for (int64_t token = begin; token < end; token += TILE_ROWS)
-            project_steps(job, direction, image, token, (int)smaller(TILE_ROWS, end - token));
+    for (int direction = 0; direction < 2; direction++) project_steps(job, direction, image, begin, rows);
 }
 
 // ---- scans from both ends
@@ -243,19 +240,17 @@ struct WalkScratch {
     Vec y[];  // (vector, token): of both walks together
 };
 
-// One panel of channels of one image, walked in one direction.
+// One panel of channels of one image, or the vectors [begin, end) of it, walked in one direction.
 template <class T>
 struct PanelWalk {
     const BlockJob<T>& job;
     WalkScratch& scratch;
     int64_t image, panel;
-    int direction;
+    int begin, end, direction;
 
     int64_t sign() const { return direction ? -1 : 1; }
-    int64_t first() const { return panel * TILE_VECTORS; }
-    int vectors() const { return (int)smaller(TILE_VECTORS, job.packed.blocks - first()); }
     const Walker* walkers() const {
-        return job.packed.walkers + direction * job.packed.blocks + first();
+        return job.packed.walkers + direction * job.packed.blocks + panel * TILE_VECTORS;
     }
     const T* weight() const { return job.packed.dt_proj_of(direction) + panel * panel_size<T>(job.shape().rank); }
     Vec* y(int v, int64_t token) const { return scratch.y + v * job.length() + token; }
@@ -290,7 +285,7 @@ INLINE void prepare_tile(const PanelWalk<T>& walk, int64_t start, int tokens) {
         Vec delta[TILE_ROWS][TILE_VECTORS];
         multiply_rows(rows, job.dt(walk.direction, walk.image, token), sign * rank, walk.weight(), rank,
                       walk.weight(), delta);
-        for (int v = 0; v < walk.vectors(); v++) {
+        for (int v = walk.begin; v < walk.end; v++) {
             const int64_t channel = walkers[v].block.channel;
             const int count = walkers[v].block.count;
             const Vec bias = walkers[v].delta_bias;
@@ -339,7 +334,7 @@ static void walk_panel(const PanelWalk<T>& walk) {
         const int64_t start = walk.direction ? length - 1 - done : done;
         prepare_tile(walk, start, tokens);
         const Row* const rows = reinterpret_cast<const Row*>(job.b_and_c(walk.direction, walk.image, start));
-        for (int v = 0; v < walk.vectors(); v++) {
+        for (int v = walk.begin; v < walk.end; v++) {
             const Walker& walker = walk.walkers()[v];
             const bool tame = is_tame(walker.block, Vec{}, scratch.longest[v]);
             const auto recurrence = walk.direction ? (tame ? walk_tile<true, false> : walk_tile<false, false>)
@@ -350,7 +345,7 @@ static void walk_panel(const PanelWalk<T>& walk) {
         if (!walk.direction) continue;
         for (int64_t token = start; token > start - tokens; token--) {
             T* const out = job.projected(walk.image, token);
-            for (int v = 0; v < walk.vectors(); v++) {
+            for (int v = walk.begin; v < walk.end; v++) {
                 const Block& block = walk.walkers()[v].block;
                 const Vec gate = load(out + job.shape().inner + block.channel, block.count);
                 store(out + block.channel, *walk.y(v, token) * silu(gate), block.count);
@@ -364,16 +359,18 @@ template <class T>
 static void walk_item(const void* pointer, int64_t item, void* memory) {
     const BlockJob<T>& job = *static_cast<const BlockJob<T>*>(pointer);
     WalkScratch& scratch = *static_cast<WalkScratch*>(memory);
-    const int64_t image = item / job.packed.panels, panel = item % job.packed.panels;
-    for (int direction = 0; direction < 2; direction++)
-        walk_panel(PanelWalk<T>{job, scratch, image, panel, direction});
+    const int64_t panels = job.packed.panels, part = item % job.parts, panel = item / job.parts % panels;
+    const int vectors = (int)smaller(TILE_VECTORS, job.packed.blocks - panel * TILE_VECTORS);
+    const int begin = (int)(part * vectors / job.parts), end = (int)((part + 1) * vectors / job.parts);
+    for (int direction = 0; direction < 2 && begin < end; direction++)
+        walk_panel(PanelWalk<T>{job, scratch, item / (job.parts * panels), panel, begin, end, direction});
 }
 
 // ---- the whole
 
 // Phase by phase.
 template <class T>
-static bool run_together(const BlockJob<T>& job, int threads) {
+static bool run_together(BlockJob<T> job, int threads) {
     const PackedBlock<T>& packed = job.packed;
     const BlockTokens& tokens = job.tokens;
     const BlockWeights& shape = packed.shape;
@@ -403,10 +400,15 @@ static bool run_together(const BlockJob<T>& job, int threads) {
     const Body convolve = shape.width == 2   ? convolve_item<T, 2>
                           : shape.width == 3 ? convolve_item<T, 3>
                                              : convolve_item<T, 4>;
+    // Each part of a panel projects all of its steps, so panels are parted only where threads would have to wait.
+    const int64_t walks = job.count * packed.panels;
+    const bool is_even = walks % threads == 0 || walks >= 3 * threads;
+    job.parts = is_even ? 1 : smaller(TILE_VECTORS, divide_up(2 * threads, walks));
+    job.chunks = divide_up(job.length(), TILE_ROWS);
     const size_t walk_bytes = sizeof(WalkScratch) + sizeof(Vec) * TILE_VECTORS * job.length();
     return norm_forward(norm, threads) && multiply(in, threads) &&
            for_each(job.count * job.chunks, threads, 0, convolve, &job) &&
-           for_each(job.count * packed.panels, threads, walk_bytes, walk_item<T>, &job) && multiply(out, threads);
+           for_each(walks * job.parts, threads, walk_bytes, walk_item<T>, &job) && multiply(out, threads);
 }
 
 template <class T>
@@ -443,10 +445,9 @@ static bool run_group(const BlockJob<T>& job, int threads) {
 template <class T>
 static bool run_block_of(const void* pointer, const BlockTokens& tokens, int threads) {
     const PackedBlock<T>& packed = *static_cast<const PackedBlock<T>*>(pointer);
-    const int64_t chunks = divide_up(tokens.tokens, CONV_CHUNK);
     for (int64_t first = 0; first < tokens.batch; first += tokens.group) {
         const int64_t count = smaller(tokens.group, tokens.batch - first);
-        if (!run_group(BlockJob<T>{packed, tokens, first, count, 0, chunks}, threads)) return false;
+        if (!run_group(BlockJob<T>{packed, tokens, first, count, 0}, threads)) return false;
     }
     return true;
 }
