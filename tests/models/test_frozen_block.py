@@ -8,14 +8,13 @@ from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, create_model, freeze, parse_reduction, thaw
 from rmeeto.models.backbone import Block
 from rmeeto.models.frozen_block import FrozenBlock
-from rmeeto.models.linear import packing_dtypes
+from rmeeto.ops.block import unsupported_reason
 from rmeeto.reduction.methods import METHODS
 
-pytestmark = [
-    needs_kernels,
-    pytest.mark.skipif(torch.float32 not in packing_dtypes(), reason="this PyTorch or processor packs no weights"),
-]
-needs_bfloat16 = pytest.mark.skipif(torch.bfloat16 not in packing_dtypes(), reason="no packed bfloat16 here")
+pytestmark = needs_kernels
+needs_bfloat16 = pytest.mark.skipif(
+    unsupported_reason(torch.bfloat16, states=16, width=4) is not None, reason="no products of bfloat16 here"
+)
 TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 24, "depth": 4, "state": 5, "num_classes": 7}
 
 

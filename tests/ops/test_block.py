@@ -169,13 +169,21 @@ def test_packed_memory_is_given_back():
     assert resident() - before < 80 << 20
 
 
-def test_matrix_registers_belong_to_pytorch(monkeypatch):
+@pytest.mark.parametrize(
+    ("instruction_set", "has_matrix_registers", "reason"),
+    [("avx512_bf16", False, None), ("avx512_bf16", True, "AMX"), ("avx2", False, "AVX512-BF16")],
+)
+def test_products_of_bfloat16_belong_to_whom_they_are_fastest_with(
+    monkeypatch, instruction_set, has_matrix_registers, reason
+):
     class Library:
-        rmeeto_has_matrix_registers = staticmethod(lambda: True)
+        rmeeto_has_matrix_registers = staticmethod(lambda: has_matrix_registers)
 
     monkeypatch.setattr(cpp, "library", Library)
+    monkeypatch.setattr(cpp, "instruction_set", lambda: instruction_set)
     assert unsupported_reason(torch.float32, 16, 4) is None
-    assert "AMX" in unsupported_reason(torch.bfloat16, 16, 4)
+    found = unsupported_reason(torch.bfloat16, 16, 4)
+    assert found is None if reason is None else reason in found
 
 
 def test_what_it_does_not_take():

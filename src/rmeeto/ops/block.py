@@ -50,6 +50,8 @@ def unsupported_reason(dtype: torch.dtype, states: int, width: int) -> str | Non
         return absence
     if dtype not in cpp.STORAGE or states > cpp.MAX_STATES or width not in cpp.WIDTHS:
         return f"the C++ kernels take neither {dtype}, {states} states nor {width} taps together"
+    if dtype == torch.bfloat16 and cpp.instruction_set() != "avx512_bf16":
+        return "the C++ kernels multiply bfloat16 with AVX512-BF16 alone; PyTorch knows other processors' instructions"
     if dtype == torch.bfloat16 and cpp.library().rmeeto_has_matrix_registers():
         return "PyTorch's products use this processor's matrix registers (AMX), which the C++ kernels do not"
     return None
