@@ -1,8 +1,7 @@
 // The short causal convolution and its gradients; see causal_conv in rmeeto/ops/conv.py for the equations.
 //
-// Items of work, blocks and tiles are as in scan.h; of several walks over the same inputs, the second finds them in the
-// cache. The last few inputs of a block stay in registers along the
-// tokens, so that every input is read once; the time goes into memory.
+// Items of work, blocks and tiles are as in scan.h. The last few inputs of a block stay in registers along the tokens, so
+// that every input is read once; the time goes into memory.
 #pragma once
 
 #include "interface.h"
@@ -37,16 +36,15 @@ struct ConvSums {
 };
 
 struct ConvJob {
-    const Conv* walks;  // of equal shapes and storage; backward: one
-    int count;
+    const Conv& conv;
     int64_t groups, blocks_per_group;
     ConvSums* sums;  // backward: (image, block)
 };
 
-INLINE ConvJob divide_conv(const Conv* walks, int count, int threads) {
-    const int64_t blocks = count_blocks(walks->channels), wanted = blocks * walks->batch / (4 * threads);
+INLINE ConvJob divide_conv(const Conv& conv, int threads) {
+    const int64_t blocks = count_blocks(conv.channels), wanted = blocks * conv.batch / (4 * threads);
     const int64_t per_group = wanted < 1 ? 1 : smaller(wanted, GROUP);
-    return {walks, count, (blocks + per_group - 1) / per_group, per_group, nullptr};
+    return {conv, (blocks + per_group - 1) / per_group, per_group, nullptr};
 }
 
 template <int WIDTH>
@@ -97,15 +95,13 @@ static void conv_tile(const Conv& conv, int64_t image, int64_t start, int tokens
 template <class T, int WIDTH>
 static void conv_item(const void* pointer, int64_t item, void* memory) {
     const ConvJob& job = *static_cast<const ConvJob*>(pointer);
+    const Conv& conv = job.conv;
     ConvBlock* const group = static_cast<ConvBlock*>(memory);
     const int64_t image = item / job.groups;
-    for (int walk = 0; walk < job.count; walk++) {
-        const Conv& conv = job.walks[walk];
-        const int blocks = begin_group<WIDTH>(job, conv, item % job.groups * job.blocks_per_group, group);
-        for (int64_t start = 0; start < conv.tokens; start += CONV_TILE)
-            for (int k = 0; k < blocks; k++)
-                conv_tile<T, WIDTH>(conv, image, start, (int)smaller(CONV_TILE, conv.tokens - start), group[k]);
-    }
+    const int blocks = begin_group<WIDTH>(job, conv, item % job.groups * job.blocks_per_group, group);
+    for (int64_t start = 0; start < conv.tokens; start += CONV_TILE)
+        for (int k = 0; k < blocks; k++)
+            conv_tile<T, WIDTH>(conv, image, start, (int)smaller(CONV_TILE, conv.tokens - start), group[k]);
 }
 
 // A sum at step i reaches back to the inputs i, i-1, ..., so the gradient of an input is complete WIDTH-1 steps
@@ -152,7 +148,7 @@ static void conv_backward_tile(const Conv& conv, int64_t image, int64_t start, i
 template <class T, int WIDTH>
 static void conv_backward_item(const void* pointer, int64_t item, void* memory) {
     const ConvJob& job = *static_cast<const ConvJob*>(pointer);
-    const Conv& conv = *job.walks;
+    const Conv& conv = job.conv;
     ConvBlock* const group = static_cast<ConvBlock*>(memory);
     const int64_t image = item / job.groups, first = item % job.groups * job.blocks_per_group;
     const int blocks = begin_group<WIDTH>(job, conv, first, group);
@@ -169,7 +165,7 @@ static void conv_backward_item(const void* pointer, int64_t item, void* memory) 
 template <int WIDTH>
 static void reduce_taps(const void* pointer, int64_t index, void*) {
     const ConvJob& job = *static_cast<const ConvJob*>(pointer);
-    const Conv& conv = *job.walks;
+    const Conv& conv = job.conv;
     const int64_t blocks = count_blocks(conv.channels), channel = index * LANES;
     const int count = (int)smaller(LANES, conv.channels - channel);
     ConvSums total{};
@@ -184,9 +180,8 @@ static void reduce_taps(const void* pointer, int64_t index, void*) {
 }
 
 template <int WIDTH>
-static bool conv_forward_of(const Conv* walks, int count, int threads) {
-    const ConvJob job = divide_conv(walks, count, threads);
-    const Conv& conv = *walks;
+static bool conv_forward_of(const Conv& conv, int threads) {
+    const ConvJob job = divide_conv(conv, threads);
     const Body body = conv.storage == BFLOAT16 ? conv_item<bfloat16, WIDTH> : conv_item<float, WIDTH>;
     return for_each(conv.batch * job.groups, threads, sizeof(ConvBlock[GROUP]), body, &job);
 }
@@ -196,7 +191,7 @@ static bool conv_backward_of(const Conv& conv, int threads) {
     const int64_t blocks = count_blocks(conv.channels);
     const Buffer sums(sizeof(ConvSums) * conv.batch * blocks);
     if (!sums.data()) return false;
-    ConvJob job = divide_conv(&conv, 1, threads);
+    ConvJob job = divide_conv(conv, threads);
     job.sums = static_cast<ConvSums*>(sums.data());
     const Body body = conv.storage == BFLOAT16 ? conv_backward_item<bfloat16, WIDTH> : conv_backward_item<float, WIDTH>;
     return for_each(conv.batch * job.groups, threads, sizeof(ConvBlock[GROUP]), body, &job) &&
@@ -205,10 +200,10 @@ static bool conv_backward_of(const Conv& conv, int threads) {
 
 // The caller has checked that 2 <= width <= MAX_WIDTH.
 
-static bool conv_forward(const Conv* walks, int count, int threads) {
-    if (walks->width == 2) return conv_forward_of<2>(walks, count, threads);
-    if (walks->width == 3) return conv_forward_of<3>(walks, count, threads);
-    return conv_forward_of<4>(walks, count, threads);
+static bool conv_forward(const Conv& conv, int threads) {
+    if (conv.width == 2) return conv_forward_of<2>(conv, threads);
+    if (conv.width == 3) return conv_forward_of<3>(conv, threads);
+    return conv_forward_of<4>(conv, threads);
 }
 
 static bool conv_backward(const Conv& conv, int threads) {

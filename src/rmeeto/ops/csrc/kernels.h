@@ -17,7 +17,7 @@ struct Kernels {
     const char* name;
     bool (*scan_forward)(const Scan* walks, int count, int threads);
     bool (*scan_backward)(const Scan&, int threads);
-    bool (*conv_forward)(const Conv* walks, int count, int threads);
+    bool (*conv_forward)(const Conv&, int threads);
     bool (*conv_backward)(const Conv&, int threads);
     bool (*norm_forward)(const Norm&, int threads);
     bool (*norm_backward)(const Norm&, int threads);

@@ -97,7 +97,7 @@ EXPORT bool rmeeto_use_instruction_set(const char* name) {
 EXPORT bool rmeeto_scan_forward(const Scan* scan, int threads) { return chosen()->scan_forward(scan, 1, threads); }
 EXPORT bool rmeeto_scan_both(const Scan* walks, int threads) { return chosen()->scan_forward(walks, 2, threads); }
 EXPORT bool rmeeto_scan_backward(const Scan* scan, int threads) { return chosen()->scan_backward(*scan, threads); }
-EXPORT bool rmeeto_conv_forward(const Conv* conv, int threads) { return chosen()->conv_forward(conv, 1, threads); }
+EXPORT bool rmeeto_conv_forward(const Conv* conv, int threads) { return chosen()->conv_forward(*conv, threads); }
 EXPORT bool rmeeto_conv_backward(const Conv* conv, int threads) { return chosen()->conv_backward(*conv, threads); }
 EXPORT bool rmeeto_norm_forward(const Norm* norm, int threads) { return chosen()->norm_forward(*norm, threads); }
 EXPORT bool rmeeto_norm_backward(const Norm* norm, int threads) { return chosen()->norm_backward(*norm, threads); }
