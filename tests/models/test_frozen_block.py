@@ -12,9 +12,8 @@ from rmeeto.ops.block import unsupported_reason
 from rmeeto.reduction.methods import METHODS
 
 pytestmark = needs_kernels
-needs_bfloat16 = pytest.mark.skipif(
-    unsupported_reason(torch.bfloat16, states=16, width=4) is not None, reason="no products of bfloat16 here"
-)
+WITHOUT_BFLOAT16 = unsupported_reason(torch.bfloat16, states=16, width=4)
+needs_bfloat16 = pytest.mark.skipif(WITHOUT_BFLOAT16 is not None, reason=f"no frozen block: {WITHOUT_BFLOAT16}")
 TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 24, "depth": 4, "state": 5, "num_classes": 7}
 
 

@@ -11,7 +11,7 @@ from rmeeto.models.freezing import frozen
 from rmeeto.models.linear import Linear, packing_dtypes
 
 needs_packing = pytest.mark.skipif(
-    torch.float32 not in packing_dtypes(), reason="this PyTorch or processor packs no weights"
+    torch.float32 not in packing_dtypes(), reason="PyTorch has no oneDNN here, which packs the weights"
 )
 
 
@@ -42,7 +42,7 @@ def test_a_slice_of_a_larger_tensor_is_read_right():
         torch.testing.assert_close(one(wide[..., 30:54]), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.skipif(torch.bfloat16 not in packing_dtypes(), reason="no packed bfloat16 here")
+@pytest.mark.skipif(torch.bfloat16 not in packing_dtypes(), reason="oneDNN multiplies no bfloat16 on this processor")
 def test_autocast_packs_in_its_own_precision():
     one, x = layer(), torch.randn(9, 24)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

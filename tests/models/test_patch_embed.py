@@ -7,7 +7,7 @@ from rmeeto import create_model, freeze, thaw
 from rmeeto.models.linear import packing_dtypes
 
 TOY = {"img_size": 32, "patch_size": 8, "stride": 8, "dim": 16, "depth": 2, "num_classes": 3}
-needs_packing = pytest.mark.skipif(torch.float32 not in packing_dtypes(), reason="this PyTorch packs no weights")
+needs_packing = pytest.mark.skipif(torch.float32 not in packing_dtypes(), reason="PyTorch has no oneDNN here")
 SHAPES = [
     ("vim_tiny", {}),
     ("vim_tiny", {"img_size": 64, "patch_size": 16, "stride": 16}),
@@ -32,7 +32,7 @@ def test_a_product_gives_what_the_convolution_gives(name, options):
         torch.testing.assert_close(model.patch_embed(images), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif(torch.bfloat16 not in packing_dtypes(), reason="no packed bfloat16 here")
+@pytest.mark.skipif(torch.bfloat16 not in packing_dtypes(), reason="oneDNN multiplies no bfloat16 on this processor")
 def test_autocast_is_followed():
     model = model_of()
     images = torch.randn(3, *model.config.input_size)

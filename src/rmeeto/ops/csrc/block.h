@@ -2,8 +2,8 @@
 // to B, C and the steps, scan from both ends, project out; see FrozenBlock in rmeeto/models/frozen_block.py. For
 // inference alone: whatever follows from the weights has been computed and packed.
 //
-// Each phase shares its work among the threads and reads what the phase before left in the caches. Δ is never stored:
-// a tile of it is projected where it is walked along.
+// Images enough for all threads are shared out among them; of fewer, every phase shares out its work. Either reads what
+// the phase before left in the caches. Δ is never stored: a tile of it is projected where it is walked along.
 #pragma once
 
 #include <new>

@@ -48,7 +48,8 @@ INLINE ConvJob divide_conv(const Conv& conv, int threads) {
 }
 
 template <int WIDTH>
-INLINE int begin_group(const ConvJob& job, const Conv& conv, int64_t first, ConvBlock* group) {
+INLINE int begin_group(const ConvJob& job, int64_t first, ConvBlock* group) {
+    const Conv& conv = job.conv;
     const int blocks = (int)smaller(job.blocks_per_group, count_blocks(conv.channels) - first);
     for (int k = 0; k < blocks; k++) {
         ConvBlock& block = group[k] = ConvBlock{};
@@ -98,7 +99,7 @@ static void conv_item(const void* pointer, int64_t item, void* memory) {
     const Conv& conv = job.conv;
     ConvBlock* const group = static_cast<ConvBlock*>(memory);
     const int64_t image = item / job.groups;
-    const int blocks = begin_group<WIDTH>(job, conv, item % job.groups * job.blocks_per_group, group);
+    const int blocks = begin_group<WIDTH>(job, item % job.groups * job.blocks_per_group, group);
     for (int64_t start = 0; start < conv.tokens; start += CONV_TILE)
         for (int k = 0; k < blocks; k++)
             conv_tile<T, WIDTH>(conv, image, start, (int)smaller(CONV_TILE, conv.tokens - start), group[k]);
@@ -151,7 +152,7 @@ static void conv_backward_item(const void* pointer, int64_t item, void* memory) 
     const Conv& conv = job.conv;
     ConvBlock* const group = static_cast<ConvBlock*>(memory);
     const int64_t image = item / job.groups, first = item % job.groups * job.blocks_per_group;
-    const int blocks = begin_group<WIDTH>(job, conv, first, group);
+    const int blocks = begin_group<WIDTH>(job, first, group);
     ConvSums* const sums = job.sums + image * count_blocks(conv.channels) + first;
     for (int k = 0; k < blocks; k++) sums[k] = ConvSums{};
     for (int64_t start = 0; start < conv.tokens; start += CONV_TILE)
