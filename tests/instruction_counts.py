@@ -24,7 +24,7 @@ from rmeeto.ops.impl import cpp
 
 STORED = Path(__file__).parent / "ops/instruction_counts.json"
 DRIVER = STORED.with_suffix(".cpp")
-INTERFACE = Path(cpp.__file__).parents[1] / "csrc"
+INTERFACE = Path(cpp.__file__).parents[2] / "csrc"
 INSTRUCTION_SETS = ("avx2", "portable")
 COUNTED = "counted"  # the function of the driver around each call
 

@@ -8,6 +8,7 @@ import pytest
 
 from rmeeto.ops import select
 from rmeeto.ops.impl import cpp
+from rmeeto.ops.impl.cpp import loading
 
 ROOT = Path(__file__).parents[2]
 COMPILERS = ("c++", "g++", "clang++")
@@ -30,14 +31,14 @@ def test_an_instruction_set_that_does_not_exist_is_refused():
 
 
 def test_a_library_of_other_sources_is_refused(monkeypatch):
-    monkeypatch.setattr(cpp, "INTERFACE_VERSION", -1)
+    monkeypatch.setattr(loading, "INTERFACE_VERSION", -1)
     if cpp.library_path().exists():
         assert "install rmeeto again" in cpp.absence.__wrapped__()
 
 
 def test_a_file_that_is_no_library_is_refused(monkeypatch, tmp_path):
     broken = tmp_path / cpp.LIBRARY
-    monkeypatch.setattr(cpp, "library_path", lambda: broken)
+    monkeypatch.setattr(loading, "library_path", lambda: broken)
     assert "not built" in cpp.absence.__wrapped__()
     broken.write_text("this is no library")
     assert "cannot be loaded" in cpp.absence.__wrapped__()

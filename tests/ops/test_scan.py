@@ -223,7 +223,8 @@ def test_own_threads_serve_when_openmp_is_missing():
     program = """
 import torch
 from rmeeto.ops.impl import cpp, reference
-cpp._share_threads = lambda library: None
+from rmeeto.ops.impl.cpp import loading
+loading.share_threads = lambda library: None
 torch.set_num_threads(2)
 u, delta = torch.randn(2, 2, 50, 64).unbind()
 A, (B, C) = -torch.rand(64, 16), torch.randn(2, 2, 50, 16).unbind()

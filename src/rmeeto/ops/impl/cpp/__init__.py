@@ -1,0 +1,57 @@
+"""The operations on the processor, in C++: a thin binding to the library that is built from ``ops/csrc``.
+
+Takes float32 and bfloat16 tokens and does its arithmetic in float32. The library has a plain C interface and is loaded
+with ctypes at first use, so one build serves every version of Python and PyTorch. It works on as many threads as
+`torch.get_num_threads` says, and lends PyTorch's own ones when it can.
+
+The structures, each beside the operation that fills it in, are those of ``csrc/interface.h``.
+"""
+
+from rmeeto.ops.impl.cpp.block import BlockTokens, BlockWeights
+from rmeeto.ops.impl.cpp.conv import causal_conv, causal_conv_backward
+from rmeeto.ops.impl.cpp.layout import lay_out
+from rmeeto.ops.impl.cpp.limits import MAX_STATES, WIDTHS, unsupported_reasons
+from rmeeto.ops.impl.cpp.loading import (
+    LIBRARY,
+    absence,
+    instruction_set,
+    library,
+    library_path,
+    use_instruction_set,
+)
+from rmeeto.ops.impl.cpp.merge import merge_rows, merge_rows_backward
+from rmeeto.ops.impl.cpp.merging import merge_closest
+from rmeeto.ops.impl.cpp.norm import add_norm, add_norm_backward
+from rmeeto.ops.impl.cpp.operands import STORAGE
+from rmeeto.ops.impl.cpp.pairs import closest_pairs
+from rmeeto.ops.impl.cpp.scan import scan_both, selective_scan, selective_scan_backward
+from rmeeto.ops.impl.cpp.search import nearest, nearest_seen
+
+__all__ = [
+    "LIBRARY",
+    "MAX_STATES",
+    "STORAGE",
+    "WIDTHS",
+    "BlockTokens",
+    "BlockWeights",
+    "absence",
+    "add_norm",
+    "add_norm_backward",
+    "causal_conv",
+    "causal_conv_backward",
+    "closest_pairs",
+    "instruction_set",
+    "lay_out",
+    "library",
+    "library_path",
+    "merge_closest",
+    "merge_rows",
+    "merge_rows_backward",
+    "nearest",
+    "nearest_seen",
+    "scan_both",
+    "selective_scan",
+    "selective_scan_backward",
+    "unsupported_reasons",
+    "use_instruction_set",
+]

@@ -1,0 +1,92 @@
+"""The compiled library: where it is, why it cannot be used, and its calls with as many threads as PyTorch takes."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import Array, Structure, c_bool, c_char_p, c_int, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LIBRARY = "rmeeto_kernels.so"
+INTERFACE_VERSION = 8  # equals the one in csrc/interface.h
+
+
+def library_path() -> Path:
+    """Return where the compiled library is, or would be if it had been built."""
+    return Path(__file__).parents[2] / LIBRARY
+
+
+def instruction_set() -> str:
+    """Return what the kernels run on: ``"avx512_bf16"``, ``"avx512"``, ``"avx2"`` or ``"portable"``."""
+    return str(library().rmeeto_instruction_set().decode())
+
+
+def use_instruction_set(name: str | None) -> bool:
+    """Run on the named instruction set from now on (None: the best one); False if this processor lacks it."""
+    return bool(library().rmeeto_use_instruction_set(None if name is None else name.encode()))
+
+
+@cache
+def absence() -> str | None:
+    """Return why the compiled library cannot be used here, or None."""
+    if not library_path().exists():
+        return (
+            "the C++ kernels are not built: there was no working C++ compiler when rmeeto was installed "
+            "(get one, then install rmeeto again)"
+        )
+    try:
+        version = ctypes.CDLL(str(library_path())).rmeeto_interface_version()
+    except (OSError, AttributeError) as error:
+        return f"the C++ kernels cannot be loaded: {error}"
+    if version != INTERFACE_VERSION:
+        return f"the C++ kernels were built from other sources (interface {version}): install rmeeto again"
+    return None
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """Return the compiled library, loaded."""
+    loaded = ctypes.CDLL(str(library_path()))
+    loaded.rmeeto_instruction_set.restype = c_char_p
+    loaded.rmeeto_use_instruction_set.argtypes = [c_char_p]
+    loaded.rmeeto_use_instruction_set.restype = c_bool
+    for name in (
+        *("scan_forward", "scan_both", "scan_backward", "conv_forward", "conv_backward"),
+        *("norm_forward", "norm_backward", "nearest"),
+    ):
+        function = getattr(loaded, f"rmeeto_{name}")
+        function.argtypes, function.restype = [c_void_p, c_int], c_bool
+    for name in ("merge", "merge_backward", "lay_out", "pairs", "reduce"):
+        function = getattr(loaded, f"rmeeto_{name}")
+        function.argtypes, function.restype = [c_void_p, c_int], c_int
+    loaded.rmeeto_block_pack.argtypes, loaded.rmeeto_block_pack.restype = [c_void_p], c_void_p
+    loaded.rmeeto_block_run.argtypes, loaded.rmeeto_block_run.restype = [c_void_p, c_void_p, c_int], c_bool
+    loaded.rmeeto_has_matrix_registers.restype = c_bool
+    loaded.rmeeto_block_release.argtypes, loaded.rmeeto_block_release.restype = [c_void_p], None
+    share_threads(loaded)
+    return loaded
+
+
+def share_threads(library: ctypes.CDLL) -> None:
+    """Lend the kernels the threads of PyTorch's OpenMP runtime; without one they start their own at every call.
+
+    PyTorch's threads spin for a while after each of its parallel regions, waiting for the next, and would keep the
+    cores from anybody else's.
+    """
+    try:
+        parallel = ctypes.CDLL(None).GOMP_parallel
+    except (OSError, TypeError, AttributeError):  # no such runtime, or no such look-up (Windows)
+        return
+    library.rmeeto_use_openmp(ctypes.cast(parallel, c_void_p))
+
+
+def call(name: str, problem: Structure | Array[Any]) -> None:
+    """Run a kernel on the structure, or array of them, that describes its work."""
+    outcome = getattr(library(), f"rmeeto_{name}")(ctypes.byref(problem), torch.get_num_threads())
+    if outcome < 0:
+        raise IndexError(f"{name}: a position lies outside of the sequence")
+    if not outcome:
+        raise MemoryError(f"{name}: no memory left for the kernel's scratch space")

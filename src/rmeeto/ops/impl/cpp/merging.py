@@ -1,0 +1,51 @@
+"""A whole reduction by merging in one call."""
+
+from __future__ import annotations
+
+from ctypes import Structure, c_int64, c_void_p
+
+import torch
+from torch import Tensor
+
+from rmeeto.ops.impl.cpp.loading import call
+from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, pointer
+
+
+class _Reduction(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "fixed", "removed", "features", "channels")),
+        *((name, c_int64) for name in ("features_storage", "storage", "distance", "nth", "reach")),
+        *((name, c_void_p) for name in ("values", "x", "residual", "size", "fixed_at")),
+        *((name, c_void_p) for name in ("x_left", "residual_left", "size_left", "fixed_left_at")),
+        *((name, c_void_p) for name in ("kept", "source", "place", "target")),
+    )
+
+
+def merge_closest(
+    values: Tensor,
+    x: Tensor,
+    residual: Tensor | None,
+    size: Tensor | None,
+    protected: Tensor,
+    r: int,
+    distance: str,
+    nth: int,
+    reach: int,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Compute `rmeeto.ops.merge_closest`; all operands are contiguous."""
+    batch, length, channels = x.shape
+    fixed, left = protected.shape[1], length - r
+    x_left = x.new_empty((batch, left, channels))
+    residual_left = None if residual is None else residual.new_empty((batch, left, channels))
+    size_left, protected_left = x.new_empty((batch, left), dtype=torch.float32), protected.new_empty((batch, fixed))
+    kept, place = protected.new_empty((batch, left)), protected.new_empty((batch, length))
+    source, target = protected.new_empty((batch, r)), protected.new_empty((batch, r))
+    problem = _Reduction(
+        *(batch, length, fixed, r, values.shape[2], channels),
+        *(STORAGE[values.dtype], STORAGE[x.dtype], DISTANCES[distance], nth, reach),
+        *(pointer(operand) for operand in (values, x, residual, size, protected)),
+        *(pointer(operand) for operand in (x_left, residual_left, size_left, protected_left)),
+        *(pointer(operand) for operand in (kept, source, place, target)),
+    )
+    call("reduce", problem)
+    return x_left, residual_left, size_left, protected_left, kept, source, target, place

@@ -1,0 +1,52 @@
+"""Operands as the library reads them: dtypes and distances as numbers, tensors as pointers and strides."""
+
+from __future__ import annotations
+
+from ctypes import Structure, c_int64, c_void_p
+
+import torch
+from torch import Tensor
+
+STORAGE = {torch.float32: 0, torch.bfloat16: 1}
+DISTANCES = {"cosine": 0, "l1": 1, "l2": 2}
+
+
+class Tokens(Structure):
+    """Rows of channels, and how far apart they lie."""
+
+    _fields_ = (("data", c_void_p), ("batch_stride", c_int64), ("token_stride", c_int64))
+
+
+def tokens(x: Tensor | None) -> Tokens:
+    """Return where the rows of x are; nowhere if it is absent."""
+    return Tokens() if x is None else Tokens(x.data_ptr(), *x.stride()[:2])
+
+
+def pointer(x: Tensor | None) -> int | None:
+    """Return where the first number of x is; nowhere if it is absent."""
+    return None if x is None else x.data_ptr()
+
+
+def readable(x: Tensor) -> Tensor:
+    """Return x with its channels side by side; slices along the other axes stay where they lie."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def parameter(x: Tensor | None) -> Tensor | None:
+    """Return x contiguous in float32."""
+    return None if x is None else x.to(torch.float32).contiguous()
+
+
+def like(x: Tensor | None) -> Tensor | None:
+    """Return room for a contiguous gradient in x's dtype."""
+    return None if x is None else x.new_empty(x.shape)
+
+
+def like_parameter(x: Tensor | None) -> Tensor | None:
+    """Return room for a contiguous gradient in float32."""
+    return None if x is None else x.new_empty(x.shape, dtype=torch.float32)
+
+
+def in_dtype_of(x: Tensor | None, gradient: Tensor | None, lead: Tensor) -> Tensor:
+    """Return the gradient in x's dtype; of shape ``(0,)``, as lead otherwise, if x is absent."""
+    return lead.new_empty(0) if x is None or gradient is None else gradient.to(x.dtype)

@@ -1,0 +1,38 @@
+"""The closest pairs of candidates and targets."""
+
+from __future__ import annotations
+
+from ctypes import Structure, c_int64, c_void_p
+
+from torch import Tensor
+
+from rmeeto.ops.impl.cpp.loading import call
+from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, Tokens, pointer, readable, tokens
+
+
+class _Pairs(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("batch", "tokens", "fixed", "removed", "features")),
+        *((name, c_int64) for name in ("storage", "distance", "nth", "reach")),
+        *((name, Tokens) for name in ("values", "fixed_at")),
+        *((name, c_void_p) for name in ("source", "target", "ranked", "targets")),
+    )
+
+
+def closest_pairs(
+    features: Tensor, protected: Tensor, r: int, distance: str, nth: int, reach: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute `rmeeto.ops.closest_pairs`."""
+    features = readable(features)
+    (batch, length, width), fixed = features.shape, protected.shape[1]
+    targets = (length - fixed) // 2
+    counts = (r, r, length - fixed - targets, targets)
+    source, target, ranked, others = (protected.new_empty(batch, count) for count in counts)
+    problem = _Pairs(
+        *(batch, length, fixed, r, width),
+        *(STORAGE[features.dtype], DISTANCES[distance], nth, reach),
+        *(tokens(features), tokens(protected)),
+        *(pointer(x) for x in (source, target, ranked, others)),
+    )
+    call("pairs", problem)
+    return source, target, ranked, others
