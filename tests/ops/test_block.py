@@ -4,58 +4,15 @@ import gc
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from assertions import assert_within_budget
+from blocks import EPS, by_parts, flat, parameters_of, tokens_of
 from cpp_kernels import needs_kernels
-from rmeeto.ops import Walk, add_norm, bidirectional_scan, causal_conv
 from rmeeto.ops import block as packed_block
-from rmeeto.ops.block import BlockParameters, PackedBlock, unsupported_reason
+from rmeeto.ops.block import PackedBlock, unsupported_reason
 from rmeeto.ops.impl import cpp
 
 pytestmark = needs_kernels
-EPS = 1e-5
-
-
-def parameters_of(dim=12, inner=24, states=5, rank=3, width=4, dtype=torch.float32):
-    def weight(*shape):
-        return (torch.randn(*shape) / shape[-1] ** 0.5).to(dtype)
-
-    return BlockParameters(
-        norm_weight=torch.rand(dim) + 0.5,
-        conv_weight=torch.randn(2, inner, width) / 2,
-        conv_bias=torch.randn(2, inner) / 2,
-        A=-torch.rand(2, inner, states) * 4,
-        skip=torch.randn(2, inner),
-        delta_bias=torch.randn(2, inner) - 2,
-        in_proj=weight(2 * inner, dim),
-        x_proj=weight(2, rank + 2 * states, inner),
-        dt_proj=weight(2, inner, rank),
-        out_proj=weight(dim, inner),
-    )
-
-
-def tokens_of(batch, length, dim, dtype=torch.float32):
-    return torch.randn(batch, length, dim, dtype=dtype), torch.randn(batch, length, dim)
-
-
-def by_parts(parameters, x, residual, dtype):
-    """What `PackedBlock` gives, from the reference operations, with products and tokens in ``dtype``."""
-    p = BlockParameters(*(x.double() if dtype == torch.float64 else x for x in parameters))
-    (rank, states), exact = (p.dt_proj.shape[2], p.A.shape[2]), torch.promote_types(dtype, torch.float32)
-    residual = None if residual is None else residual.to(exact)
-    normed, stream = add_norm(x.to(dtype), residual, p.norm_weight, eps=EPS, dtype=dtype, impl="reference")
-    u, gate = F.linear(normed, p.in_proj).chunk(2, dim=-1)
-    walks, mixed = [], []
-    for k in range(2):
-        walked = causal_conv(u, p.conv_weight[k, :, None], p.conv_bias[k], silu=True, reverse=bool(k), impl="reference")
-        mixed.append(F.linear(walked, p.x_proj[k]).split([rank, states, states], dim=-1))
-        dt, B, C = mixed[k]
-        walks.append(Walk(walked, F.linear(dt, p.dt_proj[k]), p.A[k], B, C, p.skip[k], p.delta_bias[k]))
-    out = F.linear(bidirectional_scan(*walks, gate, impl="reference"), p.out_proj)
-    dt, B, C = (torch.stack(pair) for pair in zip(*mixed, strict=True))
-    B_and_C = F.pad(torch.stack([B, C], dim=-2), (0, 16 - states))
-    return {"x": out, "stream": stream, "B_and_C": B_and_C, "dt": dt}
 
 
 def check(parameters, x, residual, dtype):
@@ -94,7 +51,7 @@ def test_agrees_with_float64(instruction_set, dtype, dim, inner, states, rank, w
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 7, 31, 32, 33, 197])
 def test_every_length(instruction_set, dtype, length):
-    check(parameters_of(dtype=dtype), *tokens_of(1, length, 12, dtype), dtype)
+    check(parameters_of(dtype=dtype), *tokens_of(8, length, 12, dtype), dtype)
 
 
 @pytest.mark.parametrize("cache", [1, 10_000, 1 << 30])
@@ -120,7 +77,14 @@ def test_an_embedding_in_float32_before_products_in_bfloat16(instruction_set):
 
 def test_steps_too_long_for_the_fast_exponential(instruction_set):
     parameters = parameters_of()
-    check(parameters._replace(A=parameters.A * 1e3), *tokens_of(2, 19, 12), torch.float32)
+    steep = [side._replace(A=side.A * 1e3) for side in (parameters.forward, parameters.backward)]
+    check(parameters._replace(forward=steep[0], backward=steep[1]), *tokens_of(2, 19, 12), torch.float32)
+
+
+def test_the_sum_of_both_directions_is_scaled():
+    parameters, operands = parameters_of(), tokens_of(2, 19, 12)
+    once, halved = (PackedBlock(torch.float32, parameters, EPS, scale)(*operands).x for scale in (1.0, 0.5))
+    assert torch.equal(halved, once * 0.5)
 
 
 def test_a_nan_spreads_as_in_the_parts():
@@ -146,7 +110,7 @@ def test_parameters_are_copied():
     parameters, operands = parameters_of(), tokens_of(2, 19, 12)
     block = PackedBlock(torch.float32, parameters, EPS)
     expected = block(*operands).x
-    for parameter in parameters:
+    for parameter in flat(parameters):
         parameter.zero_()
     assert torch.equal(block(*operands).x, expected)
 

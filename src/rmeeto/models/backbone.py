@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnknownName, UnsupportedInput
+from rmeeto.models import trained_block
 from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.freezing import Freezable
 from rmeeto.models.frozen_block import FrozenBlock
@@ -61,6 +62,9 @@ class Block(Freezable[FrozenBlock]):
         ready = self.ready(tokens, needs)
         if ready is not None:
             return ready(tokens, needs)
+        if trained_block.is_possible(self, tokens, needs):
+            x, residual = trained_block.run(self, self.drop_path(tokens.x), tokens.residual)
+            return tokens.replace(x=x, residual=residual), None
         normed, residual = self.joined(tokens)
         x, features = self.mixer(normed, tokens.timing, tokens.there, needs)
         return tokens.replace(x=x, residual=residual), features

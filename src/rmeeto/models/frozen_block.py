@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rmeeto.ops.block import BlockOutputs, BlockParameters, PackedBlock, unsupported_reason
+from rmeeto.ops.block import BlockOutputs, PackedBlock, unsupported_reason
 from rmeeto.tokens import Features, Tokens
 
 if TYPE_CHECKING:
@@ -32,20 +32,8 @@ class FrozenBlock:
         inner = [module for module in block.modules() if module is not block]
         self.hooks = [module._forward_hooks for module in inner] + [module._forward_pre_hooks for module in inner]
         self.dt_proj = torch.stack([side.dt_proj.weight.detach().to(dtype) for side in sides])
-        self.delta_bias = torch.stack([side.dt_proj.bias.detach() for side in sides])
-        parameters = BlockParameters(
-            norm_weight=block.norm.weight,
-            conv_weight=torch.cat([side.conv.weight for side in sides]).reshape(2, -1, mixer.conv1d.kernel_size[0]),
-            conv_bias=torch.stack([mixer.conv1d.bias, mixer.conv1d_b.bias]),  # type: ignore[list-item]  # both have one
-            A=torch.stack([side.decay_rates() for side in sides]),
-            skip=torch.stack([side.skip for side in sides]),
-            delta_bias=self.delta_bias,
-            in_proj=mixer.in_proj.weight,
-            x_proj=torch.stack([side.x_proj.weight for side in sides]),
-            dt_proj=self.dt_proj,
-            out_proj=mixer.out_proj.weight * mixer.scale,  # halving is exact, so the last product may do it
-        )
-        self.packed = PackedBlock(dtype, parameters, block.norm.eps)
+        self.delta_bias = [side.dt_proj.bias.detach().clone() for side in sides]
+        self.packed = PackedBlock(dtype, mixer.block_parameters(block.norm.weight), block.norm.eps, mixer.scale)
 
     @staticmethod
     def is_possible(block: Block, dtype: torch.dtype) -> bool:

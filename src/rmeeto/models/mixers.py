@@ -13,6 +13,7 @@ from rmeeto.config import ModelConfig
 from rmeeto.models.freezing import Freezable
 from rmeeto.models.linear import Linear
 from rmeeto.ops import Walk, bidirectional_scan, causal_conv, selective_scan
+from rmeeto.ops.block import BlockParameters, DirectionParameters
 from rmeeto.ops.select import Impl
 from rmeeto.timing import Timing
 from rmeeto.tokens import Features, step_sizes
@@ -31,6 +32,18 @@ class Direction(NamedTuple):
     def decay_rates(self) -> Tensor:
         """A, ``(e, n)`` in float32 at least."""
         return -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
+
+    def parameters(self) -> DirectionParameters:
+        """As the kernels of a whole block take them."""
+        return DirectionParameters(
+            conv_weight=self.conv.weight,
+            conv_bias=self.conv.bias,  # type: ignore[arg-type]  # it has one
+            A=self.decay_rates(),
+            skip=self.skip,
+            delta_bias=self.dt_proj.bias,
+            x_proj=self.x_proj.weight,
+            dt_proj=self.dt_proj.weight,
+        )
 
 
 class BidirectionalMixer(Freezable[Tensor]):
@@ -66,6 +79,11 @@ class BidirectionalMixer(Freezable[Tensor]):
             Direction(self.A_log, self.D, self.conv1d, self.x_proj, self.dt_proj, reverse=False),
             Direction(self.A_b_log, self.D_b, self.conv1d_b, self.x_proj_b, self.dt_proj_b, reverse=True),
         )
+
+    def block_parameters(self, norm_weight: Tensor) -> BlockParameters:
+        """Its parameters and the norm's before it, as the kernels of a whole block take them."""
+        forward, backward = (side.parameters() for side in self.directions())
+        return BlockParameters(norm_weight, self.in_proj.weight, self.out_proj.weight, forward, backward)
 
     @torch.no_grad()
     def reset_parameters(self, depth: int) -> None:

@@ -1,9 +1,10 @@
-"""A Mamba block for inference with parameters that stay, in one call.
+"""A Mamba block in one call: join and normalise, project, convolve, scan from both ends, project.
 
-The operations of this package look at their operands anew at every call, which a block of few tokens feels. Here
-everything that follows from the parameters is settled and packed once, products included: a processor multiplies the
-197 tokens of an image, or the 58 that a reduction leaves, as fast as it can multiply at all if their weight lies as it
-is read.
+The operations of this package look at their operands anew at every call, and leave what they make to memory; a block of
+few tokens feels the first, and training the second. Here everything between two reductions is one call. For inference
+(:class:`PackedBlock`) whatever follows from the parameters is settled and packed once, products included: a processor
+multiplies the 197 tokens of an image, or the 58 that a reduction leaves, as fast as it can multiply at all if their
+weight lies as it is read. For training there is `rmeeto.ops.trainable_block`.
 """
 
 from __future__ import annotations
@@ -20,19 +21,54 @@ from rmeeto.ops.impl import cpp
 CACHE = 1 << 22  # bytes of room for each thread, about what a core can keep near
 
 
+class DirectionParameters(NamedTuple):
+    """What the scan from one end is made of."""
+
+    conv_weight: Tensor  # (e, 1, width)
+    conv_bias: Tensor  # (e,)
+    A: Tensor  # (e, n)
+    skip: Tensor  # (e,)
+    delta_bias: Tensor  # (e,)
+    x_proj: Tensor  # (rank + 2n, e)
+    dt_proj: Tensor  # (e, rank)
+
+    def structure(self) -> cpp.BlockDirection:
+        """As the library reads it."""
+        return cpp.BlockDirection(*(x.data_ptr() for x in self))
+
+
 class BlockParameters(NamedTuple):
-    """What a block is made of; whatever concerns both directions stands in one tensor, the forward one's first."""
+    """What a block is made of."""
 
     norm_weight: Tensor  # (d,)
-    conv_weight: Tensor  # (2, e, width)
-    conv_bias: Tensor  # (2, e)
-    A: Tensor  # (2, e, n)
-    skip: Tensor  # (2, e)
-    delta_bias: Tensor  # (2, e)
     in_proj: Tensor  # (2e, d)
-    x_proj: Tensor  # (2, rank + 2n, e)
-    dt_proj: Tensor  # (2, e, rank)
     out_proj: Tensor  # (d, e)
+    forward: DirectionParameters
+    backward: DirectionParameters
+
+    def kept(self, dtype: torch.dtype) -> BlockParameters:
+        """The values of now as the library reads them: products' weights in ``dtype``, all others in float32."""
+
+        def of(x: Tensor, dtype: torch.dtype) -> Tensor:
+            return x.detach().to(dtype).contiguous()
+
+        def side(given: DirectionParameters) -> DirectionParameters:
+            *others, x_proj, dt_proj = given
+            return DirectionParameters(*(of(x, torch.float32) for x in others), of(x_proj, dtype), of(dt_proj, dtype))
+
+        norm_weight, in_proj, out_proj, *sides = self
+        products = of(in_proj, dtype), of(out_proj, dtype)
+        return BlockParameters(of(norm_weight, torch.float32), *products, *map(side, sides))
+
+    def structure(self, dtype: torch.dtype, eps: float, scale: float) -> cpp.BlockWeights:
+        """As the library reads it, of tensors in the form of :meth:`kept`, which must live as long."""
+        (inner, states), (_, _, width) = self.forward.A.shape, self.forward.conv_weight.shape
+        return cpp.BlockWeights(
+            *(cpp.STORAGE[dtype], self.out_proj.shape[0], inner, states, self.forward.dt_proj.shape[1], width),
+            *(eps, scale),
+            *(x.data_ptr() for x in self[:3]),
+            (cpp.BlockDirection * 2)(self.forward.structure(), self.backward.structure()),
+        )
 
 
 class BlockOutputs(NamedTuple):
@@ -58,7 +94,7 @@ def unsupported_reason(dtype: torch.dtype, states: int, width: int) -> str | Non
 
 
 class PackedBlock:
-    """Join and normalise, project, convolve, scan from both ends, project: the operations of those names at once.
+    """A block for inference, with parameters that stay.
 
     Nothing is checked: :func:`unsupported_reason` has been asked, and a frozen block knows what it hands over.
 
@@ -66,25 +102,18 @@ class PackedBlock:
         dtype: float32 or bfloat16, what products are computed in and tokens kept in.
         parameters: copied.
         eps: added to the mean square of the norm.
+        scale: of what both directions give together.
 
     Raises:
         MemoryError: there is none left for the copies.
     """
 
-    def __init__(self, dtype: torch.dtype, parameters: BlockParameters, eps: float) -> None:
+    def __init__(self, dtype: torch.dtype, parameters: BlockParameters, eps: float, scale: float = 1.0) -> None:
         self.dtype = dtype
-        *others, in_proj, x_proj, dt_proj, out_proj = (x.detach() for x in parameters)
-        kept = [x.to(torch.float32).contiguous() for x in others]
-        kept += [x.to(dtype).contiguous() for x in (in_proj, x_proj, dt_proj, out_proj)]
-        _, self._inner, _ = parameters.A.shape
-        self._rank = dt_proj.shape[2]
-        weights = cpp.BlockWeights(
-            *(cpp.STORAGE[dtype], out_proj.shape[0], self._inner, parameters.A.shape[2], self._rank),
-            *(parameters.conv_weight.shape[2], eps),
-            *(x.data_ptr() for x in kept),
-        )
+        kept = parameters.kept(dtype)
+        self._inner, self._rank = kept.forward.dt_proj.shape
         library = cpp.library()
-        self._block = library.rmeeto_block_pack(ctypes.byref(weights))
+        self._block = library.rmeeto_block_pack(ctypes.byref(kept.structure(dtype, eps, scale)))
         if self._block is None:
             raise MemoryError("a frozen block: no memory left for its packed weights")
         self._run = library.rmeeto_block_run
@@ -95,17 +124,20 @@ class PackedBlock:
 
         Both are contiguous.
         """
-        batch, length, _ = x.shape
+        batch, length, dim = x.shape
         threads = torch.get_num_threads()
         group = self._group(batch, length, threads)
         out, stream = x.new_empty(x.shape, dtype=self.dtype), x.new_empty(x.shape, dtype=torch.float32)
         b_and_c = stream.new_empty((2, batch, length, 2, cpp.MAX_STATES))
         dt = out.new_empty((2, batch, length, self._rank))
-        room = out.new_empty((4, group, length, self._inner))
+        room = out.new_empty((group, length, 4 * self._inner + dim))
+        projected, u, normed = (
+            room.data_ptr() + part * group * length * self._inner * room.itemsize for part in (0, 2, 4)
+        )
         tokens = cpp.BlockTokens(
             *(batch, length, cpp.STORAGE[x.dtype], x.data_ptr(), None if residual is None else residual.data_ptr()),
             *(stream.data_ptr(), out.data_ptr(), b_and_c.data_ptr(), dt.data_ptr()),
-            *(group, room.data_ptr(), room.data_ptr() + room.nbytes // 2),
+            *(group, normed, projected, u, None),
         )
         if not self._run(self._block, ctypes.byref(tokens), threads):
             raise MemoryError("a frozen block: no memory left for the kernel's scratch space")

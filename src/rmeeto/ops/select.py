@@ -137,9 +137,18 @@ def choose(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> Implementa
 
 def infers_on_processor(x: Tensor) -> bool:
     """Whether kernels may read and write memory behind PyTorch's back: nobody differentiates, compiles or traces."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    return not torch.is_grad_enabled() and _is_plain_memory(x)
+
+
+def trains_on_processor(x: Tensor) -> bool:
+    """Whether a step of training may do so in float32, its gradients included."""
+    if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or x.dtype != torch.float32:
         return False
-    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+    return _is_plain_memory(x) and not torch._C._are_functorch_transforms_active()
+
+
+def _is_plain_memory(x: Tensor) -> bool:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return False
     return type(x) is Tensor and x.is_cpu
 

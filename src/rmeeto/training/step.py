@@ -182,4 +182,4 @@ def make_optimizer(model: VisionMamba, recipe: Recipe) -> AdamW:
         matrix = parameter.ndim >= 2 and name not in spared and not name.endswith(".bias")
         (decayed if matrix else free).append(parameter)
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return AdamW(groups, lr=recipe.lr)
+    return AdamW(groups, lr=recipe.lr, fused=True)

@@ -1,6 +1,6 @@
 // What stands between two reductions, in one call: join and normalise, project in, convolve from both ends and project
-// to B, C and the steps, scan from both ends, project out; see FrozenBlock in rmeeto/models/frozen_block.py. For
-// inference alone: whatever follows from the weights has been computed and packed.
+// to B, C and the steps, scan from both ends, project out; see rmeeto/ops/block.py. Whatever follows from the weights
+// has been computed and packed: once for inference, at every call for training.
 //
 // Images enough for all threads are shared out among them; of fewer, every phase shares out its work. Either reads what
 // the phase before left in the caches. Δ is never stored: a tile of it is projected where it is walked along.
@@ -45,15 +45,14 @@ struct PackedBlock {
     Buffer memory;
 
     // Null memory if there is none.
-    explicit PackedBlock(const BlockWeights& weights)
+    PackedBlock(const BlockWeights& weights, Pages pages)
         : shape(weights), blocks(count_blocks(weights.inner)), panels(count_panels(weights.inner)),
-          memory(lay_out_in(nullptr), Pages::LARGE) {
+          memory(lay_out_in(nullptr), pages) {
         lay_out_in(static_cast<char*>(memory.data()));
     }
     int64_t mixed() const { return B_AND_C + shape.rank; }
-    T* x_proj_of(int direction) const { return x_proj + direction * packed_size(mixed(), shape.inner); }
-    T* dt_proj_of(int direction) const { return dt_proj + direction * packed_size(shape.inner, shape.rank); }
-    static int64_t packed_size(int64_t columns, int64_t depth) { return count_panels(columns) * panel_size<T>(depth); }
+    T* x_proj_of(int direction) const { return x_proj + direction * packed_size<T>(mixed(), shape.inner); }
+    T* dt_proj_of(int direction) const { return dt_proj + direction * packed_size<T>(shape.inner, shape.rank); }
 
 private:
     // Gives every array its place from `base` on; returns the bytes that they need.
@@ -63,10 +62,10 @@ private:
             array = reinterpret_cast<decltype(+array)>(base + bytes);
             bytes += (sizeof(*array) * count + 63) / 64 * 64;
         };
-        take(in_proj, packed_size(2 * shape.inner, shape.dim));
-        take(out_proj, packed_size(shape.dim, shape.inner));
-        take(x_proj, 2 * packed_size(mixed(), shape.inner));
-        take(dt_proj, 2 * packed_size(shape.inner, shape.rank));
+        take(in_proj, packed_size<T>(2 * shape.inner, shape.dim));
+        take(out_proj, packed_size<T>(shape.dim, shape.inner));
+        take(x_proj, 2 * packed_size<T>(mixed(), shape.inner));
+        take(dt_proj, 2 * packed_size<T>(shape.inner, shape.rank));
         take(walkers, 2 * blocks);
         take(taps, 2 * blocks);
         take(norm_weight, shape.dim);
@@ -96,36 +95,36 @@ static bool pack_x_proj(const PackedBlock<T>& packed, const T* weight, T* to) {
     return true;
 }
 
-INLINE void pack_channels(const BlockWeights& weights, int direction, int64_t index, Taps& taps, Walker& walker) {
-    const int64_t channel = index * LANES, first = direction * weights.inner;
+INLINE void pack_channels(const BlockWeights& weights, const BlockDirection& side, int64_t index, Taps& taps,
+                          Walker& walker) {
+    const int64_t channel = index * LANES;
     const int count = (int)smaller(LANES, weights.inner - channel);
     Scan scan{};
-    scan.channels = weights.inner, scan.states = weights.states, scan.A = weights.A + first * weights.states;
+    scan.channels = weights.inner, scan.states = weights.states, scan.A = side.A;
     read_block(scan, index, walker.block);
-    walker.skip = load(weights.skip + first + channel, count);
-    walker.delta_bias = load(weights.delta_bias + first + channel, count);
+    walker.skip = load(side.skip + channel, count);
+    walker.delta_bias = load(side.delta_bias + channel, count);
     taps = Taps{};
-    taps.bias = load(weights.conv_bias + first + channel, count);
+    taps.bias = load(side.conv_bias + channel, count);
     for (int64_t j = 0; j < weights.width; j++)  // the newest token's first, as read_taps does
         for (int i = 0; i < count; i++)
-            taps.weight[j][i] = weights.conv_weight[(first + channel + i) * weights.width + weights.width - 1 - j];
+            taps.weight[j][i] = side.conv_weight[(channel + i) * weights.width + weights.width - 1 - j];
 }
 
 // Null if memory ran out.
 template <class T>
-static void* pack_block_of(const BlockWeights& weights) {
-    PackedBlock<T>* const packed = new (std::nothrow) PackedBlock<T>(weights);
+static PackedBlock<T>* pack_block(const BlockWeights& weights, Pages pages) {
+    PackedBlock<T>* const packed = new (std::nothrow) PackedBlock<T>(weights, pages);
     if (!packed) return nullptr;
-    const int64_t inner = weights.inner, rank = weights.rank;
+    const int64_t inner = weights.inner;
     bool is_complete = packed->memory.data() != nullptr;
     for (int direction = 0; direction < 2 && is_complete; direction++) {
-        const T* const x_proj = static_cast<const T*>(weights.x_proj) + direction * (rank + 2 * weights.states) * inner;
-        const T* const dt_proj = static_cast<const T*>(weights.dt_proj) + direction * inner * rank;
-        is_complete = pack_x_proj(*packed, x_proj, packed->x_proj_of(direction));
-        pack_weight(dt_proj, inner, rank, packed->dt_proj_of(direction));
+        const BlockDirection& side = weights.directions[direction];
+        is_complete = pack_x_proj(*packed, static_cast<const T*>(side.x_proj), packed->x_proj_of(direction));
+        pack_weight(static_cast<const T*>(side.dt_proj), inner, weights.rank, packed->dt_proj_of(direction));
         for (int64_t i = 0; i < packed->blocks; i++) {
             const int64_t at = direction * packed->blocks + i;
-            pack_channels(weights, direction, i, packed->taps[at], packed->walkers[at]);
+            pack_channels(weights, side, i, packed->taps[at], packed->walkers[at]);
         }
     }
     if (!is_complete) {
@@ -160,10 +159,13 @@ struct BlockJob {
         return at(tokens.projected, 2 * shape().inner, slot + image, token);
     }
     T* u(int direction, int64_t image, int64_t token) const {
-        return at(tokens.u, shape().inner, 2 * (slot + image) + direction, token);
+        return at(tokens.u, shape().inner, direction * tokens.group + slot + image, token);
     }
     T* dt(int direction, int64_t image, int64_t token) const {
         return at(tokens.dt, shape().rank, direction * tokens.batch + first + image, token);
+    }
+    float* walked(int64_t image, int64_t token) const {
+        return tokens.walked ? tokens.walked + ((first + image) * length() + token) * shape().inner : nullptr;
     }
     float* b_and_c(int direction, int64_t image, int64_t token) const {
         return tokens.b_and_c + ((direction * tokens.batch + first + image) * length() + token) * B_AND_C;
@@ -206,7 +208,7 @@ INLINE void project_steps(const BlockJob<T>& job, int direction, int64_t image, 
     const T* panel = packed.x_proj_of(direction);
     for (int64_t p = 0; p < panels; p++, panel += size) {
         Vec sums[TILE_ROWS][TILE_VECTORS];
-        multiply_rows(rows, job.u(direction, image, token), inner, panel, inner, panel, sums);
+        multiply_columns(packed.mixed() - p * PANEL, rows, job.u(direction, image, token), inner, panel, inner, panel, sums);
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < TILE_VECTORS; j++) {
                 const int64_t column = p * PANEL + j * LANES, low = column - B_AND_C;
@@ -279,7 +281,7 @@ INLINE void prepare_tile(const PanelWalk<T>& walk, int64_t start, int tokens) {
             if (next >= 0 && next < job.length())
                 prefetch_panel<3>(job.u(walk.direction, walk.image, next), walk.panel);
             if (!walk.direction) continue;
-            prefetch_panel<2>(job.projected(walk.image, at), walk.panel);
+            prefetch_panel<2>(job.u(0, walk.image, at), walk.panel);
             prefetch_panel<2>(job.projected(walk.image, at) + job.shape().inner, walk.panel);
         }
         Vec delta[TILE_ROWS][TILE_VECTORS];
@@ -344,17 +346,20 @@ static void walk_panel(const PanelWalk<T>& walk) {
         }
         if (!walk.direction) continue;
         for (int64_t token = start; token > start - tokens; token--) {
-            T* const out = job.projected(walk.image, token);
+            const T* const gate = job.projected(walk.image, token) + job.shape().inner;
+            T* const out = job.u(0, walk.image, token);
+            float* const walked = job.walked(walk.image, token);
             for (int v = walk.begin; v < walk.end; v++) {
                 const Block& block = walk.walkers()[v].block;
-                const Vec gate = load(out + job.shape().inner + block.channel, block.count);
-                store(out + block.channel, *walk.y(v, token) * silu(gate), block.count);
+                const Vec y = *walk.y(v, token), open = silu(load(gate + block.channel, block.count));
+                store(out + block.channel, (float)job.shape().scale * y * open, block.count);
+                if (walked) store(walked + block.channel, y, block.count);
             }
         }
     }
 }
 
-// Both walks over one panel. What they give stands where the convolution has read its inputs.
+// Both walks over one panel. What they give stands where the first has read its inputs.
 template <class T>
 static void walk_item(const void* pointer, int64_t item, void* memory) {
     const BlockJob<T>& job = *static_cast<const BlockJob<T>*>(pointer);
@@ -376,7 +381,8 @@ static bool run_together(BlockJob<T> job, int threads) {
     const BlockWeights& shape = packed.shape;
     const int64_t dim = shape.dim, inner = shape.inner, rows = job.count * job.length();
     T* const projected = job.projected(0, 0);
-    T* const normed = job.u(0, 0, 0);  // until the convolution writes there
+    T* const normed = job.at(tokens.normed, dim, job.slot, 0);
+    T* const gated = job.u(0, 0, 0);
     const auto rows_of = [&](auto* data) { return Tokens{data, job.length() * dim, dim}; };
     const auto own = [&](void* data, int64_t storage) {
         const int64_t bytes = storage == BFLOAT16 ? sizeof(bfloat16) : sizeof(float);
@@ -393,7 +399,7 @@ static bool run_together(BlockJob<T> job, int threads) {
     Product<T> in{}, out{};
     in.x = normed, in.x_stride = dim, in.weight = packed.in_proj;
     in.out = projected, in.out_stride = 2 * inner, in.rows = rows, in.depth = dim, in.columns = 2 * inner;
-    out.x = projected, out.x_stride = 2 * inner, out.weight = packed.out_proj;
+    out.x = gated, out.x_stride = inner, out.weight = packed.out_proj;
     out.out = reinterpret_cast<T*>(own(tokens.out, shape.storage)), out.out_stride = dim;
     out.rows = rows, out.depth = inner, out.columns = dim;
 
@@ -443,8 +449,7 @@ static bool run_group(const BlockJob<T>& job, int threads) {
 }
 
 template <class T>
-static bool run_block_of(const void* pointer, const BlockTokens& tokens, int threads) {
-    const PackedBlock<T>& packed = *static_cast<const PackedBlock<T>*>(pointer);
+static bool run_block(const PackedBlock<T>& packed, const BlockTokens& tokens, int threads) {
     for (int64_t first = 0; first < tokens.batch; first += tokens.group) {
         const int64_t count = smaller(tokens.group, tokens.batch - first);
         if (!run_group(BlockJob<T>{packed, tokens, first, count, 0}, threads)) return false;
@@ -452,13 +457,33 @@ static bool run_block_of(const void* pointer, const BlockTokens& tokens, int thr
     return true;
 }
 
+// ---- for inference, by storage
+
+template <class T>
+static void* pack_block_of(const BlockWeights& weights) {
+    return pack_block<T>(weights, Pages::LARGE);
+}
+
+template <class T>
+static bool run_block_of(const void* packed, const BlockTokens& tokens, int threads) {
+    return run_block(*static_cast<const PackedBlock<T>*>(packed), tokens, threads);
+}
+
 template <class T>
 static void release_block_of(void* packed) {
     delete static_cast<PackedBlock<T>*>(packed);
 }
 
-// By storage.
 constexpr BlockKernels BLOCK_KERNELS[] = {{pack_block_of<float>, run_block_of<float>, release_block_of<float>},
                                           {pack_block_of<bfloat16>, run_block_of<bfloat16>, release_block_of<bfloat16>}};
+
+// ---- for training
+
+static bool block_forward(const BlockWeights& weights, const BlockTokens& tokens, int threads) {
+    PackedBlock<float>* const packed = pack_block<float>(weights, Pages::ORDINARY);
+    const bool is_done = packed && run_block(*packed, tokens, threads);
+    delete packed;
+    return is_done;
+}
 
 }  // namespace rmeeto::RMEETO_ISA

@@ -119,8 +119,9 @@ static void conv_backward_tile(const Conv& conv, int64_t image, int64_t start, i
         Vec dx = taps[WIDTH - 1] * slope;
         for (int j = 0; j < WIDTH - 1; j++) dx += taps[j] * slopes[WIDTH - 2 - j];
         push<WIDTH - 1>(slopes, slope);
-        if (step >= WIDTH - 1)
-            store(at<T>(conv.dx, image, token_at(conv, step - (WIDTH - 1)), block.channel), dx, block.count);
+        if (step < WIDTH - 1) return;
+        T* const to = at<T>(conv.dx, image, token_at(conv, step - (WIDTH - 1)), block.channel);
+        store(to, conv.is_added ? load(to, block.count) + dx : dx, block.count);
     };
     for (int i = 0; i < tokens; i++) {
         const int64_t token = token_at(conv, start + i);

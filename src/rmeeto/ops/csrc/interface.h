@@ -1,4 +1,4 @@
-// The plain C interface: sizes, strides and pointers. The Python side is rmeeto/ops/impl/cpp.py, which mirrors the
+// The plain C interface: sizes, strides and pointers. The Python side is rmeeto/ops/impl/cpp/, which mirrors the
 // structures field by field; every field is eight bytes wide, so that no compiler's padding comes between them.
 #pragma once
 
@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 8;
+constexpr int INTERFACE_VERSION = 9;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -49,8 +49,9 @@ struct Conv {
     const float* bias;    // (channels,) or null
     // Backward only.
     Tokens grad, dx;
-    float* dweight;  // (channels, width)
-    float* dbias;    // (channels,) or null
+    int64_t is_added;  // whether dx is, to what stands there
+    float* dweight;    // (channels, width)
+    float* dbias;      // (channels,) or null
 };
 
 struct Norm {
@@ -67,22 +68,27 @@ struct Norm {
     float* dweight;  // (channels,)
 };
 
-// A block between two reductions, for inference. Products have (out, in) weights in `storage`, everything else is
-// float32; what there is of both directions stands in one array, the forward direction's half first.
+// One direction of a block. Products have (out, in) weights in the block's storage, everything else is float32.
+struct BlockDirection {
+    const float* conv_weight;  // (inner, width)
+    const float* conv_bias;    // (inner,)
+    const float* A;            // (inner, states)
+    const float* skip;         // (inner,)
+    const float* delta_bias;   // (inner,)
+    const void* x_proj;        // (rank + 2 * states, inner)
+    const void* dt_proj;       // (inner, rank)
+};
+
+// A block between two reductions.
 struct BlockWeights {
     int64_t storage;  // of all tokens but the stream, B and C, which are float32
     int64_t dim, inner, states, rank, width;
     double eps;
+    double scale;              // of what both directions give together
     const float* norm_weight;  // (dim,)
-    const float* conv_weight;  // (2, inner, width)
-    const float* conv_bias;    // (2, inner)
-    const float* A;            // (2, inner, states)
-    const float* skip;         // (2, inner)
-    const float* delta_bias;   // (2, inner)
     const void* in_proj;       // (2 * inner, dim), the gate's half behind what the scans walk over
-    const void* x_proj;        // (2, rank + 2 * states, inner)
-    const void* dt_proj;       // (2, inner, rank)
     const void* out_proj;      // (dim, inner)
+    BlockDirection directions[2];  // forward and backward
 };
 
 // Its tokens; all tensors are contiguous, (batch, tokens, …) or, of both directions, (2, batch, tokens, …).
@@ -96,8 +102,23 @@ struct BlockTokens {
     void* dt;         // both, rank: what Δ is projected from
     // Room for `group` images, which are taken through the block together.
     int64_t group;
+    void* normed;     // (group, tokens, dim)
     void* projected;  // (group, tokens, 2 * inner)
-    void* u;          // (group, 2, tokens, inner)
+    void* u;          // (2, group, tokens, inner)
+    float* walked;    // (batch, tokens, inner), the sum of both scans before the gate; null for inference
+};
+
+// The gradients of a block in float32, from what its forward pass left behind with all images in one group.
+struct BlockGradients {
+    int64_t batch, tokens;
+    const float *stream, *b_and_c, *dt, *normed, *projected, *walked;
+    const float* grad;         // of out
+    const float* grad_stream;  // of the stream, from behind
+    float* dstream;            // of x and of the residual
+    float *dnorm_weight, *din_proj, *dout_proj;
+    struct {
+        float *conv_weight, *conv_bias, *A, *skip, *delta_bias, *x_proj, *dt_proj;
+    } directions[2];
 };
 
 struct Nearest {

@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include "block.h"
+#include "block_backward.h"
 #include "conv.h"
 #include "layout.h"
 #include "merge.h"
@@ -18,8 +19,9 @@ namespace rmeeto::RMEETO_ISA {
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    TEXT(RMEETO_ISA), scan_forward, scan_backward, conv_forward,   conv_backward, norm_forward, norm_backward, nearest,
-    merge,            merge_backward, lay_out,     pairs,          BLOCK_KERNELS,
+    TEXT(RMEETO_ISA), scan_forward,   scan_backward, conv_forward, conv_backward, norm_forward,  norm_backward,
+    nearest,          merge,          merge_backward, lay_out,     pairs,         block_forward, block_backward,
+    BLOCK_KERNELS,
 };
 
 }  // namespace rmeeto::RMEETO_ISA

@@ -26,6 +26,8 @@ struct Kernels {
     int (*merge_backward)(const Merge&, int threads);
     int (*lay_out)(const Layout&, int threads);
     int (*pairs)(const Pairs&, int threads);
+    bool (*block_forward)(const BlockWeights&, const BlockTokens&, int threads);  // float32, for training
+    bool (*block_backward)(const BlockWeights&, const BlockGradients&, int threads);
     const BlockKernels* blocks;  // by storage
 };
 

@@ -110,6 +110,13 @@ EXPORT int rmeeto_reduce(const Reduction* reduction, int threads) {
     return rmeeto::reduce(*chosen(), *reduction, threads);
 }
 
+EXPORT bool rmeeto_block_forward(const BlockWeights* weights, const BlockTokens* tokens, int threads) {
+    return chosen()->block_forward(*weights, *tokens, threads);
+}
+EXPORT bool rmeeto_block_backward(const BlockWeights* weights, const BlockGradients* tokens, int threads) {
+    return chosen()->block_backward(*weights, *tokens, threads);
+}
+
 // Whether this processor multiplies bfloat16 in whole tiles (AMX), as other libraries do and these kernels do not.
 EXPORT bool rmeeto_has_matrix_registers() {
 #if defined(__x86_64__)

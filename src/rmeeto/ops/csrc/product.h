@@ -32,6 +32,11 @@ INLINE int64_t panel_size(int64_t depth) {
     return divide_up(depth, SIDE_BY_SIDE<T>) * SIDE_BY_SIDE<T> * PANEL;
 }
 
+template <class T>
+INLINE int64_t packed_size(int64_t columns, int64_t depth) {
+    return count_panels(columns) * panel_size<T>(depth);
+}
+
 // weight is (columns, depth), as linear layers have it; what a panel has beyond either is zero.
 template <class T>
 static void pack_weight(const T* weight, int64_t columns, int64_t depth, T* packed) {
@@ -41,6 +46,32 @@ static void pack_weight(const T* weight, int64_t columns, int64_t depth, T* pack
             for (int64_t c = 0; c < PANEL; c++)
                 packed[k / PAIR * PAIR * PANEL + c * PAIR + k % PAIR] =
                     k < depth && first + c < columns ? weight[(first + c) * depth + k] : T{};
+}
+
+// Training packs at every step: a square at a time.
+static void pack_weight(const float* weight, int64_t columns, int64_t depth, float* packed) {
+    for (int64_t first = 0; first < columns; first += PANEL, packed += depth * PANEL)
+        for (int64_t c = 0; c < PANEL; c += LANES)
+            for (int64_t k = 0; k < depth; k += LANES) {
+                const int deep = (int)smaller(LANES, depth - k);
+                Vec square[LANES];
+                for (int i = 0; i < LANES; i++) {
+                    const int64_t column = first + c + i;
+                    square[i] = column < columns ? load(weight + column * depth + k, deep) : Vec{};
+                }
+                transpose(square);
+                for (int i = 0; i < deep; i++) store(packed + (k + i) * PANEL + c, square[i], LANES);
+            }
+}
+
+// The same of a weight that is (depth, columns): the way back through a linear layer.
+static void pack_transposed(const float* weight, int64_t columns, int64_t depth, float* packed) {
+    for (int64_t first = 0; first < columns; first += PANEL)
+        for (int64_t k = 0; k < depth; k++, packed += PANEL)
+            for (int64_t c = 0; c < PANEL; c += LANES) {
+                const int64_t left = columns - first - c;
+                store(packed + c, left > 0 ? load(weight + k * columns + first + c, (int)smaller(LANES, left)) : Vec{}, LANES);
+            }
 }
 
 // sum += x[k] * panel[k], for the depths that stand side by side.
@@ -74,51 +105,60 @@ struct Element<bfloat16> {
 template <class T>
 constexpr int64_t LINE = 64 / sizeof(T);
 
-// ROWS rows of x, x_stride apart, times one panel. Each step asks for one more line from `ahead` on, something that is
-// wanted soon and would otherwise be waited for; asking for all of it at once would be waited for as well.
-template <class T, int ROWS>
+// ROWS rows of x, x_stride apart, times the first VECTORS of one panel. Each step asks for one more line from `ahead` on,
+// something that is wanted soon and would otherwise be waited for; asking for all of it at once would be waited for as well.
+template <class T, int ROWS, int VECTORS>
 INLINE void multiply_tile(const T* x, int64_t x_stride, const T* panel, int64_t depth, const T* ahead,
                           Vec (*sums)[TILE_VECTORS]) {
     using One = typename Element<T>::One;
     using Many = typename Element<T>::Many;
     constexpr int64_t PAIR = SIDE_BY_SIDE<T>;
-    Vec sum[ROWS][TILE_VECTORS] = {};
+    Vec sum[ROWS][VECTORS] = {};
     int64_t k = 0;
     for (; k + PAIR <= depth; k += PAIR, panel += PAIR * PANEL, ahead += LINE<T>) {
         __builtin_prefetch(ahead, 0, 2);
-        Many w[TILE_VECTORS];
-        for (int j = 0; j < TILE_VECTORS; j++) __builtin_memcpy(w + j, panel + j * PAIR * LANES, sizeof(Many));
+        Many w[VECTORS];
+        for (int j = 0; j < VECTORS; j++) __builtin_memcpy(w + j, panel + j * PAIR * LANES, sizeof(Many));
         UNROLL for (int i = 0; i < ROWS; i++) {
             One a;
             __builtin_memcpy(&a, x + i * x_stride + k, sizeof a);
-            for (int j = 0; j < TILE_VECTORS; j++) multiply_add(sum[i][j], a, w[j]);
+            for (int j = 0; j < VECTORS; j++) multiply_add(sum[i][j], a, w[j]);
         }
     }
     if (k < depth) {  // an odd depth in pairs
-        Many w[TILE_VECTORS];
-        for (int j = 0; j < TILE_VECTORS; j++) __builtin_memcpy(w + j, panel + j * PAIR * LANES, sizeof(Many));
+        Many w[VECTORS];
+        for (int j = 0; j < VECTORS; j++) __builtin_memcpy(w + j, panel + j * PAIR * LANES, sizeof(Many));
         for (int i = 0; i < ROWS; i++) {
             One a{};
             __builtin_memcpy(&a, x + i * x_stride + k, sizeof(T));
-            for (int j = 0; j < TILE_VECTORS; j++) multiply_add(sum[i][j], a, w[j]);
+            for (int j = 0; j < VECTORS; j++) multiply_add(sum[i][j], a, w[j]);
         }
     }
     for (int i = 0; i < ROWS; i++)
-        for (int j = 0; j < TILE_VECTORS; j++) sums[i][j] = sum[i][j];
+        for (int j = 0; j < VECTORS; j++) sums[i][j] = sum[i][j];
 }
 
 // `rows` <= TILE_ROWS of them.
-template <class T>
+template <class T, int VECTORS = TILE_VECTORS>
 INLINE void multiply_rows(int rows, const T* x, int64_t x_stride, const T* panel, int64_t depth, const T* ahead,
                           Vec (*sums)[TILE_VECTORS]) {
     switch (rows) {
-        case 1: return multiply_tile<T, 1>(x, x_stride, panel, depth, ahead, sums);
-        case 2: return multiply_tile<T, 2>(x, x_stride, panel, depth, ahead, sums);
-        case 3: return multiply_tile<T, 3>(x, x_stride, panel, depth, ahead, sums);
-        case 4: return multiply_tile<T, 4>(x, x_stride, panel, depth, ahead, sums);
-        case 5: return multiply_tile<T, 5>(x, x_stride, panel, depth, ahead, sums);
-        default: return multiply_tile<T, TILE_ROWS>(x, x_stride, panel, depth, ahead, sums);
+        case 1: return multiply_tile<T, 1, VECTORS>(x, x_stride, panel, depth, ahead, sums);
+        case 2: return multiply_tile<T, 2, VECTORS>(x, x_stride, panel, depth, ahead, sums);
+        case 3: return multiply_tile<T, 3, VECTORS>(x, x_stride, panel, depth, ahead, sums);
+        case 4: return multiply_tile<T, 4, VECTORS>(x, x_stride, panel, depth, ahead, sums);
+        case 5: return multiply_tile<T, 5, VECTORS>(x, x_stride, panel, depth, ahead, sums);
+        default: return multiply_tile<T, TILE_ROWS, VECTORS>(x, x_stride, panel, depth, ahead, sums);
     }
+}
+
+// The last panel of a weight may have few columns.
+template <class T>
+INLINE void multiply_columns(int64_t columns, int rows, const T* x, int64_t x_stride, const T* panel, int64_t depth,
+                             const T* ahead, Vec (*sums)[TILE_VECTORS]) {
+    if (columns > (TILE_VECTORS - 1) * LANES) return multiply_rows(rows, x, x_stride, panel, depth, ahead, sums);
+    if (columns > LANES) return multiply_rows<T, TILE_VECTORS - 1>(rows, x, x_stride, panel, depth, ahead, sums);
+    return multiply_rows<T, 1>(rows, x, x_stride, panel, depth, ahead, sums);
 }
 
 // ---- a product by itself
@@ -128,10 +168,10 @@ struct Product {
     const T* x;  // (rows, depth), its rows x_stride apart
     int64_t x_stride;
     const T* weight;  // packed
-    const float* bias;  // (columns,) or null
-    T* out;             // (rows, columns), out_stride apart
+    T* out;           // (rows, columns), out_stride apart
     int64_t out_stride;
     int64_t rows, depth, columns;
+    bool is_added;  // to what stands in out
 };
 
 template <class T>
@@ -154,15 +194,17 @@ static void product_item(const void* pointer, int64_t item, void*) {
         const int rows = (int)smaller(TILE_ROWS, end - row);
         const int64_t asked = (row - begin) / TILE_ROWS * (product.depth / SIDE_BY_SIDE<T>) * LINE<T>;
         const T* const ahead = is_followed && asked < size ? panel + job.threads * size + asked : panel;
+        const T* const x = product.x + row * product.x_stride;
         Vec sums[TILE_ROWS][TILE_VECTORS];
-        multiply_rows(rows, product.x + row * product.x_stride, product.x_stride, panel, product.depth, ahead, sums);
+        multiply_columns(product.columns - index * PANEL, rows, x, product.x_stride, panel, product.depth, ahead, sums);
         for (int j = 0; j < TILE_VECTORS; j++) {
             const int64_t column = index * PANEL + j * LANES;
             if (column >= product.columns) break;
             const int count = (int)smaller(LANES, product.columns - column);
-            const Vec bias = product.bias ? load(product.bias + column, count) : Vec{};
-            for (int i = 0; i < rows; i++)
-                store(product.out + (row + i) * product.out_stride + column, sums[i][j] + bias, count);
+            for (int i = 0; i < rows; i++) {
+                T* const out = product.out + (row + i) * product.out_stride + column;
+                store(out, product.is_added ? load(out, count) + sums[i][j] : sums[i][j], count);
+            }
         }
     }
 }

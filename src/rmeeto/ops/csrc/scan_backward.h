@@ -270,12 +270,13 @@ static void reduce_channels(const void* pointer, int64_t index, void*) {
     if (scan.ddelta_bias) store(scan.ddelta_bias + channel, total.delta_bias, count);
 }
 
-static bool scan_backward(const Scan& scan, int threads) {
+// `images` are those of the whole batch, which this call may be a part of.
+static bool scan_backward_of(const Scan& scan, int64_t images, int threads) {
     // The groups decide in which order channels are added up, so they follow from the shape alone: enough of them to
     // occupy the cores of a large machine, few enough that their rows of dB and dC stay small.
     constexpr int64_t ITEMS = 32;
     const int64_t blocks = count_blocks(scan.channels);
-    const int64_t wanted = blocks * scan.batch / ITEMS, per_group = wanted < 1 ? 1 : smaller(wanted, GROUP);
+    const int64_t wanted = blocks * images / ITEMS, per_group = wanted < 1 ? 1 : smaller(wanted, GROUP);
     const int64_t groups = (blocks + per_group - 1) / per_group, chunks = (scan.tokens + CHUNK - 1) / CHUNK;
     const Buffer drows(sizeof(Row) * scan.batch * groups * scan.tokens);
     const Buffer sums(sizeof(ChannelSums) * scan.batch * blocks);
@@ -293,5 +294,7 @@ static bool scan_backward(const Scan& scan, int threads) {
            for_each(scan.batch, threads, 0, wide ? reduce_rows<float> : reduce_rows<bfloat16>, &job) &&
            for_each(blocks, threads, 0, reduce_channels, &job);
 }
+
+static bool scan_backward(const Scan& scan, int threads) { return scan_backward_of(scan, scan.batch, threads); }
 
 }  // namespace rmeeto::RMEETO_ISA

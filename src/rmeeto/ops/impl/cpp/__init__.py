@@ -7,7 +7,7 @@ with ctypes at first use, so one build serves every version of Python and PyTorc
 The structures, each beside the operation that fills it in, are those of ``csrc/interface.h``.
 """
 
-from rmeeto.ops.impl.cpp.block import BlockTokens, BlockWeights
+from rmeeto.ops.impl.cpp.block import BlockDirection, BlockGradients, BlockTokens, BlockWeights
 from rmeeto.ops.impl.cpp.conv import causal_conv, causal_conv_backward
 from rmeeto.ops.impl.cpp.layout import lay_out
 from rmeeto.ops.impl.cpp.limits import MAX_STATES, WIDTHS, unsupported_reasons
@@ -32,6 +32,8 @@ __all__ = [
     "MAX_STATES",
     "STORAGE",
     "WIDTHS",
+    "BlockDirection",
+    "BlockGradients",
     "BlockTokens",
     "BlockWeights",
     "absence",

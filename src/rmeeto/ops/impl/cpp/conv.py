@@ -28,6 +28,7 @@ class _Conv(Structure):
         *((name, Tokens) for name in ("x", "out")),
         *((name, c_void_p) for name in ("weight", "bias")),
         *((name, Tokens) for name in ("grad", "dx")),
+        ("is_added", c_int64),
         *((name, c_void_p) for name in ("dweight", "dbias")),
     )
 
@@ -56,7 +57,7 @@ def causal_conv_backward(
         *(*x.shape, weight.shape[2]),
         *(STORAGE[x.dtype], silu, reverse),
         *(tokens(x), tokens(None), pointer(weight), pointer(bias)),
-        *(tokens(grad), tokens(dx), pointer(dweight), pointer(dbias)),
+        *(tokens(grad), tokens(dx), False, pointer(dweight), pointer(dbias)),
     )
     call("conv_backward", problem)
     return tuple(in_dtype_of(o, g, x) for o, g in zip(operands, (dx, dweight, dbias), strict=True))

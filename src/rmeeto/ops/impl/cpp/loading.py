@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 8  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 9  # equals the one in csrc/interface.h
 
 
 def library_path() -> Path:
@@ -64,6 +64,9 @@ def library() -> ctypes.CDLL:
         function.argtypes, function.restype = [c_void_p, c_int], c_int
     loaded.rmeeto_block_pack.argtypes, loaded.rmeeto_block_pack.restype = [c_void_p], c_void_p
     loaded.rmeeto_block_run.argtypes, loaded.rmeeto_block_run.restype = [c_void_p, c_void_p, c_int], c_bool
+    for name in ("block_forward", "block_backward"):
+        function = getattr(loaded, f"rmeeto_{name}")
+        function.argtypes, function.restype = [c_void_p, c_void_p, c_int], c_bool
     loaded.rmeeto_has_matrix_registers.restype = c_bool
     loaded.rmeeto_block_release.argtypes, loaded.rmeeto_block_release.restype = [c_void_p], None
     share_threads(loaded)

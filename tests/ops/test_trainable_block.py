@@ -1,0 +1,131 @@
+"""A block's gradients in one call against those of its parts in float64: every operand, every instruction set."""
+
+import pytest
+import torch
+
+from assertions import assert_within_budget
+from blocks import EPS, by_parts, flat, names_of, parameters_of, parted, tokens_of
+from cpp_kernels import needs_kernels
+from rmeeto.ops.trainable_block import trainable_block
+
+pytestmark = needs_kernels
+SCALE = 0.5
+
+
+def by_parts_of(dtype):
+    def run(x, residual, parameters):
+        found = by_parts(parameters, x, residual, dtype, SCALE)
+        return found["x"], found["stream"]
+
+    return run
+
+
+def at_once(x, residual, parameters):
+    return trainable_block(x, residual, parameters, eps=EPS, scale=SCALE)
+
+
+def outputs_and_gradients(block, operands, gradients):
+    leaves = [x.clone().requires_grad_() for x in operands]
+    outputs = block(leaves[0], leaves[1], parted(leaves[2:]))
+    return [*outputs, *torch.autograd.grad(outputs, leaves, gradients)]
+
+
+def check(parameters, x, residual, slack=16.0):
+    """Twice the usual slack: a gradient has come through seven operations, in each of which one may be the luckier."""
+    operands, gradients = [x, residual, *flat(parameters)], [torch.randn(x.shape), torch.randn(x.shape)]
+    found = outputs_and_gradients(at_once, operands, gradients)
+    plain = outputs_and_gradients(by_parts_of(torch.float32), operands, gradients)
+    exactly = [[t.double() for t in given] for given in (operands, gradients)]
+    truth = outputs_and_gradients(by_parts_of(torch.float64), *exactly)
+    names = ["out", "stream", *(f"gradient of {name}" for name in ("x", "residual", *names_of(parameters)))]
+    for name, *results in zip(names, found, plain, truth, strict=True):
+        assert_within_budget(*results, what=name, slack=slack)
+
+
+@pytest.mark.parametrize(
+    ("dim", "inner", "states", "rank", "width"),
+    [(12, 24, 5, 3, 4), (7, 13, 16, 1, 2), (96, 192, 16, 12, 4), (40, 80, 1, 33, 3), (33, 71, 8, 35, 4)],
+)
+def test_agrees_with_float64(instruction_set, dim, inner, states, rank, width):
+    check(parameters_of(dim, inner, states, rank, width), *tokens_of(2, 43, dim))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 7, 63, 64, 65, 197, 300])
+def test_every_length(instruction_set, length):
+    check(parameters_of(), *tokens_of(2, length, 12))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 9])
+def test_every_batch(batch):
+    check(parameters_of(), *tokens_of(batch, 19, 12))
+
+
+def test_sums_do_not_depend_on_the_number_of_threads():
+    operands = [*tokens_of(5, 43, 12), *flat(parameters_of())]
+    gradients = [torch.randn(5, 43, 12) for _ in range(2)]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 5, 23):
+            torch.set_num_threads(threads)
+            found.append(outputs_and_gradients(at_once, operands, gradients))
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))
+
+
+def test_the_first_block_has_no_stream():
+    parameters, (x, _) = parameters_of(), tokens_of(2, 19, 12)
+    x.requires_grad_()
+    none = trainable_block(x, None, parameters, eps=EPS, scale=SCALE)
+    zero = trainable_block(x, torch.zeros_like(x), parameters, eps=EPS, scale=SCALE)
+    assert all(torch.equal(a, b) for a, b in zip(none, zero, strict=True))
+    assert torch.equal(*(torch.autograd.grad(out.sum(), x)[0] for out, _ in (none, zero)))
+
+
+def test_steps_too_long_for_the_fast_exponential(instruction_set):
+    parameters = parameters_of()
+    steep = [side._replace(A=side.A * 1e3) for side in (parameters.forward, parameters.backward)]
+    # an exponent of a hundred turns its own rounding into a hundred of the decay's
+    check(parameters._replace(forward=steep[0], backward=steep[1]), *tokens_of(2, 19, 12), slack=100.0)
+
+
+def test_operands_may_be_slices():
+    parameters, (x, residual) = parameters_of(), tokens_of(2, 38, 12)
+    check(parameters, x[:, ::2], residual[:, ::2])
+
+
+def test_an_output_that_nobody_reads_has_no_gradient():
+    parameters, (x, residual) = parameters_of(), tokens_of(2, 19, 12)
+    x.requires_grad_()
+    out, stream = at_once(x, residual, parameters)
+    both = torch.autograd.grad([out, stream], x, [torch.ones_like(out), torch.zeros_like(stream)], retain_graph=True)
+    assert torch.equal(torch.autograd.grad(out.sum(), x)[0], both[0])
+
+
+def test_only_wanted_gradients_are_given():
+    parameters, (x, residual) = parameters_of(), tokens_of(2, 19, 12)
+    parameters.in_proj.requires_grad_()
+    out, _ = at_once(x, residual, parameters)
+    out.sum().backward()
+    assert parameters.in_proj.grad is not None
+    assert x.grad is None
+    assert parameters.out_proj.grad is None
+
+
+def test_a_parameter_changed_before_the_way_back_is_refused():
+    parameters, (x, residual) = parameters_of(), tokens_of(2, 19, 12)
+    x.requires_grad_()
+    out, _ = at_once(x, residual, parameters)
+    parameters.out_proj.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_gradients_of_gradients_are_refused():
+    parameters, (x, residual) = parameters_of(), tokens_of(2, 19, 12)
+    x.requires_grad_()
+    out, _ = at_once(x, residual, parameters)
+    (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
