@@ -8,6 +8,7 @@ from rmeeto.ops.block import BlockParameters, DirectionParameters
 
 EPS = 1e-5
 SIDE = len(DirectionParameters._fields)
+NAMES = [*BlockParameters._fields[:3], *(f"{name} {side}" for side in (1, 2) for name in DirectionParameters._fields)]
 
 
 def flat(parameters):

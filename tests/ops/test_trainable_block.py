@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from assertions import assert_within_budget
-from blocks import EPS, by_parts, flat, names_of, parameters_of, parted, tokens_of
+from blocks import EPS, NAMES, by_parts, flat, parameters_of, parted, tokens_of
 from cpp_kernels import needs_kernels
 from rmeeto.ops.trainable_block import trainable_block
 
@@ -37,7 +37,7 @@ def check(parameters, x, residual, slack=16.0):
     plain = outputs_and_gradients(by_parts_of(torch.float32), operands, gradients)
     exactly = [[t.double() for t in given] for given in (operands, gradients)]
     truth = outputs_and_gradients(by_parts_of(torch.float64), *exactly)
-    names = ["out", "stream", *(f"gradient of {name}" for name in ("x", "residual", *names_of(parameters)))]
+    names = ["out", "stream", *(f"gradient of {name}" for name in ("x", "residual", *NAMES))]
     for name, *results in zip(names, found, plain, truth, strict=True):
         assert_within_budget(*results, what=name, slack=slack)
 

@@ -53,12 +53,16 @@ class BlockParameters(NamedTuple):
             return x.detach().to(dtype).contiguous()
 
         def side(given: DirectionParameters) -> DirectionParameters:
-            *others, x_proj, dt_proj = given
-            return DirectionParameters(*(of(x, torch.float32) for x in others), of(x_proj, dtype), of(dt_proj, dtype))
+            exact = DirectionParameters(*(of(x, torch.float32) for x in given))
+            return exact._replace(x_proj=of(given.x_proj, dtype), dt_proj=of(given.dt_proj, dtype))
 
-        norm_weight, in_proj, out_proj, *sides = self
-        products = of(in_proj, dtype), of(out_proj, dtype)
-        return BlockParameters(of(norm_weight, torch.float32), *products, *map(side, sides))
+        return BlockParameters(
+            norm_weight=of(self.norm_weight, torch.float32),
+            in_proj=of(self.in_proj, dtype),
+            out_proj=of(self.out_proj, dtype),
+            forward=side(self.forward),
+            backward=side(self.backward),
+        )
 
     def structure(self, dtype: torch.dtype, eps: float, scale: float) -> cpp.BlockWeights:
         """As the library reads it, of tensors in the form of :meth:`kept`, which must live as long."""
@@ -66,7 +70,7 @@ class BlockParameters(NamedTuple):
         return cpp.BlockWeights(
             *(cpp.STORAGE[dtype], self.out_proj.shape[0], inner, states, self.forward.dt_proj.shape[1], width),
             *(eps, scale),
-            *(x.data_ptr() for x in self[:3]),
+            *(x.data_ptr() for x in (self.norm_weight, self.in_proj, self.out_proj)),
             (cpp.BlockDirection * 2)(self.forward.structure(), self.backward.structure()),
         )
 

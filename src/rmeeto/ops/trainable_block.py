@@ -7,6 +7,7 @@ operations keep for their gradients, two and a half are kept here, and the rest 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,12 +39,13 @@ def trainable_block(
         MemoryError: there is none left for the kernels' own room.
     """
     flat = (*parameters[:3], *parameters.forward, *parameters.backward)
-    return _TrainableBlock.apply(x, residual, eps, scale, *flat)  # type: ignore[no-any-return,no-untyped-call]
+    return _TrainableBlock.apply(x, residual, eps, scale, *flat)  # type: ignore[no-any-return]
 
 
-def _parted(flat: tuple[Tensor, ...]) -> BlockParameters:
-    shared, sides, width = flat[:3], flat[3:], len(DirectionParameters._fields)
-    return BlockParameters(*shared, DirectionParameters(*sides[:width]), DirectionParameters(*sides[width:]))
+def _parted(flat: Sequence[Tensor]) -> BlockParameters:
+    (norm_weight, in_proj, out_proj), sides, width = flat[:3], flat[3:], len(DirectionParameters._fields)
+    forward, backward = DirectionParameters(*sides[:width]), DirectionParameters(*sides[width:])
+    return BlockParameters(norm_weight, in_proj, out_proj, forward, backward)
 
 
 class _TrainableBlock(torch.autograd.Function):
@@ -52,7 +54,7 @@ class _TrainableBlock(torch.autograd.Function):
         ctx: Any, x: Tensor, residual: Tensor | None, eps: float, scale: float, *flat: Tensor
     ) -> tuple[Tensor, Tensor]:
         parameters = _parted(flat)
-        (batch, length, dim), (inner, rank) = x.shape, parameters.forward.dt_proj.shape
+        (batch, length, _), (inner, rank) = x.shape, parameters.forward.dt_proj.shape
         x, residual = x.contiguous(), None if residual is None else residual.contiguous()
         out, stream, normed = (torch.empty_like(x) for _ in range(3))
         projected, walked = x.new_empty((batch, length, 2 * inner)), x.new_empty((batch, length, inner))
@@ -69,16 +71,17 @@ class _TrainableBlock(torch.autograd.Function):
         return out, stream
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_stream: Tensor) -> tuple[Tensor | None, ...]:
-        *kept, flat = (*ctx.saved_tensors[:6], ctx.saved_tensors[6:])
+        kept, flat = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
         grad, grad_stream = grad.contiguous(), grad_stream.contiguous()
         dstream, gradients = torch.empty_like(grad), [torch.empty_like(parameter) for parameter in flat]
+        of_parameters = _parted(gradients)
         tokens = cpp.BlockGradients(
             *grad.shape[:2],
             *(y.data_ptr() for y in (*kept, grad, grad_stream, dstream)),
             *(y.data_ptr() for y in gradients[:3]),
-            (cpp.BlockDirection * 2)(*(side.structure() for side in _parted(tuple(gradients))[3:])),
+            (cpp.BlockDirection * 2)(of_parameters.forward.structure(), of_parameters.backward.structure()),
         )
         _run("block_backward", _parted(flat).structure(grad.dtype, *ctx.numbers), tokens)
         wanted = ctx.needs_input_grad
