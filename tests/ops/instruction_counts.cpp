@@ -224,27 +224,56 @@ void reduce(const char* what) {
     call<int>("rmeeto_reduce", what, problem);
 }
 
-// A frozen block; packing it does not count.
-void block(int64_t storage, const char* what) {
-    constexpr int64_t DIM = CHANNELS / 2, RANK = 6, ALL = BATCH * TOKENS;
-    const bool is_narrow = storage == BFLOAT16;
-    const auto stored = [&](int64_t count) -> void* {
-        return is_narrow ? narrow_numbers(count) : numbers(count);
-    };
+// ---- whole blocks
+
+constexpr int64_t DIM = CHANNELS / 2, RANK = 6;
+
+void* stored_as(int64_t storage, int64_t count) {
+    return storage == BFLOAT16 ? static_cast<void*>(narrow_numbers(count)) : numbers(count);
+}
+
+BlockWeights weights_of_a_block(int64_t storage) {
     BlockWeights weights{};
     weights.storage = storage, weights.dim = DIM, weights.inner = CHANNELS, weights.states = STATES;
-    weights.rank = RANK, weights.width = WIDTH, weights.eps = 1e-5;
+    weights.rank = RANK, weights.width = WIDTH, weights.eps = 1e-5, weights.scale = 1;
     weights.norm_weight = numbers(DIM);
-    weights.conv_weight = numbers(2 * CHANNELS * WIDTH), weights.conv_bias = numbers(2 * CHANNELS);
-    weights.A = numbers(2 * CHANNELS * STATES, 1.0f, -2.0f);
-    weights.skip = numbers(2 * CHANNELS), weights.delta_bias = numbers(2 * CHANNELS);
-    weights.in_proj = stored(2 * CHANNELS * DIM), weights.out_proj = stored(DIM * CHANNELS);
-    weights.x_proj = stored(2 * (RANK + 2 * STATES) * CHANNELS), weights.dt_proj = stored(2 * CHANNELS * RANK);
+    weights.in_proj = stored_as(storage, 2 * CHANNELS * DIM), weights.out_proj = stored_as(storage, DIM * CHANNELS);
+    for (BlockDirection& side : weights.directions) {
+        side.conv_weight = numbers(CHANNELS * WIDTH), side.conv_bias = numbers(CHANNELS);
+        side.A = numbers(CHANNELS * STATES, 1.0f, -2.0f);
+        side.skip = numbers(CHANNELS), side.delta_bias = numbers(CHANNELS);
+        side.x_proj = stored_as(storage, (RANK + 2 * STATES) * CHANNELS);
+        side.dt_proj = stored_as(storage, CHANNELS * RANK);
+    }
+    return weights;
+}
+
+BlockTokens tokens_of_a_block(int64_t storage) {
+    constexpr int64_t ALL = BATCH * TOKENS;
     BlockTokens tokens{};
     tokens.batch = BATCH, tokens.tokens = TOKENS, tokens.group = BATCH, tokens.x_storage = storage;
-    tokens.x = stored(ALL * DIM), tokens.residual = numbers(ALL * DIM), tokens.stream = numbers(ALL * DIM);
-    tokens.out = stored(ALL * DIM), tokens.b_and_c = numbers(2 * ALL * 2 * STATES), tokens.dt = stored(2 * ALL * RANK);
-    tokens.projected = stored(ALL * 2 * CHANNELS), tokens.u = stored(2 * ALL * CHANNELS);
+    tokens.x = stored_as(storage, ALL * DIM), tokens.out = stored_as(storage, ALL * DIM);
+    tokens.residual = numbers(ALL * DIM), tokens.stream = numbers(ALL * DIM);
+    tokens.b_and_c = numbers(2 * ALL * 2 * STATES), tokens.dt = stored_as(storage, 2 * ALL * RANK);
+    tokens.normed = stored_as(storage, ALL * DIM), tokens.projected = stored_as(storage, ALL * 2 * CHANNELS);
+    tokens.u = stored_as(storage, 2 * ALL * CHANNELS);
+    return tokens;
+}
+
+template <class Problem>
+void run_block(const char* name, const BlockWeights& weights, const Problem& problem) {
+    using Entry = bool (*)(const BlockWeights*, const Problem*, int);
+    const Entry run = reinterpret_cast<Entry>(dlsym(library, name));
+    bool is_done = false;
+    counted([&] { is_done = run(&weights, &problem, THREADS); });
+    if (!is_done) std::exit(1);
+    std::printf("%s float32\n", name + std::strlen("rmeeto_"));
+}
+
+// A frozen block; packing it does not count.
+void block(int64_t storage, const char* what) {
+    const BlockWeights weights = weights_of_a_block(storage);
+    const BlockTokens tokens = tokens_of_a_block(storage);
     const auto pack = reinterpret_cast<void* (*)(const BlockWeights*)>(dlsym(library, "rmeeto_block_pack"));
     const auto run = reinterpret_cast<bool (*)(void*, const BlockTokens*, int)>(dlsym(library, "rmeeto_block_run"));
     void* const packed = pack(&weights);
@@ -252,6 +281,61 @@ void block(int64_t storage, const char* what) {
     counted([&] { is_done = run(packed, &tokens, THREADS); });
     if (!is_done) std::exit(1);
     std::printf("block_run %s\n", what);
+}
+
+// A step of training: packing counts.
+void training() {
+    const BlockWeights weights = weights_of_a_block(FLOAT32);
+    BlockTokens tokens = tokens_of_a_block(FLOAT32);
+    tokens.walked = numbers(BATCH * TOKENS * CHANNELS);
+    run_block("rmeeto_block_forward", weights, tokens);
+
+    constexpr int64_t ALL = BATCH * TOKENS;
+    const auto kept = [](void* data) { return static_cast<const float*>(data); };
+    BlockGradients gradients{};
+    gradients.batch = BATCH, gradients.tokens = TOKENS;
+    gradients.stream = tokens.stream, gradients.b_and_c = tokens.b_and_c, gradients.dt = kept(tokens.dt);
+    gradients.normed = kept(tokens.normed), gradients.projected = kept(tokens.projected);
+    gradients.walked = tokens.walked;
+    gradients.grad = numbers(ALL * DIM), gradients.grad_stream = numbers(ALL * DIM);
+    gradients.dstream = numbers(ALL * DIM), gradients.dnorm_weight = numbers(DIM);
+    gradients.din_proj = numbers(2 * CHANNELS * DIM), gradients.dout_proj = numbers(DIM * CHANNELS);
+    for (auto& side : gradients.directions) {
+        side.conv_weight = numbers(CHANNELS * WIDTH), side.conv_bias = numbers(CHANNELS);
+        side.A = numbers(CHANNELS * STATES), side.skip = numbers(CHANNELS), side.delta_bias = numbers(CHANNELS);
+        side.x_proj = numbers((RANK + 2 * STATES) * CHANNELS), side.dt_proj = numbers(CHANNELS * RANK);
+    }
+    run_block("rmeeto_block_backward", weights, gradients);
+}
+
+// What stands before and behind the blocks, likewise; 3 channels in patches of 5 x 6, of which 130 are an image.
+void ends(int64_t storage, const char* what) {
+    constexpr int64_t DEPTH = 3 * 5 * 6, CLASSES = 70, ALL = BATCH * TOKENS;
+    const auto stored = [&](int64_t count) { return stored_as(storage, count); };
+    using Pack = void* (*)(const void*, int64_t, int64_t, int64_t);
+    const Pack pack = reinterpret_cast<Pack>(dlsym(library, "rmeeto_end_pack"));
+    const auto run = [&](const char* name, const void* end, const auto& problem) {
+        const auto entry = reinterpret_cast<int (*)(const void*, const void*, int)>(dlsym(library, name));
+        int outcome = 0;
+        counted([&] { outcome = entry(end, &problem, THREADS); });
+        if ((outcome & 0xff) != DONE) std::exit(1);  // one of them returns a bool
+        std::printf("%s %s\n", name + std::strlen("rmeeto_"), what);
+    };
+    Embedding embedding{};
+    embedding.batch = BATCH, embedding.channels = 3, embedding.frames = 1, embedding.height = 50, embedding.width = 78;
+    embedding.tubelet = 1, embedding.high = 5, embedding.wide = 6, embedding.tokens = TOKENS;
+    int64_t* const patch_at = room<int64_t>(TOKENS);
+    for (int64_t i = 0; i < TOKENS; i++) patch_at[i] = i - 1;
+    embedding.images = numbers(BATCH * 3 * 50 * 78), embedding.patch_at = patch_at;
+    embedding.table = numbers(TOKENS * CHANNELS), embedding.out = numbers(ALL * CHANNELS);
+    run("rmeeto_embed", pack(stored(CHANNELS * DEPTH), storage, CHANNELS, DEPTH), embedding);
+
+    Classification classification{};
+    classification.batch = BATCH, classification.tokens = TOKENS, classification.x_storage = storage;
+    classification.eps = 1e-5, classification.x = stored(ALL * CHANNELS), classification.residual = numbers(ALL * CHANNELS);
+    classification.token_at = positions(1, TOKENS / 2, 1), classification.norm_weight = numbers(CHANNELS);
+    classification.bias = numbers(CLASSES), classification.out = stored(BATCH * CLASSES);
+    run("rmeeto_classify", pack(stored(CLASSES * CHANNELS), storage, CLASSES, CHANNELS), classification);
 }
 
 }  // namespace
@@ -285,5 +369,8 @@ int main(int, char** arguments) {
     reduce("float32");
     block(FLOAT32, "float32");
     block(BFLOAT16, "bfloat16");
+    training();
+    ends(FLOAT32, "float32");
+    ends(BFLOAT16, "bfloat16");
     return 0;
 }

@@ -25,10 +25,12 @@ from rmeeto.models import trained_block
 from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.freezing import Freezable
 from rmeeto.models.frozen_block import FrozenBlock
+from rmeeto.models.frozen_ends import FrozenEnds
 from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, split_tokens
 from rmeeto.models.linear import Linear
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.reducible import Reducible
+from rmeeto.ops.block import unsupported_reason
 from rmeeto.ops.select import Impl, infers_on_processor
 from rmeeto.reduction import Reduction
 from rmeeto.reduction.schedule import Step
@@ -74,8 +76,7 @@ class Block(Freezable[FrozenBlock]):
         x = tokens.x
         if self.prepared is None or not infers_on_processor(x):
             return None
-        # under autocast, products are computed in its precision
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.norm.weight.dtype
+        dtype = precision(self.norm.weight)
         if tokens.timing is not None or tokens.present is not None or "y" in needs:
             return None
         if x.dtype not in (dtype, torch.float32) or not x.is_contiguous():
@@ -88,6 +89,11 @@ class Block(Freezable[FrozenBlock]):
     def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What the mixer sees, and the residual stream with the last block's output added."""
         return self.norm.join(self.drop_path(tokens.x), tokens.residual)
+
+
+def precision(weight: Tensor) -> torch.dtype:
+    """What products are computed in on a processor: the weights' precision, or autocast's."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
 
 
 def join(tokens: Tokens, drop_path: nn.Module) -> Tensor:
@@ -108,7 +114,7 @@ def head(config: ModelConfig) -> nn.Module:
     return linear
 
 
-class VisionMamba(Reducible, nn.Module):
+class VisionMamba(Reducible, Freezable[FrozenEnds]):
     """A bidirectional Vision Mamba (Vim, VideoMamba) of images or clips with token reduction between its blocks.
 
     Assign ``model.reduction = TokenMerge(r=11)`` at any time, or None for the unreduced model.
@@ -207,17 +213,34 @@ class VisionMamba(Reducible, nn.Module):
                 why=f"this model takes (b, {', '.join(map(str, config.input_size))})",
                 fix=f"resize them, or create_model(..., img_size=…{', frames=…' if config.is_video else ''})",
             )
+        ready = self.ready(images)
+        x = None if ready is None else ready.embed(images)
+        if x is None:
+            x = self.placed(self.patch_embed(images))
+        columns = [torch.full((images.shape[0], 1), place, device=images.device) for place in config.protected]
+        return Tokens(x=x, residual=None, protected=torch.cat(columns, dim=1))
+
+    def placed(self, patches: Tensor) -> Tensor:
+        """Patches ``(b, time, grid, d)`` with their positions, among the learned tokens: ``(b, l, d)``."""
+        config = self.config
         rows, cls_row = split_tokens(self.pos_embed, (config.cls_row,))
-        patches = self.patch_embed(images) + rows[:, None]
+        patches = patches + rows[:, None]
         if self.temporal_pos_embedding is not None:
             patches = patches + self.temporal_pos_embedding[:, :, None]
         learned = self.cls_token + cls_row
         if self.reg_token is not None:
             learned = torch.cat([learned, self.reg_token], dim=1)
-        batch, places = images.shape[0], config.protected
-        x = join_tokens(patches.flatten(1, 2), learned.expand(batch, -1, -1), places)
-        protected = torch.cat([torch.full((batch, 1), place, device=images.device) for place in places], dim=1)
-        return Tokens(x=x, residual=None, protected=protected)
+        return join_tokens(patches.flatten(1, 2), learned.expand(patches.shape[0], -1, -1), config.protected)
+
+    def ready(self, x: Tensor) -> FrozenEnds | None:
+        """What a frozen model computes by before and behind its blocks; None where that goes the ordinary way."""
+        if self.prepared is None or not infers_on_processor(x):
+            return None
+        dtype = precision(self.cls_token)
+        if dtype not in self.prepared and unsupported_reason(dtype, self.config.state, self.config.conv_width) is None:
+            self.prepared[dtype] = FrozenEnds(self, dtype)
+        found = self.prepared.get(dtype)
+        return found if found is not None and found.is_wanted(self) else None
 
     def reduced(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """The tokens that a block gets: fewer if it is its turn."""
@@ -233,12 +256,16 @@ class VisionMamba(Reducible, nn.Module):
 
     def forward_features(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
+        return self.finish(self.mixed(images))
+
+    def mixed(self, images: Tensor) -> Tokens:
+        """The tokens that leave the last block."""
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
             tokens = self.reduced(tokens, features, step)
             features = None  # nobody reads them any more, and the block's own need the memory
             tokens, features = block(tokens, self.read_after(step))
-        return self.finish(tokens)
+        return tokens
 
     def finish(self, tokens: Tokens) -> Tokens:
         """Join the last output to the residual stream and normalise."""
@@ -252,7 +279,10 @@ class VisionMamba(Reducible, nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(b, classes)`` of images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)``."""
-        return self.forward_head(self.forward_features(images))
+        tokens = self.mixed(images)
+        ready = self.ready(tokens.x)
+        logits = None if ready is None else ready.classify(tokens)
+        return self.forward_head(self.finish(tokens)) if logits is None else logits
 
     def walk(self, images: Tensor) -> Iterator[Tokens]:
         """The tokens that leave each block, one after the other."""

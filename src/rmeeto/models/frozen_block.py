@@ -49,7 +49,7 @@ class FrozenBlock:
         """One block: the tokens with new ``x`` and ``residual``; features only where some are needed."""
         found = self.packed(tokens.x, tokens.residual)
         features = self.features(found, needs) if needs & HANDED_OUT else None
-        return tokens.replace(x=found.x, residual=found.stream), features
+        return Tokens(found.x, found.stream, tokens.protected, tokens.size, plans=tokens.plans), features
 
     def features(self, found: BlockOutputs, needs: frozenset[str]) -> Features:
         """What both directions computed about the tokens; Δ, which is projected once more, for those alone who ask."""

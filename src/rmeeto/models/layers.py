@@ -9,13 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
-from rmeeto.models.freezing import Freezable
-from rmeeto.models.linear import multiply, pack, packing_dtypes, product_dtype
 from rmeeto.ops.norm import add_norm
-from rmeeto.ops.select import Impl, infers_on_processor
+from rmeeto.ops.select import Impl
 
 
-class PatchEmbed(Freezable[Tensor]):
+class PatchEmbed(nn.Module):
     """Cut images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)`` into patches and project each.
 
     Gives ``(b, time, grid, d)``: frame by frame, row by row; an image is one frame. The kernel is a parameter of a
@@ -34,33 +32,8 @@ class PatchEmbed(Freezable[Tensor]):
 
     def forward(self, images: Tensor) -> Tensor:
         """Project the patches."""
-        if self.is_a_product(images):
-            return self.multiplied(images)
         patches: Tensor = self.proj(images)  # (b, d, [time,] rows, columns)
         return patches.reshape(*patches.shape[:2], -1, patches.shape[-2] * patches.shape[-1]).permute(0, 2, 3, 1)
-
-    def is_a_product(self, images: Tensor) -> bool:
-        """Whether the patches tile the images and a packed weight is wanted and possible."""
-        if self.prepared is None or not infers_on_processor(images) or product_dtype(images) not in packing_dtypes():
-            return False
-        if self.proj._forward_hooks or self.proj._forward_pre_hooks:
-            return False
-        tiles = zip(images.shape[2:], self.proj.kernel_size, strict=True)
-        return self.proj.kernel_size == self.proj.stride and all(length % size == 0 for length, size in tiles)
-
-    def multiplied(self, images: Tensor) -> Tensor:
-        """The same as one product with a packed weight, which convolutions of a frozen model do not have."""
-        assert self.prepared is not None
-        assert self.proj.bias is not None
-        dtype = product_dtype(images)
-        if dtype not in self.prepared:
-            self.prepared[dtype] = pack(self.proj.weight.detach().to(dtype).flatten(1))
-        clips = images if images.ndim == 5 else images[:, :, None]
-        (tubelet, high, wide), (batch, channels, *lengths) = (1, *self.proj.kernel_size)[-3:], clips.shape
-        time, rows, columns = (length // size for length, size in zip(lengths, (tubelet, high, wide), strict=True))
-        cut = clips.reshape(batch, channels, time, tubelet, rows, high, columns, wide)
-        patches = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).to(dtype).reshape(batch, time, rows * columns, -1)
-        return multiply(patches, self.prepared[dtype], self.proj.bias.to(dtype))
 
 
 class RMSNorm(nn.Module):

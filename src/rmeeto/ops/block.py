@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from rmeeto.ops.impl import cpp
 
 CACHE = 1 << 22  # bytes of room for each thread, about what a core can keep near
+B_AND_C = 2 * 2 * cpp.MAX_STATES * torch.float32.itemsize  # bytes of both directions' B and C of a token
 
 
 class DirectionParameters(NamedTuple):
@@ -80,8 +82,21 @@ class BlockOutputs(NamedTuple):
 
     x: Tensor  # (b, l, d)
     stream: Tensor  # (b, l, d), float32: the residual stream that it saw
-    B_and_C: Tensor  # (2, b, l, 2, 16), float32: the first n of 16 are each one's states
-    dt: Tensor  # (2, b, l, rank): what Δ is projected from
+    room: Tensor  # bytes: B and C, what the walks worked in, dt; cut when somebody asks
+    rank: int
+
+    @property
+    def B_and_C(self) -> Tensor:
+        """``(2, b, l, 2, 16)``, float32: the first n of 16 are each one's states."""
+        batch, length, _ = self.x.shape
+        return self.room[: batch * length * B_AND_C].view(torch.float32).view(2, batch, length, 2, cpp.MAX_STATES)
+
+    @property
+    def dt(self) -> Tensor:
+        """``(2, b, l, rank)``: what Δ is projected from."""
+        batch, length, _ = self.x.shape
+        used = 2 * batch * length * self.rank * self.x.dtype.itemsize
+        return self.room[-used:].view(self.x.dtype).view(2, batch, length, self.rank)
 
 
 def unsupported_reason(dtype: torch.dtype, states: int, width: int) -> str | None:
@@ -131,21 +146,21 @@ class PackedBlock:
         batch, length, dim = x.shape
         threads = torch.get_num_threads()
         group = self._group(batch, length, threads)
-        out, stream = x.new_empty(x.shape, dtype=self.dtype), x.new_empty(x.shape, dtype=torch.float32)
-        b_and_c = stream.new_empty((2, batch, length, 2, cpp.MAX_STATES))
-        dt = out.new_empty((2, batch, length, self._rank))
-        room = out.new_empty((group, length, 4 * self._inner + dim))
-        projected, u, normed = (
-            room.data_ptr() + part * group * length * self._inner * room.itemsize for part in (0, 2, 4)
-        )
+        # sizes one by one: a tuple of them takes PyTorch twice as long
+        out = x.new_empty(batch, length, dim, dtype=self.dtype)
+        stream = x.new_empty(batch, length, dim, dtype=torch.float32)
+        # and one tensor for whatever is seldom looked at; dt, of any width, stands last, so that the others are aligned
+        size = group * length * self.dtype.itemsize
+        lengths = (batch * length * B_AND_C, size * dim, size * 2 * self._inner, size * 2 * self._inner)
+        room = x.new_empty(sum(lengths) + 2 * batch * length * self._rank * self.dtype.itemsize, dtype=torch.uint8)
+        b_and_c, normed, projected, u, dt = accumulate(lengths, initial=room.data_ptr())
         tokens = cpp.BlockTokens(
             *(batch, length, cpp.STORAGE[x.dtype], x.data_ptr(), None if residual is None else residual.data_ptr()),
-            *(stream.data_ptr(), out.data_ptr(), b_and_c.data_ptr(), dt.data_ptr()),
-            *(group, normed, projected, u, None),
+            *(stream.data_ptr(), out.data_ptr(), b_and_c, dt, group, normed, projected, u, None),
         )
         if not self._run(self._block, ctypes.byref(tokens), threads):
             raise MemoryError("a frozen block: no memory left for the kernel's scratch space")
-        return BlockOutputs(out, stream, b_and_c, dt)
+        return BlockOutputs(out, stream, room, self._rank)
 
     def _group(self, batch: int, length: int, threads: int) -> int:
         """How many images go through the block together: as many as leave their work in the cores' own caches."""

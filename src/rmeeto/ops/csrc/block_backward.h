@@ -205,9 +205,9 @@ static bool direction_backward(const BlockBackwardJob& job, int direction, int64
     scan.dB = one_image(room.dmixed + rank, mixed), scan.dC = one_image(room.dmixed + rank + states, mixed);
     scan.dA = sums.A, scan.dskip = sums.skip, scan.ddelta_bias = sums.delta_bias;
 
-    const Product<float> steps{dt, rank, packed.dt_proj_ahead, delta, inner, length, rank, inner, false};
-    const Product<float> of_dt{delta, inner, packed.dt_proj, room.dmixed, mixed, length, inner, rank, false};
-    const Product<float> of_u{room.dmixed, mixed, packed.x_proj, room.du, inner, length, mixed, inner, true};
+    const Product<float> steps{dt, rank, packed.dt_proj_ahead, nullptr, delta, inner, length, rank, inner, false};
+    const Product<float> of_dt{delta, inner, packed.dt_proj, nullptr, room.dmixed, mixed, length, inner, rank, false};
+    const Product<float> of_u{room.dmixed, mixed, packed.x_proj, nullptr, room.du, inner, length, mixed, inner, true};
     // The few rows are those of dt, and the many columns those of Δ: transposed.
     const WeightProduct of_dt_proj{dt, rank, delta, inner, sums.dt_proj, length, rank, inner};
     const WeightProduct of_x_proj{room.dmixed, mixed, room.u, inner, sums.x_proj, length, mixed, inner};
@@ -221,7 +221,7 @@ static bool image_backward(const BlockBackwardJob& job, int64_t image, int64_t w
     const int64_t inner = job.weights.inner, dim = job.weights.dim, length = job.tokens.tokens;
     const ImageRoom room = job.image_room(worker);
     const float* const grad = job.tokens.grad + job.row(image) * dim;
-    const Product<float> out{grad, dim, job.packed.out_proj, room.dy, inner, length, dim, inner, false};
+    const Product<float> out{grad, dim, job.packed.out_proj, nullptr, room.dy, inner, length, dim, inner, false};
     if (!multiply(out, threads)) return false;
     gate_backward(job, image, room.dy);
     return direction_backward(job, 0, image, room, threads) && direction_backward(job, 1, image, room, threads);
@@ -305,7 +305,7 @@ static bool weights_backward(const BlockBackwardJob& job, int threads) {
 static bool stream_backward(const BlockBackwardJob& job, int threads) {
     const BlockGradients& tokens = job.tokens;
     const int64_t dim = job.weights.dim, inner = job.weights.inner;
-    const Product<float> in{job.room.dprojected, 2 * inner, job.packed.in_proj, job.room.dnormed, dim,
+    const Product<float> in{job.room.dprojected, 2 * inner, job.packed.in_proj, nullptr, job.room.dnormed, dim,
                             job.row(tokens.batch), 2 * inner, dim, false};
     const auto rows_of = [&](const float* data) { return Tokens{const_cast<float*>(data), tokens.tokens * dim, dim}; };
     Norm norm{};

@@ -177,4 +177,28 @@ struct Reduction {
     int64_t *source, *place;  // (batch, removed), (batch, tokens)
     int64_t* target;          // (batch, removed), among the rows that stay
 };
+
+// What comes before the blocks: images cut into patches, which a packed weight (dim, channels * tubelet * high * wide)
+// multiplies, and put among tokens that are learned. Everything is contiguous.
+struct Embedding {
+    int64_t batch, channels, frames, height, width;  // of the images
+    int64_t tubelet, high, wide;                     // of a patch, which divide theirs
+    int64_t tokens;                                  // per image
+    const float* images;      // (batch, channels, frames, height, width)
+    const int64_t* patch_at;  // (tokens,): each place's patch, or -1 where the token is learned
+    const float* table;       // (tokens, dim): what is added to a patch, or a learned token
+    float* out;               // (batch, tokens, dim)
+};
+
+// What comes behind them: one token of each image joined, normalised and multiplied by a packed weight (classes, dim).
+struct Classification {
+    int64_t batch, tokens, x_storage;
+    double eps;
+    void* x;                   // (batch, tokens, dim), contiguous
+    float* residual;           // the same, or null
+    Tokens token_at;           // int64 (batch, 1)
+    const float* norm_weight;  // (dim,)
+    const float* bias;         // (classes,) or null
+    void* out;                 // (batch, classes), in the weight's storage
+};
 }

@@ -4,6 +4,7 @@
 #include "block.h"
 #include "block_backward.h"
 #include "conv.h"
+#include "ends.h"
 #include "layout.h"
 #include "merge.h"
 #include "nearest.h"
@@ -21,7 +22,7 @@ extern const Kernels kernels;
 const Kernels kernels = {
     TEXT(RMEETO_ISA), scan_forward,   scan_backward, conv_forward, conv_backward, norm_forward,  norm_backward,
     nearest,          merge,          merge_backward, lay_out,     pairs,         block_forward, block_backward,
-    BLOCK_KERNELS,
+    BLOCK_KERNELS,    END_KERNELS,
 };
 
 }  // namespace rmeeto::RMEETO_ISA

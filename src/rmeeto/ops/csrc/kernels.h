@@ -12,6 +12,14 @@ struct BlockKernels {
     void (*release)(void* packed);
 };
 
+// What comes before the blocks and behind them, likewise.
+struct EndKernels {
+    void* (*pack)(const void* weight, int64_t columns, int64_t depth);  // null if memory ran out
+    bool (*embed)(const void* packed, const Embedding&, int threads);
+    int (*classify)(const void* packed, const Classification&, int threads);  // an Outcome
+    void (*release)(void* packed);
+};
+
 // Each returns false if memory ran out. Walks are of equal shapes and storage, and done one after the other.
 struct Kernels {
     const char* name;
@@ -29,6 +37,7 @@ struct Kernels {
     bool (*block_forward)(const BlockWeights&, const BlockTokens&, int threads);  // float32, for training
     bool (*block_backward)(const BlockWeights&, const BlockGradients&, int threads);
     const BlockKernels* blocks;  // by storage
+    const EndKernels* ends;
 };
 
 }  // namespace rmeeto

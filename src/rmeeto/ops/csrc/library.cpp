@@ -149,3 +149,28 @@ EXPORT void rmeeto_block_release(FrozenBlock* block) {
     block->kernels.release(block->packed);
     delete block;
 }
+
+// Weights of what comes before and behind the blocks, likewise.
+struct FrozenEnd {
+    const rmeeto::EndKernels& kernels;
+    void* packed;
+};
+
+EXPORT FrozenEnd* rmeeto_end_pack(const void* weight, int64_t storage, int64_t columns, int64_t depth) {
+    const rmeeto::EndKernels& kernels = chosen()->ends[storage];
+    void* const packed = kernels.pack(weight, columns, depth);
+    return packed ? new FrozenEnd{kernels, packed} : nullptr;
+}
+
+EXPORT bool rmeeto_embed(const FrozenEnd* end, const Embedding* embedding, int threads) {
+    return end->kernels.embed(end->packed, *embedding, threads);
+}
+
+EXPORT int rmeeto_classify(const FrozenEnd* end, const Classification* classification, int threads) {
+    return end->kernels.classify(end->packed, *classification, threads);
+}
+
+EXPORT void rmeeto_end_release(FrozenEnd* end) {
+    end->kernels.release(end->packed);
+    delete end;
+}

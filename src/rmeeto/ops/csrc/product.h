@@ -167,11 +167,12 @@ template <class T>
 struct Product {
     const T* x;  // (rows, depth), its rows x_stride apart
     int64_t x_stride;
-    const T* weight;  // packed
-    T* out;           // (rows, columns), out_stride apart
+    const T* weight;    // packed
+    const float* bias;  // (columns,) or null
+    T* out;             // (rows, columns), out_stride apart
     int64_t out_stride;
     int64_t rows, depth, columns;
-    bool is_added;  // to what stands in out
+    bool is_added;  // to what stands in out; without a bias then
 };
 
 template <class T>
@@ -201,9 +202,10 @@ static void product_item(const void* pointer, int64_t item, void*) {
             const int64_t column = index * PANEL + j * LANES;
             if (column >= product.columns) break;
             const int count = (int)smaller(LANES, product.columns - column);
+            const Vec bias = product.bias ? load(product.bias + column, count) : Vec{};
             for (int i = 0; i < rows; i++) {
                 T* const out = product.out + (row + i) * product.out_stride + column;
-                store(out, product.is_added ? load(out, count) + sums[i][j] : sums[i][j], count);
+                store(out, sums[i][j] + (product.is_added ? load(out, count) : bias), count);
             }
         }
     }

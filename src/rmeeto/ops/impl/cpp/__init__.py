@@ -9,6 +9,7 @@ The structures, each beside the operation that fills it in, are those of ``csrc/
 
 from rmeeto.ops.impl.cpp.block import BlockDirection, BlockGradients, BlockTokens, BlockWeights
 from rmeeto.ops.impl.cpp.conv import causal_conv, causal_conv_backward
+from rmeeto.ops.impl.cpp.ends import Classification, Embedding
 from rmeeto.ops.impl.cpp.layout import lay_out
 from rmeeto.ops.impl.cpp.limits import MAX_STATES, WIDTHS, unsupported_reasons
 from rmeeto.ops.impl.cpp.loading import (
@@ -22,7 +23,7 @@ from rmeeto.ops.impl.cpp.loading import (
 from rmeeto.ops.impl.cpp.merge import merge_rows, merge_rows_backward
 from rmeeto.ops.impl.cpp.merging import merge_closest
 from rmeeto.ops.impl.cpp.norm import add_norm, add_norm_backward
-from rmeeto.ops.impl.cpp.operands import STORAGE
+from rmeeto.ops.impl.cpp.operands import STORAGE, tokens
 from rmeeto.ops.impl.cpp.pairs import closest_pairs
 from rmeeto.ops.impl.cpp.scan import scan_both, selective_scan, selective_scan_backward
 from rmeeto.ops.impl.cpp.search import nearest, nearest_seen
@@ -36,6 +37,8 @@ __all__ = [
     "BlockGradients",
     "BlockTokens",
     "BlockWeights",
+    "Classification",
+    "Embedding",
     "absence",
     "add_norm",
     "add_norm_backward",
@@ -54,6 +57,7 @@ __all__ = [
     "scan_both",
     "selective_scan",
     "selective_scan_backward",
+    "tokens",
     "unsupported_reasons",
     "use_instruction_set",
 ]

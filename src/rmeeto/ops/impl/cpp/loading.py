@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import Array, Structure, c_bool, c_char_p, c_int, c_void_p
+from ctypes import Array, Structure, c_bool, c_char_p, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,10 @@ def library() -> ctypes.CDLL:
         function.argtypes, function.restype = [c_void_p, c_void_p, c_int], c_bool
     loaded.rmeeto_has_matrix_registers.restype = c_bool
     loaded.rmeeto_block_release.argtypes, loaded.rmeeto_block_release.restype = [c_void_p], None
+    loaded.rmeeto_end_pack.argtypes, loaded.rmeeto_end_pack.restype = [c_void_p, *[c_int64] * 3], c_void_p
+    loaded.rmeeto_embed.argtypes, loaded.rmeeto_embed.restype = [c_void_p, c_void_p, c_int], c_bool
+    loaded.rmeeto_classify.argtypes, loaded.rmeeto_classify.restype = [c_void_p, c_void_p, c_int], c_int
+    loaded.rmeeto_end_release.argtypes, loaded.rmeeto_end_release.restype = [c_void_p], None
     share_threads(loaded)
     return loaded
 

@@ -35,17 +35,18 @@ def merge_closest(
     """Compute `rmeeto.ops.merge_closest`; all operands are contiguous."""
     batch, length, channels = x.shape
     fixed, left = protected.shape[1], length - r
-    x_left = x.new_empty((batch, left, channels))
-    residual_left = None if residual is None else residual.new_empty((batch, left, channels))
-    size_left, protected_left = x.new_empty((batch, left), dtype=torch.float32), protected.new_empty((batch, fixed))
-    kept, place = protected.new_empty((batch, left)), protected.new_empty((batch, length))
-    source, target = protected.new_empty((batch, r)), protected.new_empty((batch, r))
+    # sizes one by one: a tuple of them takes PyTorch twice as long
+    x_left = x.new_empty(batch, left, channels)
+    residual_left = None if residual is None else residual.new_empty(batch, left, channels)
+    size_left, protected_left = x.new_empty(batch, left, dtype=torch.float32), protected.new_empty(batch, fixed)
+    kept, place = protected.new_empty(batch, left), protected.new_empty(batch, length)
+    source, target = protected.new_empty(batch, r), protected.new_empty(batch, r)
     problem = _Reduction(
         *(batch, length, fixed, r, values.shape[2], channels),
         *(STORAGE[values.dtype], STORAGE[x.dtype], DISTANCES[distance], nth, reach),
-        *(pointer(operand) for operand in (values, x, residual, size, protected)),
-        *(pointer(operand) for operand in (x_left, residual_left, size_left, protected_left)),
-        *(pointer(operand) for operand in (kept, source, place, target)),
+        *(values.data_ptr(), x.data_ptr(), pointer(residual), pointer(size), protected.data_ptr()),
+        *(x_left.data_ptr(), pointer(residual_left), size_left.data_ptr(), protected_left.data_ptr()),
+        *(kept.data_ptr(), source.data_ptr(), place.data_ptr(), target.data_ptr()),
     )
     call("reduce", problem)
     return x_left, residual_left, size_left, protected_left, kept, source, target, place

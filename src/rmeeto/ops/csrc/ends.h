@@ -1,0 +1,132 @@
+// The first and the last step of a frozen model, each in one call. Between two images all weights go through the caches,
+// and whatever runs once per image finds none of its instructions there: these run what the blocks run as well.
+#pragma once
+
+#include <new>
+
+#include "interface.h"
+#include "kernels.h"
+#include "norm.h"
+#include "parallel.h"
+#include "positions.h"
+#include "product.h"
+#include "vector.h"
+
+namespace rmeeto::RMEETO_ISA {
+
+template <class T>
+struct PackedEnd {
+    int64_t columns, depth;
+    Buffer memory;
+
+    PackedEnd(int64_t columns, int64_t depth)
+        : columns(columns), depth(depth), memory(sizeof(T) * packed_size<T>(columns, depth), Pages::LARGE) {}
+    T* weight() const { return static_cast<T*>(memory.data()); }
+};
+
+template <class T>
+static void* pack_end(const void* weight, int64_t columns, int64_t depth) {
+    PackedEnd<T>* const packed = new (std::nothrow) PackedEnd<T>(columns, depth);
+    if (packed && packed->weight()) {
+        pack_weight(static_cast<const T*>(weight), columns, depth, packed->weight());
+        return packed;
+    }
+    delete packed;
+    return nullptr;
+}
+
+template <class T>
+static void release_end(void* packed) {
+    delete static_cast<PackedEnd<T>*>(packed);
+}
+
+// ---- patches
+
+template <class T>
+struct EmbeddingJob {
+    const Embedding& embedding;
+    int64_t depth, dim;
+    T* patches;  // (row, depth)
+    T* products;  // (row, dim)
+};
+
+// What is multiplied at a place: its patch, or zeros where the token is learned.
+template <class T>
+static void cut_patch(const void* pointer, int64_t row, void*) {
+    const EmbeddingJob<T>& job = *static_cast<const EmbeddingJob<T>*>(pointer);
+    const Embedding& of = job.embedding;
+    const int64_t image = row / of.tokens, patch = of.patch_at[row % of.tokens];
+    T* to = job.patches + row * job.depth;
+    if (patch < 0) {
+        for (int64_t i = 0; i < job.depth; i++) to[i] = T{};
+        return;
+    }
+    const int64_t across = of.width / of.wide, in_frame = across * (of.height / of.high);
+    const int64_t frame = patch / in_frame * of.tubelet, top = patch % in_frame / across * of.high;
+    for (int64_t channel = image * of.channels; channel < (image + 1) * of.channels; channel++)
+        for (int64_t time = frame; time < frame + of.tubelet; time++)
+            for (int64_t y = top; y < top + of.high; y++, to += of.wide) {
+                const float* const line = of.images + ((channel * of.frames + time) * of.height + y) * of.width;
+                for (int64_t x = 0; x < of.wide; x += LANES) {
+                    const int count = (int)smaller(LANES, of.wide - x);
+                    store(to + x, load(line + patch % across * of.wide + x, count), count);
+                }
+            }
+}
+
+template <class T>
+static void place_token(const void* pointer, int64_t row, void*) {
+    const EmbeddingJob<T>& job = *static_cast<const EmbeddingJob<T>*>(pointer);
+    const float* const table = job.embedding.table + row % job.embedding.tokens * job.dim;
+    for (int64_t c = 0; c < job.dim; c += LANES) {
+        const int count = (int)smaller(LANES, job.dim - c);
+        store(job.embedding.out + row * job.dim + c, load(job.products + row * job.dim + c, count) + load(table + c, count),
+              count);
+    }
+}
+
+template <class T>
+static bool embed(const void* pointer, const Embedding& embedding, int threads) {
+    const PackedEnd<T>& packed = *static_cast<const PackedEnd<T>*>(pointer);
+    const int64_t rows = embedding.batch * embedding.tokens, depth = packed.depth, dim = packed.columns;
+    const Buffer room(sizeof(T) * rows * (depth + dim));
+    T* const patches = static_cast<T*>(room.data());
+    if (!patches) return false;
+    const EmbeddingJob<T> job{embedding, depth, dim, patches, patches + rows * depth};
+    const Product<T> product{patches, depth, packed.weight(), nullptr, job.products, dim, rows, depth, dim, false};
+    return for_each(rows, threads, 0, cut_patch<T>, &job) && multiply(product, threads) &&
+           for_each(rows, threads, 0, place_token<T>, &job);
+}
+
+// ---- logits
+
+template <class T>
+static int classify(const void* pointer, const Classification& of, int threads) {
+    if (!stays_within(of.token_at, of.batch, 1, of.tokens)) return OUTSIDE;
+    const PackedEnd<T>& packed = *static_cast<const PackedEnd<T>*>(pointer);
+    const int64_t dim = packed.depth, x_bytes = of.x_storage == BFLOAT16 ? sizeof(bfloat16) : sizeof(float);
+    const Buffer room((sizeof(float) + sizeof(T)) * of.batch * dim);
+    float* const streams = static_cast<float*>(room.data());
+    if (!streams) return OUT_OF_MEMORY;
+    T* const normed = reinterpret_cast<T*>(streams + of.batch * dim);
+    for (int64_t image = 0; image < of.batch; image++) {
+        const int64_t from = (image * of.tokens + position(of.token_at, image, 0)) * dim, to = image * dim;
+        Norm norm{};
+        norm.batch = norm.tokens = 1, norm.channels = dim, norm.eps = of.eps;
+        norm.x_storage = of.x_storage, norm.out_storage = sizeof(T) == sizeof(float) ? FLOAT32 : BFLOAT16;
+        norm.x.data = static_cast<char*>(of.x) + from * x_bytes;
+        norm.residual.data = of.residual ? of.residual + from : nullptr;
+        norm.stream.data = streams + to, norm.out.data = normed + to, norm.weight = of.norm_weight;
+        if (!norm_forward(norm, 1)) return OUT_OF_MEMORY;
+    }
+    T* const logits = static_cast<T*>(of.out);
+    const Product<T> product{normed, dim, packed.weight(), of.bias, logits, packed.columns, of.batch, dim, packed.columns,
+                             false};
+    return multiply(product, threads) ? DONE : OUT_OF_MEMORY;
+}
+
+// By storage.
+constexpr EndKernels END_KERNELS[] = {{pack_end<float>, embed<float>, classify<float>, release_end<float>},
+                                      {pack_end<bfloat16>, embed<bfloat16>, classify<bfloat16>, release_end<bfloat16>}};
+
+}  // namespace rmeeto::RMEETO_ISA

@@ -1,0 +1,85 @@
+"""What comes before a frozen model's blocks and behind them, each in one call.
+
+Both run once per image, and between two images all weights go through the caches: every operation of PyTorch finds
+itself thrown out of them, and takes several times as long as in a loop of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+
+import torch
+from torch import Tensor
+
+from rmeeto.ops.impl import cpp
+
+
+class PackedEnd:
+    """A ``(out, in)`` weight as the kernels read it, in ``dtype``, packed for the instruction set in use now.
+
+    Raises:
+        MemoryError: there is none left for the copy.
+    """
+
+    def __init__(self, dtype: torch.dtype, weight: Tensor) -> None:
+        self.dtype, (self.width, depth), library = dtype, weight.shape, cpp.library()
+        weight = weight.detach().to(dtype).contiguous()
+        self.end = library.rmeeto_end_pack(weight.data_ptr(), cpp.STORAGE[dtype], self.width, depth)
+        if self.end is None:
+            raise MemoryError("a frozen model: no memory left for its packed weights")
+        weakref.finalize(self, library.rmeeto_end_release, self.end)
+
+
+class PackedEmbedding(PackedEnd):
+    """Images to tokens.
+
+    weight: (d, channels, [tubelet,] high, wide), of patches that lie side by side.
+    table: (l, d), what is added to the patch at each place, or the token that is learned.
+    patch_at: (l,) int64, the patch at each place, or -1 where the token is learned.
+    """
+
+    def __init__(self, dtype: torch.dtype, weight: Tensor, table: Tensor, patch_at: Tensor) -> None:
+        super().__init__(dtype, weight.flatten(1))
+        self._patch, self._length = (1, *weight.shape[2:])[-3:], len(table)
+        self._table, self._patch_at = table.detach().to(torch.float32).contiguous(), patch_at.contiguous()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images ``(b, channels, [frames,] height, width)`` to ``(b, l, d)`` tokens, both contiguous in float32."""
+        (batch, channels, *lengths), length = images.shape, self._length
+        out = images.new_empty(batch, length, self.width)
+        embedding = cpp.Embedding(
+            *(batch, channels, *(1, *lengths)[-3:], *self._patch, length),
+            *(images.data_ptr(), self._patch_at.data_ptr(), self._table.data_ptr(), out.data_ptr()),
+        )
+        if not cpp.library().rmeeto_embed(self.end, ctypes.byref(embedding), torch.get_num_threads()):
+            raise MemoryError("a frozen model: no memory left to embed so many images")
+        return out
+
+
+class PackedClassifier(PackedEnd):
+    """Tokens to logits of one of them: joined, normalised by ``norm_weight (d,)``, and one product."""
+
+    def __init__(self, dtype: torch.dtype, norm_weight: Tensor, eps: float, weight: Tensor, bias: Tensor) -> None:
+        super().__init__(dtype, weight)
+        self._norm_weight, self._bias = (x.detach().to(torch.float32).contiguous() for x in (norm_weight, bias))
+        self._eps = eps
+
+    def __call__(self, x: Tensor, residual: Tensor | None, token_at: Tensor) -> Tensor:
+        """Tokens ``(b, l, d)`` and their residual stream, both contiguous, to ``(b, classes)``.
+
+        token_at: (b, 1) int64, which one of each image.
+        """
+        batch, length, _ = x.shape
+        out = x.new_empty(batch, self.width, dtype=self.dtype)
+        classification = cpp.Classification(
+            *(batch, length, cpp.STORAGE[x.dtype], self._eps),
+            *(x.data_ptr(), None if residual is None else residual.data_ptr(), cpp.tokens(token_at)),
+            *(self._norm_weight.data_ptr(), self._bias.data_ptr(), out.data_ptr()),
+        )
+        outcome = cpp.library().rmeeto_classify(self.end, ctypes.byref(classification), torch.get_num_threads())
+        if outcome < 0:
+            raise IndexError("classify: a position lies outside of the sequence")
+        if not outcome:
+            raise MemoryError("a frozen model: no memory left for the kernel's scratch space")
+        return out
