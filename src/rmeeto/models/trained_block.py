@@ -20,6 +20,7 @@ from rmeeto.tokens import Tokens
 if TYPE_CHECKING:
     from rmeeto.models.backbone import Block
 
+INSIDE = frozenset({"B", "C", "delta", "y"})  # features that stay in the kernels
 PROJECTIONS = ("in_proj", "x_proj", "dt_proj", "x_proj_b", "dt_proj_b", "out_proj")
 
 
@@ -28,7 +29,7 @@ def is_possible(block: Block, tokens: Tokens, needs: frozenset[str]) -> bool:
 
     Whoever has put something else in a layer's place, or hooks on it, goes the ordinary way.
     """
-    if needs or tokens.timing is not None or tokens.present is not None or not trains_on_processor(tokens.x):
+    if needs & INSIDE or tokens.timing is not None or tokens.present is not None or not trains_on_processor(tokens.x):
         return False
     mixer = block.mixer
     if not all(module.impl in ("auto", "cpp") for module in (mixer, block.norm)):

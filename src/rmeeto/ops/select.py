@@ -144,7 +144,7 @@ def trains_on_processor(x: Tensor) -> bool:
     """Whether a step of training may do so in float32, its gradients included."""
     if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or x.dtype != torch.float32:
         return False
-    return _is_plain_memory(x) and not torch._C._are_functorch_transforms_active()
+    return _is_plain_memory(x)
 
 
 def _is_plain_memory(x: Tensor) -> bool:

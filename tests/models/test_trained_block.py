@@ -1,0 +1,123 @@
+"""Training on a processor: the ordinary way's gradients in one call a block, and that way where somebody needs it."""
+
+import pytest
+import torch
+from torch import nn
+
+from cpp_kernels import needs_kernels
+from rmeeto import TokenMerge, create_model
+from rmeeto.models import backbone, trained_block
+
+pytestmark = needs_kernels
+TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 24, "depth": 4, "state": 5, "num_classes": 7}
+
+
+def model_of(name="vim_tiny", **options):
+    torch.manual_seed(0)
+    return create_model(name, weights=None, **{**TOY, **options}).train()
+
+
+def images_of(model, batch=2):
+    torch.manual_seed(1)
+    return torch.randn(batch, *model.config.input_size)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Blocks that trained in one call."""
+    found, run = [], trained_block.run
+
+    def count(block, x, residual):
+        found.append(block)
+        return run(block, x, residual)
+
+    monkeypatch.setattr(backbone.trained_block, "run", count)
+    return found
+
+
+def gradients_of(model, images):
+    torch.manual_seed(2)  # drop path draws alike
+    model.zero_grad()
+    loss = nn.functional.cross_entropy(model(images), torch.arange(len(images)))
+    loss.backward()
+    return loss.detach(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vim_tiny", {}),
+        ("vim_tiny", {"drop_path_rate": 0.5}),
+        ("vim_tiny", {"dim": 40, "state": 16, "conv_width": 2, "registers": 3}),
+        ("videomamba_tiny", {}),
+        ("videomamba_tiny", {"frames": 4}),
+    ],
+)
+@pytest.mark.parametrize("reduction", [None, TokenMerge(r=5)])
+def test_gradients_are_those_of_the_ordinary_way(name, options, reduction, calls):
+    model = model_of(name, **options, reduction=reduction)
+    images = images_of(model, batch=3)
+    loss, found = gradients_of(model, images)
+    assert calls == list(model.layers)
+    model.impl = "reference"
+    expected_loss, expected = gradients_of(model, images)
+    assert len(calls) == len(model.layers)
+    torch.testing.assert_close(loss, expected_loss)
+    for parameter, gradient in expected.items():
+        largest = gradient.abs().max().item()
+        torch.testing.assert_close(found[parameter], gradient, rtol=1e-3, atol=1e-5 * largest + 1e-9, msg=parameter)
+
+
+def hooked(model):
+    model.layers[1].mixer.x_proj.register_forward_hook(lambda module, inputs, output: output * 0)
+    return 1
+
+
+def other_layer(model):
+    mixer = model.layers[1].mixer
+    mixer.out_proj = nn.Sequential(mixer.out_proj, nn.Dropout(0.0))
+    return 1
+
+
+def by_the_reference(model):
+    model.impl = "reference"
+    return 4
+
+
+def read_inside(model):
+    model.reduction = TokenMerge(r=5, features="C")
+    return 1  # of four blocks, the one before a reduction
+
+
+def in_float64(model):
+    model.double()
+    return 4
+
+
+@pytest.mark.parametrize("change", [hooked, other_layer, by_the_reference, read_inside, in_float64])
+def test_the_ordinary_way_where_somebody_needs_it(change, calls):
+    model = model_of()
+    ordinary = change(model)
+    model(images_of(model).to(model.pos_embed.dtype)).sum().backward()
+    assert len(calls) == len(model.layers) - ordinary
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_autocast_and_inference_do_not_train(calls):
+    model = model_of()
+    images = images_of(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(images).float().sum().backward()
+    with torch.no_grad():
+        model(images)
+    assert not calls
+
+
+def test_a_frozen_backbone_trains_its_head_alone():
+    model = model_of()
+    for parameter in model.layers.parameters():
+        parameter.requires_grad_(False)
+    model(images_of(model)).sum().backward()
+    assert all(parameter.grad is None for parameter in model.layers.parameters())
+    assert model.head.weight.grad is not None
+    assert model.patch_embed.proj.weight.grad is not None
