@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cpp_kernels import needs_kernels
@@ -135,6 +136,13 @@ def with_hooks(model, images):
     assert len(seen) == len(model.layers)
 
 
+def with_adapters(model, images):
+    for block in model.layers:
+        block.mixer.out_proj = nn.Sequential(block.mixer.out_proj, nn.Dropout(0.0))
+    with torch.inference_mode():
+        freeze(model)(images)
+
+
 def with_stretched_time(model, images):
     model.reduction = TokenMerge(r=5, stretch=0.5)
     with torch.inference_mode():
@@ -165,7 +173,18 @@ def faked(model, images):
 
 @pytest.mark.parametrize(
     "use",
-    [differentiated, by_the_reference, in_float64, with_hooks, with_stretched_time, compiled, exported, traced, faked],
+    [
+        differentiated,
+        by_the_reference,
+        in_float64,
+        with_hooks,
+        with_adapters,
+        with_stretched_time,
+        compiled,
+        exported,
+        traced,
+        faked,
+    ],
 )
 @pytest.mark.filterwarnings("ignore:.*jit.trace.*:FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_others_go_the_ordinary_way(use, frozen_calls):

@@ -7,6 +7,7 @@ from torch import nn
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, create_model
 from rmeeto.models import backbone, trained_block
+from rmeeto.models.layers import RMSNorm
 
 pytestmark = needs_kernels
 TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 24, "depth": 4, "state": 5, "num_classes": 7}
@@ -79,6 +80,21 @@ def other_layer(model):
     return 1
 
 
+def other_norm(model):
+    class Shifted(RMSNorm):
+        def join(self, x, residual):
+            normed, stream = super().join(x, residual)
+            return normed + 1, stream
+
+    model.layers[1].norm = Shifted(24)
+    return 1
+
+
+def parametrised(model):
+    nn.utils.parametrizations.weight_norm(model.layers[1].mixer.conv1d)
+    return 1
+
+
 def by_the_reference(model):
     model.impl = "reference"
     return 4
@@ -94,7 +110,9 @@ def in_float64(model):
     return 4
 
 
-@pytest.mark.parametrize("change", [hooked, other_layer, by_the_reference, read_inside, in_float64])
+@pytest.mark.parametrize(
+    "change", [hooked, other_layer, other_norm, parametrised, by_the_reference, read_inside, in_float64]
+)
 def test_the_ordinary_way_where_somebody_needs_it(change, calls):
     model = model_of()
     ordinary = change(model)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rmeeto.models.plain import is_plain
 from rmeeto.ops.block import BlockOutputs, PackedBlock, unsupported_reason
 from rmeeto.tokens import Features, Tokens
 
@@ -37,9 +38,9 @@ class FrozenBlock:
 
     @staticmethod
     def is_possible(block: Block, dtype: torch.dtype) -> bool:
-        """Whether this machine has what it takes."""
+        """Whether block and machine have what it takes."""
         mixer = block.mixer
-        return unsupported_reason(dtype, mixer.state, mixer.conv1d.kernel_size[0]) is None
+        return is_plain(block) and unsupported_reason(dtype, mixer.state, mixer.conv1d.kernel_size[0]) is None
 
     def is_wanted(self) -> bool:
         """Whether nobody asks for other kernels, nor has hooks on the layers inside, which would not be called here."""

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rmeeto.models.linear import Linear
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.plain import is_plain
 from rmeeto.ops.block import unsupported_reason
 from rmeeto.ops.select import trains_on_processor
 from rmeeto.ops.trainable_block import trainable_block
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from rmeeto.models.backbone import Block
 
 INSIDE = frozenset({"B", "C", "delta", "y"})  # features that stay in the kernels
-PROJECTIONS = ("in_proj", "x_proj", "dt_proj", "x_proj_b", "dt_proj_b", "out_proj")
 
 
 def is_possible(block: Block, tokens: Tokens, needs: frozenset[str]) -> bool:
@@ -32,9 +30,7 @@ def is_possible(block: Block, tokens: Tokens, needs: frozenset[str]) -> bool:
     if needs & INSIDE or tokens.timing is not None or tokens.present is not None or not trains_on_processor(tokens.x):
         return False
     mixer = block.mixer
-    if not all(module.impl in ("auto", "cpp") for module in (mixer, block.norm)):
-        return False
-    if type(mixer) is not BidirectionalMixer or any(type(getattr(mixer, name)) is not Linear for name in PROJECTIONS):
+    if not is_plain(block) or not all(module.impl in ("auto", "cpp") for module in (mixer, block.norm)):
         return False
     if any(module._forward_hooks or module._forward_pre_hooks for module in block.modules() if module is not block):
         return False

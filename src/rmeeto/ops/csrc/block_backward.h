@@ -7,6 +7,7 @@
 #pragma once
 
 #include "block.h"
+#include "block_room.h"
 #include "conv.h"
 #include "interface.h"
 #include "norm.h"
@@ -16,107 +17,6 @@
 #include "weight_product.h"
 
 namespace rmeeto::RMEETO_ISA {
-
-// Floats handed out piece by piece, each on a line of its own: first from null, to count them, then from where they are.
-class Pieces {
-public:
-    explicit Pieces(float* base) : base_(base) {}
-    float* take(int64_t count) {
-        const int64_t before = taken_;
-        taken_ += divide_up(count, 16) * 16;
-        return base_ ? base_ + before : nullptr;
-    }
-    int64_t taken() const { return taken_; }
-
-private:
-    float* base_;
-    int64_t taken_ = 0;
-};
-
-// Packed for the way back, and dt_proj for the way there as well.
-struct WeightsBackward {
-    float *in_proj, *out_proj;
-    struct {
-        float *x_proj, *dt_proj, *dt_proj_ahead;
-    } directions[2];
-
-    int64_t lay_out(float* base, const BlockWeights& shape) {
-        Pieces pieces(base);
-        in_proj = pieces.take(packed_size<float>(shape.dim, 2 * shape.inner));
-        out_proj = pieces.take(packed_size<float>(shape.inner, shape.dim));
-        for (auto& side : directions) {
-            side.x_proj = pieces.take(packed_size<float>(shape.inner, shape.rank + 2 * shape.states));
-            side.dt_proj = pieces.take(packed_size<float>(shape.rank, shape.inner));
-            side.dt_proj_ahead = pieces.take(packed_size<float>(shape.inner, shape.rank));
-        }
-        return pieces.taken();
-    }
-    void pack(const BlockWeights& weights) const {
-        const auto given = [](const void* weight) { return static_cast<const float*>(weight); };
-        pack_transposed(given(weights.in_proj), weights.dim, 2 * weights.inner, in_proj);
-        pack_transposed(given(weights.out_proj), weights.inner, weights.dim, out_proj);
-        for (int k = 0; k < 2; k++) {
-            const BlockDirection& side = weights.directions[k];
-            pack_transposed(given(side.x_proj), weights.inner, weights.rank + 2 * weights.states, directions[k].x_proj);
-            pack_transposed(given(side.dt_proj), weights.rank, weights.inner, directions[k].dt_proj);
-            pack_weight(given(side.dt_proj), weights.inner, weights.rank, directions[k].dt_proj_ahead);
-        }
-    }
-};
-
-// One image's summands of the gradients of one direction.
-struct DirectionSums {
-    float *conv_weight, *conv_bias, *A, *skip, *delta_bias, *x_proj;
-    float* dt_proj;  // (rank, inner), transposed
-
-    int64_t lay_out(float* base, const BlockWeights& shape) {
-        Pieces pieces(base);
-        conv_weight = pieces.take(shape.inner * shape.width);
-        conv_bias = pieces.take(shape.inner);
-        A = pieces.take(shape.inner * shape.states);
-        skip = pieces.take(shape.inner);
-        delta_bias = pieces.take(shape.inner);
-        x_proj = pieces.take((shape.rank + 2 * shape.states) * shape.inner);
-        dt_proj = pieces.take(shape.rank * shape.inner);
-        return pieces.taken();
-    }
-};
-
-// What one image needs on its way back, and nobody after it.
-struct ImageRoom {
-    float *dy, *du, *u, *ddelta;  // (token, inner)
-    float* dmixed;                // (token, rank + 2 * states)
-
-    int64_t lay_out(float* base, const BlockWeights& shape, int64_t tokens) {
-        Pieces pieces(base);
-        dy = pieces.take(tokens * shape.inner);
-        du = pieces.take(tokens * shape.inner);
-        u = pieces.take(tokens * shape.inner);
-        ddelta = pieces.take(tokens * shape.inner);
-        dmixed = pieces.take(tokens * (shape.rank + 2 * shape.states));
-        return pieces.taken();
-    }
-};
-
-// What all images leave behind.
-struct BackwardRoom {
-    float *gated, *dprojected, *dnormed;  // (image, token): inner, 2 * inner, dim
-    float* sums;                          // (direction, image): DirectionSums
-    float* dt_proj;                       // (direction): their sums, (rank, inner)
-    float* images;                        // (worker): ImageRoom
-
-    int64_t lay_out(float* base, const BlockWeights& shape, const BlockGradients& tokens, int64_t workers) {
-        Pieces pieces(base);
-        const int64_t rows = tokens.batch * tokens.tokens;
-        gated = pieces.take(rows * shape.inner);
-        dprojected = pieces.take(rows * 2 * shape.inner);
-        dnormed = pieces.take(rows * shape.dim);
-        sums = pieces.take(2 * tokens.batch * DirectionSums{}.lay_out(nullptr, shape));
-        dt_proj = pieces.take(2 * shape.rank * shape.inner);
-        images = pieces.take(workers * ImageRoom{}.lay_out(nullptr, shape, tokens.tokens));
-        return pieces.taken();
-    }
-};
 
 struct BlockBackwardJob {
     const BlockWeights& weights;
@@ -129,8 +29,7 @@ struct BlockBackwardJob {
     int64_t row(int direction, int64_t image) const { return row(direction * tokens.batch + image); }
     DirectionSums sums(int direction, int64_t image) const {
         DirectionSums sums{};
-        const int64_t size = sums.lay_out(nullptr, weights);
-        sums.lay_out(room.sums + (direction * tokens.batch + image) * size, weights);
+        sums.lay_out(room.sums + (direction * tokens.batch + image) * room.sums_size, weights);
         return sums;
     }
     ImageRoom image_room(int64_t worker) const {
@@ -153,20 +52,32 @@ INLINE void prefetch_row(const float* row, int64_t count) {
     for (int64_t c = 0; c < count; c += LINE<float>) __builtin_prefetch(row + c);
 }
 
+struct GateJob {
+    const BlockBackwardJob& job;
+    int64_t image;
+    float* dy;  // of this image
+};
+
+constexpr int64_t GATE_TOKENS = 32;  // in an item of work
+
 // From the gradient of what was gated to that of the scans' sum, in its place, and that of the gate.
-static void gate_backward(const BlockBackwardJob& job, int64_t image, float* dy) {
-    const int64_t inner = job.weights.inner;
+static void gate_backward(const void* pointer, int64_t item, void*) {
+    const GateJob& gate = *static_cast<const GateJob*>(pointer);
+    const BlockBackwardJob& job = gate.job;
+    const int64_t inner = job.weights.inner, end = smaller((item + 1) * GATE_TOKENS, job.tokens.tokens);
     const float scale = (float)job.weights.scale;
-    for (int64_t row = job.row(image); row < job.row(image + 1); row++, dy += inner) {
+    for (int64_t token = item * GATE_TOKENS; token < end; token++) {
+        const int64_t row = job.row(gate.image) + token;
         const float* const walked = job.tokens.walked + row * inner;
-        const float* const gate = job.tokens.projected + (2 * row + 1) * inner;
+        const float* const gates = job.tokens.projected + (2 * row + 1) * inner;
+        float* const dy = gate.dy + token * inner;
         prefetch_row(walked + inner, inner);
-        prefetch_row(gate + 2 * inner, inner);
+        prefetch_row(gates + 2 * inner, inner);
         for (int64_t c = 0; c < inner; c += LANES) {
             const int count = (int)smaller(LANES, inner - c);
             const Vec y = load(walked + c, count), grad = scale * load(dy + c, count);
             Vec slope;
-            const Vec open = silu(load(gate + c, count), slope);
+            const Vec open = silu(load(gates + c, count), slope);
             store(job.room.gated + row * inner + c, scale * y * open, count);
             store(job.room.dprojected + (2 * row + 1) * inner + c, grad * y * slope, count);
             store(dy + c, grad * open, count);
@@ -222,9 +133,10 @@ static bool image_backward(const BlockBackwardJob& job, int64_t image, int64_t w
     const ImageRoom room = job.image_room(worker);
     const float* const grad = job.tokens.grad + job.row(image) * dim;
     const Product<float> out{grad, dim, job.packed.out_proj, nullptr, room.dy, inner, length, dim, inner, false};
-    if (!multiply(out, threads)) return false;
-    gate_backward(job, image, room.dy);
-    return direction_backward(job, 0, image, room, threads) && direction_backward(job, 1, image, room, threads);
+    const GateJob gate{job, image, room.dy};
+    return multiply(out, threads) &&
+           for_each(divide_up(length, GATE_TOKENS), threads, 0, gate_backward, &gate) &&
+           direction_backward(job, 0, image, room, threads) && direction_backward(job, 1, image, room, threads);
 }
 
 struct ImageShares {
@@ -260,37 +172,36 @@ static bool images_backward(const BlockBackwardJob& job, int64_t workers, int th
 
 // ---- all of them together
 
-// The images' summands in their order.
-struct SumOfImages {
-    const BlockBackwardJob& job;
-    int direction;
+constexpr int64_t SUMMED = 1 << 12;  // floats, in an item of work
 
-    void operator()(float* DirectionSums::*piece, float* total, int64_t count) const {
-        for (int64_t c = 0; c < count; c += LANES) {
-            const int present = (int)smaller(LANES, count - c);
-            Vec x{};
-            for (int64_t image = 0; image < job.tokens.batch; image++)
-                x += load(job.sums(direction, image).*piece + c, present);
-            store(total + c, x, present);
-        }
-    }
-};
-
-static void sum_direction(const void* pointer, int64_t direction, void*) {
+// The images' summands in their order, into the first one's.
+static void sum_images(const void* pointer, int64_t item, void*) {
     const BlockBackwardJob& job = *static_cast<const BlockBackwardJob*>(pointer);
-    const auto& total = job.tokens.directions[direction];
+    const int64_t size = job.room.sums_size, chunks = divide_up(size, SUMMED);
+    float* const first = job.room.sums + item / chunks * job.tokens.batch * size;
+    const int64_t begin = item % chunks * SUMMED, end = smaller(begin + SUMMED, size);
+    for (int64_t c = begin; c < end; c += LANES) {
+        Vec x = load(first + c, LANES);
+        for (int64_t image = 1; image < job.tokens.batch; image++) x += load(first + image * size + c, LANES);
+        store(first + c, x, LANES);
+    }
+}
+
+static void hand_out_sums(const BlockBackwardJob& job, int direction) {
+    const DirectionSums sums = job.sums(direction, 0);
+    const auto& wanted = job.tokens.directions[direction];
     const int64_t inner = job.weights.inner, rank = job.weights.rank;
-    const SumOfImages sum{job, (int)direction};
-    float* const dt_proj = job.room.dt_proj + direction * rank * inner;
-    sum(&DirectionSums::conv_weight, total.conv_weight, inner * job.weights.width);
-    sum(&DirectionSums::conv_bias, total.conv_bias, inner);
-    sum(&DirectionSums::A, total.A, inner * job.weights.states);
-    sum(&DirectionSums::skip, total.skip, inner);
-    sum(&DirectionSums::delta_bias, total.delta_bias, inner);
-    sum(&DirectionSums::x_proj, total.x_proj, job.mixed() * inner);
-    sum(&DirectionSums::dt_proj, dt_proj, rank * inner);
+    const auto copy = [](float* to, const float* from, int64_t count) {
+        __builtin_memcpy(to, from, sizeof(float) * count);
+    };
+    copy(wanted.conv_weight, sums.conv_weight, inner * job.weights.width);
+    copy(wanted.conv_bias, sums.conv_bias, inner);
+    copy(wanted.A, sums.A, inner * job.weights.states);
+    copy(wanted.skip, sums.skip, inner);
+    copy(wanted.delta_bias, sums.delta_bias, inner);
+    copy(wanted.x_proj, sums.x_proj, job.mixed() * inner);
     for (int64_t i = 0; i < inner; i++)
-        for (int64_t j = 0; j < rank; j++) total.dt_proj[i * rank + j] = dt_proj[j * inner + i];
+        for (int64_t j = 0; j < rank; j++) wanted.dt_proj[i * rank + j] = sums.dt_proj[j * inner + i];
 }
 
 static bool weights_backward(const BlockBackwardJob& job, int threads) {
@@ -298,8 +209,9 @@ static bool weights_backward(const BlockBackwardJob& job, int threads) {
     const int64_t dim = job.weights.dim, inner = job.weights.inner, rows = job.row(tokens.batch);
     const WeightProduct out_proj{tokens.grad, dim, job.room.gated, inner, tokens.dout_proj, rows, dim, inner};
     const WeightProduct in_proj{job.room.dprojected, 2 * inner, tokens.normed, dim, tokens.din_proj, rows, 2 * inner, dim};
-    return for_each(2, threads, 0, sum_direction, &job) && multiply_tokens(out_proj, threads) &&
-           multiply_tokens(in_proj, threads);
+    if (!for_each(2 * divide_up(job.room.sums_size, SUMMED), threads, 0, sum_images, &job)) return false;
+    for (int direction = 0; direction < 2; direction++) hand_out_sums(job, direction);
+    return multiply_tokens(out_proj, threads) && multiply_tokens(in_proj, threads);
 }
 
 static bool stream_backward(const BlockBackwardJob& job, int threads) {
@@ -316,9 +228,15 @@ static bool stream_backward(const BlockBackwardJob& job, int threads) {
     return multiply(in, threads) && norm_backward(norm, threads);
 }
 
+// Images go the way by themselves, one a thread, unless threads would wait for others: a few can share an image.
+static int64_t count_workers(int64_t batch, int threads) {
+    constexpr int A_FEW = 4;
+    const bool is_even = batch % threads == 0 || batch >= 4 * threads;
+    return is_even || (threads > A_FEW && 2 * batch >= threads) ? smaller(batch, threads) : 1;
+}
+
 static bool block_backward(const BlockWeights& weights, const BlockGradients& tokens, int threads) {
-    const bool is_even = tokens.batch % threads == 0 || tokens.batch >= 4 * threads;
-    const int64_t workers = tokens.batch >= threads && is_even ? threads : 1;
+    const int64_t workers = count_workers(tokens.batch, threads);
     WeightsBackward packed{};
     BackwardRoom room{};
     const Buffer packed_memory(sizeof(float) * packed.lay_out(nullptr, weights));

@@ -42,21 +42,22 @@ static void release_end(void* packed) {
 
 // ---- patches
 
+// Rows are places of tokens, counted over all images.
 template <class T>
 struct EmbeddingJob {
     const Embedding& embedding;
-    int64_t depth, dim;
-    T* patches;  // (row, depth)
+    int64_t first, depth, dim;
+    T* patches;   // (row, depth), from the first row on
     T* products;  // (row, dim)
 };
 
 // What is multiplied at a place: its patch, or zeros where the token is learned.
 template <class T>
-static void cut_patch(const void* pointer, int64_t row, void*) {
+static void cut_patch(const void* pointer, int64_t item, void*) {
     const EmbeddingJob<T>& job = *static_cast<const EmbeddingJob<T>*>(pointer);
     const Embedding& of = job.embedding;
-    const int64_t image = row / of.tokens, patch = of.patch_at[row % of.tokens];
-    T* to = job.patches + row * job.depth;
+    const int64_t row = job.first + item, image = row / of.tokens, patch = of.patch_at[row % of.tokens];
+    T* to = job.patches + item * job.depth;
     if (patch < 0) {
         for (int64_t i = 0; i < job.depth; i++) to[i] = T{};
         return;
@@ -75,27 +76,35 @@ static void cut_patch(const void* pointer, int64_t row, void*) {
 }
 
 template <class T>
-static void place_token(const void* pointer, int64_t row, void*) {
+static void place_token(const void* pointer, int64_t item, void*) {
     const EmbeddingJob<T>& job = *static_cast<const EmbeddingJob<T>*>(pointer);
+    const int64_t row = job.first + item;
     const float* const table = job.embedding.table + row % job.embedding.tokens * job.dim;
+    const T* const product = job.products + item * job.dim;
     for (int64_t c = 0; c < job.dim; c += LANES) {
         const int count = (int)smaller(LANES, job.dim - c);
-        store(job.embedding.out + row * job.dim + c, load(job.products + row * job.dim + c, count) + load(table + c, count),
-              count);
+        store(job.embedding.out + row * job.dim + c, load(product + c, count) + load(table + c, count), count);
     }
 }
 
 template <class T>
 static bool embed(const void* pointer, const Embedding& embedding, int threads) {
+    constexpr int64_t ROWS = 1024;  // at a time: a clip's patches are as large as the clip
     const PackedEnd<T>& packed = *static_cast<const PackedEnd<T>*>(pointer);
-    const int64_t rows = embedding.batch * embedding.tokens, depth = packed.depth, dim = packed.columns;
-    const Buffer room(sizeof(T) * rows * (depth + dim));
+    const int64_t all = embedding.batch * embedding.tokens, depth = packed.depth, dim = packed.columns;
+    const int64_t most = smaller(ROWS, all);
+    const Buffer room(sizeof(T) * most * (depth + dim));
     T* const patches = static_cast<T*>(room.data());
     if (!patches) return false;
-    const EmbeddingJob<T> job{embedding, depth, dim, patches, patches + rows * depth};
-    const Product<T> product{patches, depth, packed.weight(), nullptr, job.products, dim, rows, depth, dim, false};
-    return for_each(rows, threads, 0, cut_patch<T>, &job) && multiply(product, threads) &&
-           for_each(rows, threads, 0, place_token<T>, &job);
+    for (int64_t first = 0; first < all; first += ROWS) {
+        const int64_t rows = smaller(ROWS, all - first);
+        const EmbeddingJob<T> job{embedding, first, depth, dim, patches, patches + most * depth};
+        const Product<T> product{patches, depth, packed.weight(), nullptr, job.products, dim, rows, depth, dim, false};
+        if (!for_each(rows, threads, 0, cut_patch<T>, &job) || !multiply(product, threads) ||
+            !for_each(rows, threads, 0, place_token<T>, &job))
+            return false;
+    }
+    return true;
 }
 
 // ---- logits

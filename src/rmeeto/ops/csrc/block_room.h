@@ -1,0 +1,110 @@
+// Where the way back through a block keeps what it works on: packed weights, an image's room, what images leave behind.
+#pragma once
+
+#include "interface.h"
+#include "product.h"
+
+namespace rmeeto::RMEETO_ISA {
+
+// Floats handed out piece by piece, each on a line of its own: first from null, to count them, then from where they are.
+class Pieces {
+public:
+    explicit Pieces(float* base) : base_(base) {}
+    float* take(int64_t count) {
+        const int64_t before = taken_;
+        taken_ += divide_up(count, 16) * 16;
+        return base_ ? base_ + before : nullptr;
+    }
+    int64_t taken() const { return taken_; }
+
+private:
+    float* base_;
+    int64_t taken_ = 0;
+};
+
+// Packed for the way back, and dt_proj for the way there as well.
+struct WeightsBackward {
+    float *in_proj, *out_proj;
+    struct {
+        float *x_proj, *dt_proj, *dt_proj_ahead;
+    } directions[2];
+
+    int64_t lay_out(float* base, const BlockWeights& shape) {
+        Pieces pieces(base);
+        in_proj = pieces.take(packed_size<float>(shape.dim, 2 * shape.inner));
+        out_proj = pieces.take(packed_size<float>(shape.inner, shape.dim));
+        for (auto& side : directions) {
+            side.x_proj = pieces.take(packed_size<float>(shape.inner, shape.rank + 2 * shape.states));
+            side.dt_proj = pieces.take(packed_size<float>(shape.rank, shape.inner));
+            side.dt_proj_ahead = pieces.take(packed_size<float>(shape.inner, shape.rank));
+        }
+        return pieces.taken();
+    }
+    void pack(const BlockWeights& weights) const {
+        const auto given = [](const void* weight) { return static_cast<const float*>(weight); };
+        pack_transposed(given(weights.in_proj), weights.dim, 2 * weights.inner, in_proj);
+        pack_transposed(given(weights.out_proj), weights.inner, weights.dim, out_proj);
+        for (int k = 0; k < 2; k++) {
+            const BlockDirection& side = weights.directions[k];
+            pack_transposed(given(side.x_proj), weights.inner, weights.rank + 2 * weights.states, directions[k].x_proj);
+            pack_transposed(given(side.dt_proj), weights.rank, weights.inner, directions[k].dt_proj);
+            pack_weight(given(side.dt_proj), weights.inner, weights.rank, directions[k].dt_proj_ahead);
+        }
+    }
+};
+
+// One image's summands of the gradients of one direction.
+struct DirectionSums {
+    float *conv_weight, *conv_bias, *A, *skip, *delta_bias, *x_proj;
+    float* dt_proj;  // (rank, inner), transposed
+
+    int64_t lay_out(float* base, const BlockWeights& shape) {
+        Pieces pieces(base);
+        conv_weight = pieces.take(shape.inner * shape.width);
+        conv_bias = pieces.take(shape.inner);
+        A = pieces.take(shape.inner * shape.states);
+        skip = pieces.take(shape.inner);
+        delta_bias = pieces.take(shape.inner);
+        x_proj = pieces.take((shape.rank + 2 * shape.states) * shape.inner);
+        dt_proj = pieces.take(shape.rank * shape.inner);
+        return pieces.taken();
+    }
+};
+
+// What one image needs on its way back, and nobody after it.
+struct ImageRoom {
+    float *dy, *du, *u, *ddelta;  // (token, inner)
+    float* dmixed;                // (token, rank + 2 * states)
+
+    int64_t lay_out(float* base, const BlockWeights& shape, int64_t tokens) {
+        Pieces pieces(base);
+        dy = pieces.take(tokens * shape.inner);
+        du = pieces.take(tokens * shape.inner);
+        u = pieces.take(tokens * shape.inner);
+        ddelta = pieces.take(tokens * shape.inner);
+        dmixed = pieces.take(tokens * (shape.rank + 2 * shape.states));
+        return pieces.taken();
+    }
+};
+
+// What all images leave behind.
+struct BackwardRoom {
+    float *gated, *dprojected, *dnormed;  // (image, token): inner, 2 * inner, dim
+    float* sums;                          // (direction, image): DirectionSums
+    int64_t sums_size;                    // of one of them
+    float* images;                        // (worker): ImageRoom
+
+    int64_t lay_out(float* base, const BlockWeights& shape, const BlockGradients& tokens, int64_t workers) {
+        Pieces pieces(base);
+        const int64_t rows = tokens.batch * tokens.tokens;
+        gated = pieces.take(rows * shape.inner);
+        dprojected = pieces.take(rows * 2 * shape.inner);
+        dnormed = pieces.take(rows * shape.dim);
+        sums_size = DirectionSums{}.lay_out(nullptr, shape);
+        sums = pieces.take(2 * tokens.batch * sums_size);
+        images = pieces.take(workers * ImageRoom{}.lay_out(nullptr, shape, tokens.tokens));
+        return pieces.taken();
+    }
+};
+
+}  // namespace rmeeto::RMEETO_ISA
