@@ -68,6 +68,16 @@ def test_frozen_ends_say_the_same(name, options, batch, calls):
     assert calls == ["embed", "embed", "classify"]
 
 
+def test_many_images_are_embedded_in_parts(calls):
+    model = model_of()
+    images = images_of(model, batch=33)
+    with torch.inference_mode():
+        expected = thaw(model).embed(images).x
+        assert len(images) * expected.shape[1] > 2 * 1024
+        torch.testing.assert_close(freeze(model).embed(images).x, expected, rtol=1e-4, atol=1e-5)
+    assert calls == ["embed"]
+
+
 @needs_bfloat16
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16], ids=["autocast", "weights"])
 def test_bfloat16_is_bfloat16(weights, calls):
