@@ -226,6 +226,7 @@ from rmeeto.ops.impl import cpp, reference
 from rmeeto.ops.impl.cpp import loading
 loading.share_threads = lambda library: None
 torch.set_num_threads(2)
+torch.manual_seed(0)
 u, delta = torch.randn(2, 2, 50, 64).unbind()
 A, (B, C) = -torch.rand(64, 16), torch.randn(2, 2, 50, 16).unbind()
 args = (u, delta, A, B, C, None, None, None, True, False)

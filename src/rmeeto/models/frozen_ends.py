@@ -32,7 +32,7 @@ class FrozenEnds:
             patch_at = join_tokens(torch.arange(config.patches)[None], learned, config.protected)
             self.embedding = PackedEmbedding(dtype, proj.weight, model.placed(biases)[0], patch_at[0])
         self.classifier: PackedClassifier | None = None
-        if type(norm) is RMSNorm and type(head) is Linear:
+        if type(norm) is RMSNorm and type(head) is Linear and head.bias is not None:
             self.classifier = PackedClassifier(dtype, norm.weight, norm.eps, head.weight, head.bias)
 
     def is_wanted(self, model: VisionMamba) -> bool:
