@@ -421,16 +421,15 @@ template <class T>
 struct Shares {
     const BlockJob<T>& all;
     int64_t count;
-    bool* failed;  // each share's own
 };
 
 template <class T>
-static void run_share(const void* pointer, int64_t item, void*) {
+static bool run_share(const void* pointer, int64_t item) {
     const Shares<T>& shares = *static_cast<const Shares<T>*>(pointer);
     const int64_t before = item * shares.all.count / shares.count, end = (item + 1) * shares.all.count / shares.count;
     BlockJob<T> job = shares.all;
     job.first += before, job.slot = before, job.count = end - before;
-    shares.failed[item] = !run_together(job, 1);
+    return run_together(job, 1);
 }
 
 // Images enough for all threads are shared out, so that no core reads what another has written and none waits.
@@ -438,14 +437,8 @@ template <class T>
 static bool run_group(const BlockJob<T>& job, int threads) {
     const bool is_even = job.count % threads == 0 || job.count >= 4 * threads;
     if (threads == 1 || job.count < threads || !is_even) return run_together(job, threads);
-    const Buffer outcomes(sizeof(bool) * threads);
-    bool* const failed = static_cast<bool*>(outcomes.data());
-    if (!failed) return false;
-    const Shares<T> shares{job, threads, failed};
-    if (!for_each(threads, threads, 0, run_share<T>, &shares)) return false;
-    for (int share = 0; share < threads; share++)
-        if (failed[share]) return false;
-    return true;
+    const Shares<T> shares{job, threads};
+    return for_all(threads, threads, run_share<T>, &shares);
 }
 
 template <class T>

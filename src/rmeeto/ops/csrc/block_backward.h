@@ -142,31 +142,23 @@ static bool image_backward(const BlockBackwardJob& job, int64_t image, int64_t w
 struct ImageShares {
     const BlockBackwardJob& job;
     int64_t count;
-    bool* failed;  // each share's own
 };
 
-static void share_backward(const void* pointer, int64_t share, void*) {
+static bool share_backward(const void* pointer, int64_t share) {
     const ImageShares& shares = *static_cast<const ImageShares*>(pointer);
     const int64_t batch = shares.job.tokens.batch, end = (share + 1) * batch / shares.count;
-    bool is_done = true;
     for (int64_t image = share * batch / shares.count; image < end; image++)
-        is_done = is_done && image_backward(shares.job, image, share, 1);
-    shares.failed[share] = !is_done;
+        if (!image_backward(shares.job, image, share, 1)) return false;
+    return true;
 }
 
 static bool images_backward(const BlockBackwardJob& job, int64_t workers, int threads) {
-    if (workers == 1) {
-        for (int64_t image = 0; image < job.tokens.batch; image++)
-            if (!image_backward(job, image, 0, threads)) return false;
-        return true;
+    if (workers > 1) {
+        const ImageShares shares{job, workers};
+        return for_all(workers, threads, share_backward, &shares);
     }
-    const Buffer outcomes(sizeof(bool) * workers);
-    bool* const failed = static_cast<bool*>(outcomes.data());
-    if (!failed) return false;
-    const ImageShares shares{job, workers, failed};
-    if (!for_each(workers, threads, 0, share_backward, &shares)) return false;
-    for (int64_t share = 0; share < workers; share++)
-        if (failed[share]) return false;
+    for (int64_t image = 0; image < job.tokens.batch; image++)
+        if (!image_backward(job, image, 0, threads)) return false;
     return true;
 }
 

@@ -129,6 +129,27 @@ bool for_each(int64_t items, int threads, size_t scratch_bytes, Body body, const
     return !work.out_of_memory;
 }
 
+namespace {
+
+struct Trial {
+    bool (*body)(const void* job, int64_t item);
+    const void* job;
+    std::atomic<bool>& has_failed;
+};
+
+void try_item(const void* pointer, int64_t item, void*) {
+    const Trial& trial = *static_cast<const Trial*>(pointer);
+    if (!trial.body(trial.job, item)) trial.has_failed = true;
+}
+
+}  // namespace
+
+bool for_all(int64_t items, int threads, bool (*body)(const void* job, int64_t item), const void* job) {
+    std::atomic<bool> has_failed{false};
+    const Trial trial{body, job, has_failed};
+    return for_each(items, threads, 0, try_item, &trial) && !has_failed;
+}
+
 }  // namespace rmeeto
 
 extern "C" __attribute__((visibility("default"))) void rmeeto_use_openmp(void* parallel) {

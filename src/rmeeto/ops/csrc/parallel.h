@@ -14,6 +14,9 @@ using Body = void (*)(const void* job, int64_t item, void* scratch);
 // Which thread takes which item is left to chance: bodies must not depend on it.
 bool for_each(int64_t items, int threads, size_t scratch_bytes, Body body, const void* job);
 
+// The same for bodies that may fail; false if one did.
+bool for_all(int64_t items, int threads, bool (*body)(const void* job, int64_t item), const void* job);
+
 // Pages of megabytes spare whoever reads large memory once, from end to end, the look-up of a page every 4 KB.
 enum class Pages { ORDINARY, LARGE };
 
