@@ -74,6 +74,11 @@ def hooked(model):
     return 1
 
 
+def hooked_on_the_way_back(model):
+    model.layers[1].mixer.x_proj.register_full_backward_hook(lambda module, before, behind: None)
+    return 1
+
+
 def other_layer(model):
     mixer = model.layers[1].mixer
     mixer.out_proj = nn.Sequential(mixer.out_proj, nn.Dropout(0.0))
@@ -111,7 +116,8 @@ def in_float64(model):
 
 
 @pytest.mark.parametrize(
-    "change", [hooked, other_layer, other_norm, parametrised, by_the_reference, read_inside, in_float64]
+    "change",
+    [hooked, hooked_on_the_way_back, other_layer, other_norm, parametrised, by_the_reference, read_inside, in_float64],
 )
 def test_the_ordinary_way_where_somebody_needs_it(change, calls):
     model = model_of()

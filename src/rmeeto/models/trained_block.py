@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rmeeto.models.backbone import Block
 
 INSIDE = frozenset({"B", "C", "delta", "y"})  # features that stay in the kernels
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def is_possible(block: Block, tokens: Tokens, needs: frozenset[str]) -> bool:
@@ -32,7 +33,7 @@ def is_possible(block: Block, tokens: Tokens, needs: frozenset[str]) -> bool:
     mixer = block.mixer
     if not is_plain(block) or not all(module.impl in ("auto", "cpp") for module in (mixer, block.norm)):
         return False
-    if any(module._forward_hooks or module._forward_pre_hooks for module in block.modules() if module is not block):
+    if any(getattr(module, hooks) for module in block.modules() if module is not block for hooks in HOOKS):
         return False
     if any(x.dtype != torch.float32 or not x.is_contiguous() for x in block.parameters()):
         return False
