@@ -34,6 +34,7 @@ ROOMS = {
     "triton": {"rmeeto.ops.impl.triton"},
     "timm": {
         "rmeeto.models.backbone",
+        "rmeeto.models.block",
         "rmeeto.models.dense",
         "rmeeto.models.timm_registry",
         "rmeeto.models.vit",

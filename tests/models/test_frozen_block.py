@@ -6,38 +6,31 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cpp_kernels import needs_kernels
-from rmeeto import TokenMerge, create_model, freeze, parse_reduction, thaw
-from rmeeto.models.backbone import Block
+from rmeeto import TokenMerge, freeze, parse_reduction, thaw
+from rmeeto.models import frozen_trunk
+from rmeeto.models.block import Block
 from rmeeto.models.frozen_block import FrozenBlock
-from rmeeto.ops.block import unsupported_reason
 from rmeeto.reduction.methods import METHODS
+from small_models import images_of, model_of, needs_bfloat16
 
 pytestmark = needs_kernels
-WITHOUT_BFLOAT16 = unsupported_reason(torch.bfloat16, states=16, width=4)
-needs_bfloat16 = pytest.mark.skipif(WITHOUT_BFLOAT16 is not None, reason=f"no frozen block: {WITHOUT_BFLOAT16}")
-TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 24, "depth": 4, "state": 5, "num_classes": 7}
-
-
-def model_of(name="vim_tiny", **options):
-    torch.manual_seed(0)
-    return create_model(name, weights=None, **{**TOY, **options}).eval()
-
-
-def images_of(model, batch=2):
-    torch.manual_seed(1)
-    return torch.randn(batch, *model.config.input_size)
 
 
 @pytest.fixture
 def frozen_calls(monkeypatch):
-    """How often a frozen block computed anything."""
-    calls, run = [], FrozenBlock.__call__
+    """Frozen blocks that computed anything, one by one; of all in one call, it keeps their number."""
+    calls, run, run_trunk = [], FrozenBlock.__call__, frozen_trunk.run_trunk
 
     def count(self, *args):
         calls.append(self)
         return run(self, *args)
 
+    def count_all(blocks, *args):
+        calls.append(len(blocks))
+        return run_trunk(blocks, *args)
+
     monkeypatch.setattr(FrozenBlock, "__call__", count)
+    monkeypatch.setattr(frozen_trunk, "run_trunk", count_all)
     return calls
 
 
@@ -58,9 +51,10 @@ def test_a_frozen_model_says_the_same(name, options, batch, frozen_calls):
     for reduction in (None, TokenMerge(r=5), TokenMerge(r=5, features="C"), TokenMerge(r=4, features="delta")):
         model.reduction = reduction
         with torch.inference_mode():
-            expected = thaw(model)(images)
+            expected = thaw(model).trace(images)
             assert not frozen_calls
-            torch.testing.assert_close(freeze(model)(images), expected, rtol=1e-4, atol=1e-5)
+            found = freeze(model).trace(images)
+        torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
         assert len(frozen_calls) == model.config.depth
         frozen_calls.clear()
 
@@ -196,14 +190,14 @@ def test_others_go_the_ordinary_way(use, frozen_calls):
 def test_kernels_asked_for_later_are_the_ones_that_run(frozen_calls):
     model = model_of()
     with torch.inference_mode():
-        freeze(model)(images_of(model))
+        freeze(model).trace(images_of(model))
         assert frozen_calls
         frozen_calls.clear()
         model.impl = "reference"
-        model(images_of(model))
+        model.trace(images_of(model))
         assert not frozen_calls
         model.impl = "cpp"
-        model(images_of(model))
+        model.trace(images_of(model))
     assert len(frozen_calls) == model.config.depth
 
 

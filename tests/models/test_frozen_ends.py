@@ -5,14 +5,11 @@ import torch
 from torch import nn
 
 from cpp_kernels import needs_kernels
-from rmeeto import TokenMerge, create_model, freeze, thaw
+from rmeeto import TokenMerge, freeze, thaw
 from rmeeto.models.frozen_ends import FrozenEnds
-from rmeeto.ops.block import unsupported_reason
+from small_models import images_of, model_of, needs_bfloat16
 
 pytestmark = needs_kernels
-WITHOUT_BFLOAT16 = unsupported_reason(torch.bfloat16, states=16, width=4)
-needs_bfloat16 = pytest.mark.skipif(WITHOUT_BFLOAT16 is not None, reason=f"no frozen ends: {WITHOUT_BFLOAT16}")
-TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 24, "depth": 4, "num_classes": 7}
 SHAPES = [
     ("vim_tiny", {}),
     ("vim_tiny", {"registers": 3}),
@@ -21,16 +18,6 @@ SHAPES = [
     ("videomamba_tiny", {"frames": 4}),
     ("videomamba_tiny", {"frames": 4, "tubelet": 2}),
 ]
-
-
-def model_of(name="vim_tiny", **options):
-    torch.manual_seed(0)
-    return create_model(name, weights=None, **{**TOY, **options}).eval()
-
-
-def images_of(model, batch=2):
-    torch.manual_seed(1)
-    return torch.randn(batch, *model.config.input_size)
 
 
 @pytest.fixture

@@ -4,23 +4,18 @@ import pytest
 import torch
 from torch import nn
 
+import small_models
 from cpp_kernels import needs_kernels
-from rmeeto import TokenMerge, create_model
-from rmeeto.models import backbone, trained_block
+from rmeeto import TokenMerge
+from rmeeto.models import trained_block
 from rmeeto.models.layers import RMSNorm
+from small_models import images_of
 
 pytestmark = needs_kernels
-TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 24, "depth": 4, "state": 5, "num_classes": 7}
 
 
-def model_of(name="vim_tiny", **options):
-    torch.manual_seed(0)
-    return create_model(name, weights=None, **{**TOY, **options}).train()
-
-
-def images_of(model, batch=2):
-    torch.manual_seed(1)
-    return torch.randn(batch, *model.config.input_size)
+def model_of(*args, **options):
+    return small_models.model_of(*args, **options).train()
 
 
 @pytest.fixture
@@ -32,7 +27,7 @@ def calls(monkeypatch):
         found.append(block)
         return run(block, x, residual)
 
-    monkeypatch.setattr(backbone.trained_block, "run", count)
+    monkeypatch.setattr(trained_block, "run", count)
     return found
 
 

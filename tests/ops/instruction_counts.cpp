@@ -226,7 +226,7 @@ void reduce(const char* what) {
 
 // ---- whole blocks
 
-constexpr int64_t DIM = CHANNELS / 2, RANK = 6;
+constexpr int64_t DIM = CHANNELS / 2, RANK = 6, CACHE = 1 << 22;
 
 void* stored_as(int64_t storage, int64_t count) {
     return storage == BFLOAT16 ? static_cast<void*>(narrow_numbers(count)) : numbers(count);
@@ -270,17 +270,41 @@ void run_block(const char* name, const BlockWeights& weights, const Problem& pro
     std::printf("%s float32\n", name + std::strlen("rmeeto_"));
 }
 
+using PackBlock = void* (*)(const BlockWeights*);
+
 // A frozen block; packing it does not count.
 void block(int64_t storage, const char* what) {
     const BlockWeights weights = weights_of_a_block(storage);
-    const BlockTokens tokens = tokens_of_a_block(storage);
-    const auto pack = reinterpret_cast<void* (*)(const BlockWeights*)>(dlsym(library, "rmeeto_block_pack"));
-    const auto run = reinterpret_cast<bool (*)(void*, const BlockTokens*, int)>(dlsym(library, "rmeeto_block_run"));
+    BlockTokens tokens = tokens_of_a_block(storage);
+    const auto pack = reinterpret_cast<PackBlock>(dlsym(library, "rmeeto_block_pack"));
+    const auto room = reinterpret_cast<int64_t (*)(void*, BlockTokens*, int64_t, int)>(dlsym(library, "rmeeto_block_room"));
+    const auto run =
+        reinterpret_cast<bool (*)(void*, BlockTokens*, int64_t, void*, int)>(dlsym(library, "rmeeto_block_run"));
     void* const packed = pack(&weights);
+    void* const memory = std::aligned_alloc(64, (size_t)room(packed, &tokens, CACHE, THREADS));
     bool is_done = false;
-    counted([&] { is_done = run(packed, &tokens, THREADS); });
+    counted([&] { is_done = run(packed, &tokens, CACHE, memory, THREADS); });
     if (!is_done) std::exit(1);
     std::printf("block_run %s\n", what);
+}
+
+// Three of them, and a reduction before the second.
+void trunk(int64_t storage, const char* what) {
+    constexpr int64_t DEPTH = 3, LEFT = TOKENS - REMOVED;
+    static constexpr int64_t removed[DEPTH] = {0, REMOVED, 0};
+    const auto pack = reinterpret_cast<PackBlock>(dlsym(library, "rmeeto_block_pack"));
+    const BlockWeights weights = weights_of_a_block(storage);
+    void* blocks[DEPTH];
+    for (void*& packed : blocks) packed = pack(&weights);
+    Trunk problem{};
+    problem.depth = DEPTH, problem.batch = BATCH, problem.tokens = TOKENS, problem.fixed = FIXED, problem.dim = DIM;
+    problem.x_storage = FLOAT32, problem.storage = storage, problem.distance = COSINE;
+    problem.nth = 1, problem.reach = TOKENS, problem.cache = CACHE;
+    problem.blocks = blocks, problem.removed = removed;
+    problem.x = numbers(BATCH * TOKENS * DIM), problem.out = stored_as(storage, BATCH * LEFT * DIM);
+    problem.stream = numbers(BATCH * LEFT * DIM), problem.fixed_left_at = places(FIXED);
+    problem.fixed_at = static_cast<int64_t*>(positions(FIXED, TOKENS / 2, 1).data);
+    call<int>("rmeeto_trunk_run", what, problem);
 }
 
 // A step of training: packing counts.
@@ -369,6 +393,8 @@ int main(int, char** arguments) {
     reduce("float32");
     block(FLOAT32, "float32");
     block(BFLOAT16, "bfloat16");
+    trunk(FLOAT32, "float32");
+    trunk(BFLOAT16, "bfloat16");
     training();
     ends(FLOAT32, "float32");
     ends(BFLOAT16, "bfloat16");

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnknownName, UnsupportedInput
-from rmeeto.models import trained_block
+from rmeeto.models import frozen_trunk
+from rmeeto.models.block import Block, precision
 from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.freezing import Freezable
-from rmeeto.models.frozen_block import FrozenBlock
 from rmeeto.models.frozen_ends import FrozenEnds
 from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, split_tokens
 from rmeeto.models.linear import Linear
@@ -48,52 +48,6 @@ class Trace:
     logits: Tensor
     blocks: tuple[Tokens, ...]
     final: Tokens
-
-
-class Block(Freezable[FrozenBlock]):
-    """Join the residual stream, normalise, mix; frozen, in the fewest steps on a processor."""
-
-    def __init__(self, config: ModelConfig, drop_path_rate: float, impl: Impl) -> None:
-        super().__init__()
-        self.mixer = BidirectionalMixer(config, impl)
-        self.norm = RMSNorm(config.dim, impl=impl)
-        self.drop_path = DropPath(drop_path_rate)
-
-    def forward(self, tokens: Tokens, needs: frozenset[str] = frozenset()) -> tuple[Tokens, Features | None]:
-        """One block: the tokens with new ``x`` and ``residual``, and the mixer's features, at least those needed."""
-        ready = self.ready(tokens, needs)
-        if ready is not None:
-            return ready(tokens, needs)
-        if trained_block.is_possible(self, tokens, needs):
-            x, residual = trained_block.run(self, self.drop_path(tokens.x), tokens.residual)
-            return tokens.replace(x=x, residual=residual), None
-        normed, residual = self.joined(tokens)
-        x, features = self.mixer(normed, tokens.timing, tokens.there, needs)
-        return tokens.replace(x=x, residual=residual), features
-
-    def ready(self, tokens: Tokens, needs: frozenset[str]) -> FrozenBlock | None:
-        """What a frozen block computes by, if it can take these tokens; None where they go the ordinary way."""
-        x = tokens.x
-        if self.prepared is None or not infers_on_processor(x):
-            return None
-        dtype = precision(self.norm.weight)
-        if tokens.timing is not None or tokens.present is not None or "y" in needs:
-            return None
-        if x.dtype not in (dtype, torch.float32) or not x.is_contiguous():
-            return None
-        if dtype not in self.prepared and FrozenBlock.is_possible(self, dtype):
-            self.prepared[dtype] = FrozenBlock(self, dtype)
-        found = self.prepared.get(dtype)
-        return found if found is not None and found.is_wanted() else None
-
-    def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        """What the mixer sees, and the residual stream with the last block's output added."""
-        return self.norm.join(self.drop_path(tokens.x), tokens.residual)
-
-
-def precision(weight: Tensor) -> torch.dtype:
-    """What products are computed in on a processor: the weights' precision, or autocast's."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
 
 
 def join(tokens: Tokens, drop_path: nn.Module) -> Tensor:
@@ -256,11 +210,11 @@ class VisionMamba(Reducible, Freezable[FrozenEnds]):
 
     def forward_features(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
-        return self.finish(self.mixed(images))
+        return self.finish(self.mixed(self.embed(images)))
 
-    def mixed(self, images: Tensor) -> Tokens:
+    def mixed(self, tokens: Tokens) -> Tokens:
         """The tokens that leave the last block."""
-        tokens, features = self.embed(images), None
+        features = None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
             tokens = self.reduced(tokens, features, step)
             features = None  # nobody reads them any more, and the block's own need the memory
@@ -279,7 +233,9 @@ class VisionMamba(Reducible, Freezable[FrozenEnds]):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(b, classes)`` of images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)``."""
-        tokens = self.mixed(images)
+        tokens = self.embed(images)
+        left = frozen_trunk.passed(self, tokens)
+        tokens = self.mixed(tokens) if left is None else left
         ready = self.ready(tokens.x)
         logits = None if ready is None else ready.classify(tokens)
         return self.forward_head(self.finish(tokens)) if logits is None else logits

@@ -15,7 +15,7 @@ from rmeeto.ops.block import BlockOutputs, PackedBlock, unsupported_reason
 from rmeeto.tokens import Features, Tokens
 
 if TYPE_CHECKING:
-    from rmeeto.models.backbone import Block
+    from rmeeto.models.block import Block
 
 
 HANDED_OUT = frozenset({"B", "C", "delta"})

@@ -11,7 +11,7 @@ from rmeeto.models.linear import Linear
 from rmeeto.models.mixers import BidirectionalMixer
 
 if TYPE_CHECKING:
-    from rmeeto.models.backbone import Block
+    from rmeeto.models.block import Block
 
 LAYERS = {
     Linear: ("in_proj", "x_proj", "x_proj_b", "dt_proj", "dt_proj_b", "out_proj"),

@@ -17,7 +17,7 @@ from rmeeto.ops.trainable_block import trainable_block
 from rmeeto.tokens import Tokens
 
 if TYPE_CHECKING:
-    from rmeeto.models.backbone import Block
+    from rmeeto.models.block import Block
 
 INSIDE = frozenset({"B", "C", "delta", "y"})  # features that stay in the kernels
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -4,13 +4,14 @@ from rmeeto.ops.bidirectional import Walk, bidirectional_scan
 from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.layout import lay_out
 from rmeeto.ops.merge import merge_rows
-from rmeeto.ops.merging import merge_closest
+from rmeeto.ops.merging import Matching, merge_closest
 from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.norm import add_norm
 from rmeeto.ops.pairs import closest_pairs
 from rmeeto.ops.scan import selective_scan
 
 __all__ = [
+    "Matching",
     "Walk",
     "add_norm",
     "bidirectional_scan",

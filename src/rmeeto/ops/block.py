@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -82,7 +81,7 @@ class BlockOutputs(NamedTuple):
 
     x: Tensor  # (b, l, d)
     stream: Tensor  # (b, l, d), float32: the residual stream that it saw
-    room: Tensor  # bytes: B and C, what the walks worked in, dt; cut when somebody asks
+    room: Tensor  # bytes: B and C, dt, and what the walks worked in; cut when somebody asks
     rank: int
 
     @property
@@ -95,8 +94,8 @@ class BlockOutputs(NamedTuple):
     def dt(self) -> Tensor:
         """``(2, b, l, rank)``: what Δ is projected from."""
         batch, length, _ = self.x.shape
-        used = 2 * batch * length * self.rank * self.x.dtype.itemsize
-        return self.room[-used:].view(self.x.dtype).view(2, batch, length, self.rank)
+        before, size = batch * length * B_AND_C, 2 * batch * length * self.rank * self.x.dtype.itemsize
+        return self.room[before : before + size].view(self.x.dtype).view(2, batch, length, self.rank)
 
 
 def unsupported_reason(dtype: torch.dtype, states: int, width: int) -> str | None:
@@ -130,13 +129,13 @@ class PackedBlock:
     def __init__(self, dtype: torch.dtype, parameters: BlockParameters, eps: float, scale: float = 1.0) -> None:
         self.dtype = dtype
         kept = parameters.kept(dtype)
-        self._inner, self._rank = kept.forward.dt_proj.shape
+        self._rank = kept.forward.dt_proj.shape[1]
         library = cpp.library()
-        self._block = library.rmeeto_block_pack(ctypes.byref(kept.structure(dtype, eps, scale)))
-        if self._block is None:
+        self.block = library.rmeeto_block_pack(ctypes.byref(kept.structure(dtype, eps, scale)))
+        if self.block is None:
             raise MemoryError("a frozen block: no memory left for its packed weights")
-        self._run = library.rmeeto_block_run
-        weakref.finalize(self, library.rmeeto_block_release, self._block)
+        self._room, self._run = library.rmeeto_block_room, library.rmeeto_block_run
+        weakref.finalize(self, library.rmeeto_block_release, self.block)
 
     def __call__(self, x: Tensor, residual: Tensor | None) -> BlockOutputs:
         """Tokens ``(b, l, d)``, float32 or in ``dtype``, and their residual stream, None before the first block.
@@ -145,24 +144,15 @@ class PackedBlock:
         """
         batch, length, dim = x.shape
         threads = torch.get_num_threads()
-        group = self._group(batch, length, threads)
         # sizes one by one: a tuple of them takes PyTorch twice as long
         out = x.new_empty(batch, length, dim, dtype=self.dtype)
         stream = x.new_empty(batch, length, dim, dtype=torch.float32)
-        # and one tensor for whatever is seldom looked at; dt, of any width, stands last, so that the others are aligned
-        size = group * length * self.dtype.itemsize
-        lengths = (batch * length * B_AND_C, size * dim, size * 2 * self._inner, size * 2 * self._inner)
-        room = x.new_empty(sum(lengths) + 2 * batch * length * self._rank * self.dtype.itemsize, dtype=torch.uint8)
-        b_and_c, normed, projected, u, dt = accumulate(lengths, initial=room.data_ptr())
         tokens = cpp.BlockTokens(
             *(batch, length, cpp.STORAGE[x.dtype], x.data_ptr(), None if residual is None else residual.data_ptr()),
-            *(stream.data_ptr(), out.data_ptr(), b_and_c, dt, group, normed, projected, u, None),
+            *(stream.data_ptr(), out.data_ptr()),
         )
-        if not self._run(self._block, ctypes.byref(tokens), threads):
+        call = ctypes.byref(tokens)
+        room = x.new_empty(self._room(self.block, call, CACHE, threads), dtype=torch.uint8)
+        if not self._run(self.block, call, CACHE, room.data_ptr(), threads):
             raise MemoryError("a frozen block: no memory left for the kernel's scratch space")
         return BlockOutputs(out, stream, room, self._rank)
-
-    def _group(self, batch: int, length: int, threads: int) -> int:
-        """How many images go through the block together: as many as leave their work in the cores' own caches."""
-        image = 4 * self._inner * length * self.dtype.itemsize
-        return min(batch, threads * max(1, CACHE // image))

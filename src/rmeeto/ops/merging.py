@@ -13,6 +13,14 @@ from rmeeto.ops.nearest import DISTANCES, Distance
 from rmeeto.ops.select import infers_on_processor
 
 
+class Matching(NamedTuple):
+    """How pairs are found; see `closest_pairs`."""
+
+    distance: Distance = "cosine"
+    nth: int = 1
+    reach: int | None = None
+
+
 class Merged(NamedTuple):
     """The rows that stay, and where all of them went.
 

@@ -13,6 +13,7 @@
 #include "kernels.h"
 #include "norm.h"
 #include "parallel.h"
+#include "pieces.h"
 #include "product.h"
 #include "scan.h"
 #include "vector.h"
@@ -47,8 +48,8 @@ struct PackedBlock {
     // Null memory if there is none.
     PackedBlock(const BlockWeights& weights, Pages pages)
         : shape(weights), blocks(count_blocks(weights.inner)), panels(count_panels(weights.inner)),
-          memory(lay_out_in(nullptr), pages) {
-        lay_out_in(static_cast<char*>(memory.data()));
+          memory(lay_out(nullptr), pages) {
+        lay_out(memory.data());
     }
     int64_t mixed() const { return B_AND_C + shape.rank; }
     T* x_proj_of(int direction) const { return x_proj + direction * packed_size<T>(mixed(), shape.inner); }
@@ -56,21 +57,17 @@ struct PackedBlock {
 
 private:
     // Gives every array its place from `base` on; returns the bytes that they need.
-    size_t lay_out_in(char* base) {
-        size_t bytes = 0;
-        const auto take = [&](auto*& array, int64_t count) {
-            array = reinterpret_cast<decltype(+array)>(base + bytes);
-            bytes += (sizeof(*array) * count + 63) / 64 * 64;
-        };
-        take(in_proj, packed_size<T>(2 * shape.inner, shape.dim));
-        take(out_proj, packed_size<T>(shape.dim, shape.inner));
-        take(x_proj, 2 * packed_size<T>(mixed(), shape.inner));
-        take(dt_proj, 2 * packed_size<T>(shape.inner, shape.rank));
-        take(walkers, 2 * blocks);
-        take(taps, 2 * blocks);
-        take(norm_weight, shape.dim);
-        take(zeros, shape.inner);
-        return bytes;
+    size_t lay_out(void* base) {
+        Pieces pieces(base);
+        in_proj = pieces.take<T>(packed_size<T>(2 * shape.inner, shape.dim));
+        out_proj = pieces.take<T>(packed_size<T>(shape.dim, shape.inner));
+        x_proj = pieces.take<T>(2 * packed_size<T>(mixed(), shape.inner));
+        dt_proj = pieces.take<T>(2 * packed_size<T>(shape.inner, shape.rank));
+        walkers = pieces.take<Walker>(2 * blocks);
+        taps = pieces.take<Taps>(2 * blocks);
+        norm_weight = pieces.take<float>(shape.dim);
+        zeros = pieces.take<T>(shape.inner);
+        return pieces.taken();
     }
 };
 
@@ -457,6 +454,22 @@ static void* pack_block_of(const BlockWeights& weights) {
     return pack_block<T>(weights, Pages::LARGE);
 }
 
+// As many images go through the block together as leave their work in the caches.
+template <class T>
+static size_t lay_out_block_of(const void* packed, BlockTokens& tokens, int64_t cache, int threads, void* room) {
+    const BlockWeights& shape = static_cast<const PackedBlock<T>*>(packed)->shape;
+    const int64_t work = 4 * shape.inner * tokens.tokens * (int64_t)sizeof(T);
+    tokens.group = smaller(tokens.batch, threads * (cache > work ? cache / work : 1));
+    const int64_t together = tokens.group * tokens.tokens, all = tokens.batch * tokens.tokens;
+    Pieces pieces(room);
+    tokens.b_and_c = pieces.take<float>(2 * all * B_AND_C);
+    tokens.dt = pieces.take<T>(2 * all * shape.rank);
+    tokens.normed = pieces.take<T>(together * shape.dim);
+    tokens.projected = pieces.take<T>(together * 2 * shape.inner);
+    tokens.u = pieces.take<T>(2 * together * shape.inner);
+    return pieces.taken();
+}
+
 template <class T>
 static bool run_block_of(const void* packed, const BlockTokens& tokens, int threads) {
     return run_block(*static_cast<const PackedBlock<T>*>(packed), tokens, threads);
@@ -467,8 +480,9 @@ static void release_block_of(void* packed) {
     delete static_cast<PackedBlock<T>*>(packed);
 }
 
-constexpr BlockKernels BLOCK_KERNELS[] = {{pack_block_of<float>, run_block_of<float>, release_block_of<float>},
-                                          {pack_block_of<bfloat16>, run_block_of<bfloat16>, release_block_of<bfloat16>}};
+constexpr BlockKernels BLOCK_KERNELS[] = {
+    {pack_block_of<float>, lay_out_block_of<float>, run_block_of<float>, release_block_of<float>},
+    {pack_block_of<bfloat16>, lay_out_block_of<bfloat16>, run_block_of<bfloat16>, release_block_of<bfloat16>}};
 
 // ---- for training
 

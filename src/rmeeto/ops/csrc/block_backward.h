@@ -34,8 +34,8 @@ struct BlockBackwardJob {
     }
     ImageRoom image_room(int64_t worker) const {
         ImageRoom image{};
-        const int64_t size = image.lay_out(nullptr, weights, tokens.tokens);
-        image.lay_out(room.images + worker * size, weights, tokens.tokens);
+        const int64_t bytes = (int64_t)image.lay_out(nullptr, weights, tokens.tokens);
+        image.lay_out(room.images + worker * bytes, weights, tokens.tokens);
         return image;
     }
 };
@@ -231,11 +231,11 @@ static bool block_backward(const BlockWeights& weights, const BlockGradients& to
     const int64_t workers = count_workers(tokens.batch, threads);
     WeightsBackward packed{};
     BackwardRoom room{};
-    const Buffer packed_memory(sizeof(float) * packed.lay_out(nullptr, weights));
-    const Buffer room_memory(sizeof(float) * room.lay_out(nullptr, weights, tokens, workers));
+    const Buffer packed_memory(packed.lay_out(nullptr, weights));
+    const Buffer room_memory(room.lay_out(nullptr, weights, tokens, workers));
     if (!packed_memory.data() || !room_memory.data()) return false;
-    packed.lay_out(static_cast<float*>(packed_memory.data()), weights);
-    room.lay_out(static_cast<float*>(room_memory.data()), weights, tokens, workers);
+    packed.lay_out(packed_memory.data(), weights);
+    room.lay_out(room_memory.data(), weights, tokens, workers);
     packed.pack(weights);
     const BlockBackwardJob job{weights, packed, tokens, room};
     return images_backward(job, workers, threads) && weights_backward(job, threads) && stream_backward(job, threads);

@@ -2,25 +2,10 @@
 #pragma once
 
 #include "interface.h"
+#include "pieces.h"
 #include "product.h"
 
 namespace rmeeto::RMEETO_ISA {
-
-// Floats handed out piece by piece, each on a line of its own: first from null, to count them, then from where they are.
-class Pieces {
-public:
-    explicit Pieces(float* base) : base_(base) {}
-    float* take(int64_t count) {
-        const int64_t before = taken_;
-        taken_ += divide_up(count, 16) * 16;
-        return base_ ? base_ + before : nullptr;
-    }
-    int64_t taken() const { return taken_; }
-
-private:
-    float* base_;
-    int64_t taken_ = 0;
-};
 
 // Packed for the way back, and dt_proj for the way there as well.
 struct WeightsBackward {
@@ -29,14 +14,14 @@ struct WeightsBackward {
         float *x_proj, *dt_proj, *dt_proj_ahead;
     } directions[2];
 
-    int64_t lay_out(float* base, const BlockWeights& shape) {
+    size_t lay_out(void* base, const BlockWeights& shape) {
         Pieces pieces(base);
-        in_proj = pieces.take(packed_size<float>(shape.dim, 2 * shape.inner));
-        out_proj = pieces.take(packed_size<float>(shape.inner, shape.dim));
+        in_proj = pieces.take<float>(packed_size<float>(shape.dim, 2 * shape.inner));
+        out_proj = pieces.take<float>(packed_size<float>(shape.inner, shape.dim));
         for (auto& side : directions) {
-            side.x_proj = pieces.take(packed_size<float>(shape.inner, shape.rank + 2 * shape.states));
-            side.dt_proj = pieces.take(packed_size<float>(shape.rank, shape.inner));
-            side.dt_proj_ahead = pieces.take(packed_size<float>(shape.inner, shape.rank));
+            side.x_proj = pieces.take<float>(packed_size<float>(shape.inner, shape.rank + 2 * shape.states));
+            side.dt_proj = pieces.take<float>(packed_size<float>(shape.rank, shape.inner));
+            side.dt_proj_ahead = pieces.take<float>(packed_size<float>(shape.inner, shape.rank));
         }
         return pieces.taken();
     }
@@ -58,15 +43,15 @@ struct DirectionSums {
     float *conv_weight, *conv_bias, *A, *skip, *delta_bias, *x_proj;
     float* dt_proj;  // (rank, inner), transposed
 
-    int64_t lay_out(float* base, const BlockWeights& shape) {
+    size_t lay_out(void* base, const BlockWeights& shape) {
         Pieces pieces(base);
-        conv_weight = pieces.take(shape.inner * shape.width);
-        conv_bias = pieces.take(shape.inner);
-        A = pieces.take(shape.inner * shape.states);
-        skip = pieces.take(shape.inner);
-        delta_bias = pieces.take(shape.inner);
-        x_proj = pieces.take((shape.rank + 2 * shape.states) * shape.inner);
-        dt_proj = pieces.take(shape.rank * shape.inner);
+        conv_weight = pieces.take<float>(shape.inner * shape.width);
+        conv_bias = pieces.take<float>(shape.inner);
+        A = pieces.take<float>(shape.inner * shape.states);
+        skip = pieces.take<float>(shape.inner);
+        delta_bias = pieces.take<float>(shape.inner);
+        x_proj = pieces.take<float>((shape.rank + 2 * shape.states) * shape.inner);
+        dt_proj = pieces.take<float>(shape.rank * shape.inner);
         return pieces.taken();
     }
 };
@@ -76,13 +61,13 @@ struct ImageRoom {
     float *dy, *du, *u, *ddelta;  // (token, inner)
     float* dmixed;                // (token, rank + 2 * states)
 
-    int64_t lay_out(float* base, const BlockWeights& shape, int64_t tokens) {
+    size_t lay_out(void* base, const BlockWeights& shape, int64_t tokens) {
         Pieces pieces(base);
-        dy = pieces.take(tokens * shape.inner);
-        du = pieces.take(tokens * shape.inner);
-        u = pieces.take(tokens * shape.inner);
-        ddelta = pieces.take(tokens * shape.inner);
-        dmixed = pieces.take(tokens * (shape.rank + 2 * shape.states));
+        dy = pieces.take<float>(tokens * shape.inner);
+        du = pieces.take<float>(tokens * shape.inner);
+        u = pieces.take<float>(tokens * shape.inner);
+        ddelta = pieces.take<float>(tokens * shape.inner);
+        dmixed = pieces.take<float>(tokens * (shape.rank + 2 * shape.states));
         return pieces.taken();
     }
 };
@@ -92,17 +77,17 @@ struct BackwardRoom {
     float *gated, *dprojected, *dnormed;  // (image, token): inner, 2 * inner, dim
     float* sums;                          // (direction, image): DirectionSums
     int64_t sums_size;                    // of one of them
-    float* images;                        // (worker): ImageRoom
+    char* images;                         // (worker): ImageRoom
 
-    int64_t lay_out(float* base, const BlockWeights& shape, const BlockGradients& tokens, int64_t workers) {
+    size_t lay_out(void* base, const BlockWeights& shape, const BlockGradients& tokens, int64_t workers) {
         Pieces pieces(base);
         const int64_t rows = tokens.batch * tokens.tokens;
-        gated = pieces.take(rows * shape.inner);
-        dprojected = pieces.take(rows * 2 * shape.inner);
-        dnormed = pieces.take(rows * shape.dim);
-        sums_size = DirectionSums{}.lay_out(nullptr, shape);
-        sums = pieces.take(2 * tokens.batch * sums_size);
-        images = pieces.take(workers * ImageRoom{}.lay_out(nullptr, shape, tokens.tokens));
+        gated = pieces.take<float>(rows * shape.inner);
+        dprojected = pieces.take<float>(rows * 2 * shape.inner);
+        dnormed = pieces.take<float>(rows * shape.dim);
+        sums_size = (int64_t)(DirectionSums{}.lay_out(nullptr, shape) / sizeof(float));
+        sums = pieces.take<float>(2 * tokens.batch * sums_size);
+        images = pieces.take<char>(workers * (int64_t)ImageRoom{}.lay_out(nullptr, shape, tokens.tokens));
         return pieces.taken();
     }
 };

@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 9;
+constexpr int INTERFACE_VERSION = 10;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -176,6 +176,22 @@ struct Reduction {
     int64_t* kept;            // (batch, left)
     int64_t *source, *place;  // (batch, removed), (batch, tokens)
     int64_t* target;          // (batch, removed), among the rows that stay
+};
+
+// All blocks of a network, one after the other, with what `rmeeto_block_pack` gave for each. Before a block the rows
+// closest to each other are merged, see Reduction, by what the block before gave. All tensors are contiguous.
+struct Trunk {
+    int64_t depth, batch, tokens, fixed, dim;  // tokens: that enter
+    int64_t x_storage, storage;                // of what enters, and of what blocks give
+    int64_t distance, nth, reach;
+    int64_t cache;          // bytes that a thread keeps near
+    void* const* blocks;    // (depth,)
+    const int64_t* removed; // (depth,): rows that are merged before each, none before the first
+    void* x;                // (batch, tokens, dim)
+    int64_t* fixed_at;      // (batch, fixed)
+    void* out;              // (batch, left, dim)
+    float* stream;          // (batch, left, dim): the residual stream that the last block saw
+    int64_t* fixed_left_at; // (batch, fixed)
 };
 
 // What comes before the blocks: images cut into patches, which a packed weight (dim, channels * tubelet * high * wide)

@@ -1,6 +1,8 @@
 // What each instruction set provides. kernels.cpp is compiled once for each of them.
 #pragma once
 
+#include <cstddef>
+
 #include "interface.h"
 
 namespace rmeeto {
@@ -8,8 +10,16 @@ namespace rmeeto {
 // Frozen blocks. What is packed can be read by the kernels that packed it alone.
 struct BlockKernels {
     void* (*pack)(const BlockWeights&);  // null if memory ran out
+    // Gives the tokens of a call the places in `room` that they need to be worked on, B and C first, dt behind them;
+    // returns how many bytes that are. `cache`: what a thread keeps near. No room: only to count.
+    size_t (*lay_out)(const void* packed, BlockTokens&, int64_t cache, int threads, void* room);
     bool (*run)(const void* packed, const BlockTokens&, int threads);
     void (*release)(void* packed);
+};
+
+struct FrozenBlock {
+    const BlockKernels& kernels;
+    void* packed;
 };
 
 // What comes before the blocks and behind them, likewise.

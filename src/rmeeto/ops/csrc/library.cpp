@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 #include "reduction.h"
+#include "trunk.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -129,10 +130,7 @@ EXPORT bool rmeeto_has_matrix_registers() {
 }
 
 // Frozen blocks: each with the kernels that packed it.
-struct FrozenBlock {
-    const rmeeto::BlockKernels& kernels;
-    void* packed;
-};
+using rmeeto::FrozenBlock;
 
 // Null if memory ran out. What the pointers point to is copied.
 EXPORT FrozenBlock* rmeeto_block_pack(const BlockWeights* weights) {
@@ -141,9 +139,17 @@ EXPORT FrozenBlock* rmeeto_block_pack(const BlockWeights* weights) {
     return packed ? new FrozenBlock{kernels, packed} : nullptr;
 }
 
-EXPORT bool rmeeto_block_run(const FrozenBlock* block, const BlockTokens* tokens, int threads) {
+// Bytes of the room that a call needs.
+EXPORT int64_t rmeeto_block_room(const FrozenBlock* block, BlockTokens* tokens, int64_t cache, int threads) {
+    return (int64_t)block->kernels.lay_out(block->packed, *tokens, cache, threads, nullptr);
+}
+
+EXPORT bool rmeeto_block_run(const FrozenBlock* block, BlockTokens* tokens, int64_t cache, void* room, int threads) {
+    block->kernels.lay_out(block->packed, *tokens, cache, threads, room);
     return block->kernels.run(block->packed, *tokens, threads);
 }
+
+EXPORT int rmeeto_trunk_run(const Trunk* trunk, int threads) { return rmeeto::run_trunk(*chosen(), *trunk, threads); }
 
 EXPORT void rmeeto_block_release(FrozenBlock* block) {
     block->kernels.release(block->packed);

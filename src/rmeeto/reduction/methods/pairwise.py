@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import ConfigError
-from rmeeto.ops import merge_closest
+from rmeeto.ops import Matching, merge_closest
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
 from rmeeto.reduction.match import (
     Distance,
@@ -212,22 +212,25 @@ class TokenMerge(PairwiseReduction):
 
     def at_once(self, tokens: Tokens, features: Features | None, r: int) -> Tokens | None:
         """What :meth:`step` gives for the plain choices, in inference on a processor; None elsewhere."""
-        choices = (self.grouping, self.rank, self.pairing, self.order, self.op)
-        if choices != ("odd-even", "top", "best", "kept", "sum") or self.shuffle or self.stretch:
+        matching = self.plain_matching()
+        if matching is None or tokens.timing is not None or tokens.present is not None:
             return None
-        if self.frames is not None or tokens.timing is not None or tokens.present is not None:
-            return None
-        merged = merge_closest(
-            matching_features(tokens, features, self.features),
-            *(tokens.x, tokens.residual, tokens.size, tokens.protected, r),
-            distance=self.distance,
-            nth=self.nth,
-            reach=None if self.window is None else reach_of(self.window),
-        )
+        compared = matching_features(tokens, features, self.features)
+        given = (tokens.x, tokens.residual, tokens.size, tokens.protected, r)
+        merged = merge_closest(compared, *given, **matching._asdict())
         if merged is None:
             return None
         x, residual, size, protected, *moves = merged
         return Tokens(x, residual, protected, size, plans=(*tokens.plans, OrderedPlan(*moves)))
+
+    def plain_matching(self) -> Matching | None:
+        """How pairs are found, where that and merging them in order by size is all that is done; None elsewhere."""
+        choices = (self.grouping, self.rank, self.pairing, self.order, self.op)
+        if choices != ("odd-even", "top", "best", "kept", "sum") or self.shuffle or self.stretch:
+            return None
+        if self.frames is not None or type(self).step is not TokenMerge.step:
+            return None
+        return Matching(self.distance, self.nth, None if self.window is None else reach_of(self.window))
 
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Merge hidden values and residual with one plan and the same old sizes."""

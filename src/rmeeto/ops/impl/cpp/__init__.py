@@ -27,6 +27,7 @@ from rmeeto.ops.impl.cpp.operands import STORAGE, tokens
 from rmeeto.ops.impl.cpp.pairs import closest_pairs
 from rmeeto.ops.impl.cpp.scan import scan_both, selective_scan, selective_scan_backward
 from rmeeto.ops.impl.cpp.search import nearest, nearest_seen
+from rmeeto.ops.impl.cpp.trunk import run_trunk
 
 __all__ = [
     "LIBRARY",
@@ -54,6 +55,7 @@ __all__ = [
     "merge_rows_backward",
     "nearest",
     "nearest_seen",
+    "run_trunk",
     "scan_both",
     "selective_scan",
     "selective_scan_backward",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 9  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 10  # equals the one in csrc/interface.h
 
 
 def library_path() -> Path:
@@ -59,11 +59,13 @@ def library() -> ctypes.CDLL:
     ):
         function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_bool
-    for name in ("merge", "merge_backward", "lay_out", "pairs", "reduce"):
+    for name in ("merge", "merge_backward", "lay_out", "pairs", "reduce", "trunk_run"):
         function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_int
     loaded.rmeeto_block_pack.argtypes, loaded.rmeeto_block_pack.restype = [c_void_p], c_void_p
-    loaded.rmeeto_block_run.argtypes, loaded.rmeeto_block_run.restype = [c_void_p, c_void_p, c_int], c_bool
+    loaded.rmeeto_block_room.argtypes, loaded.rmeeto_block_room.restype = [*[c_void_p] * 2, c_int64, c_int], c_int64
+    loaded.rmeeto_block_run.argtypes = [*[c_void_p] * 2, c_int64, c_void_p, c_int]
+    loaded.rmeeto_block_run.restype = c_bool
     for name in ("block_forward", "block_backward"):
         function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_void_p, c_int], c_bool
