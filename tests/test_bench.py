@@ -6,11 +6,13 @@ import torch
 
 import rmeeto
 from rmeeto.bench import Spread, bench, verdict
+from rmeeto.bench.run import under
 from rmeeto.bench.timing import Stopwatch, take_turns
 from rmeeto.config import ModelConfig
 from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.freezing import freeze
 from rmeeto.reduction import TokenMerge, parse_reduction
 from toys import SIZES
 
@@ -56,6 +58,16 @@ def measure(seconds, reductions, **options):
     model = Timed(clock, seconds, options.pop("step_seconds", 0.0))
     defaults = {"batches": (4,), "warmup": 1, "rounds": 6, "memory": False, "clock": clock}
     return model, bench(model, reductions, **{**defaults, **options})
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_a_variant_is_frozen_if_the_model_is(is_frozen):
+    model = rmeeto.create_model("vim_tiny", weights=None, **SIZES).eval()
+    model = freeze(model) if is_frozen else model
+    variant = under(TokenMerge(r=2), model)
+    assert (variant.prepared is not None) == is_frozen
+    assert model.reduction is None
+    assert all(one is other for one, other in zip(variant.layers, model.layers, strict=True))
 
 
 def test_times_become_throughput_latency_and_speedup():

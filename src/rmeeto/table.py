@@ -17,7 +17,7 @@ from rmeeto.cost import flops
 from rmeeto.data import Preparation, Source, evaluation_batches
 from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RmeetoWarning
-from rmeeto.evaluate import Evaluation, Spent, varies
+from rmeeto.evaluate import Evaluation, Spent
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.freezing import frozen
 from rmeeto.reduction import Reduction
@@ -65,10 +65,11 @@ def add_speeds(
     On noise, for no step depends on what images show; where one does, on images of the source. The first is what the
     others are compared with; equal reductions share their figures. Each process measures alone.
     """
-    variants = {reduction: under(reduction, model) for reduction in reductions}
     batch = min(batch_size, SPEED_BATCH_ON_CPU) if device.type == "cpu" else batch_size
-    images = (samples(source, model, batch) if any(map(varies, variants.values())) else noise(model, batch)).to(device)
+    depends = any(reduction is not None and reduction.varies for reduction in reductions)
+    images = (samples(source, model, batch) if depends else noise(model, batch)).to(device)
     with frozen(model), torch.inference_mode(), autocast(device, precision):
+        variants = {reduction: under(reduction, model) for reduction in reductions}
         works = [partial(variant.eval(), images) for variant in variants.values()]
         for work in works:
             work()

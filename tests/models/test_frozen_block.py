@@ -7,9 +7,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, parse_reduction, thaw
-from rmeeto.models import frozen_trunk
 from rmeeto.models.block import Block
 from rmeeto.models.frozen_block import FrozenBlock
+from rmeeto.ops.network import PackedNetwork
 from rmeeto.reduction.methods import METHODS
 from small_models import images_of, model_of, needs_bfloat16
 
@@ -18,19 +18,15 @@ pytestmark = needs_kernels
 
 @pytest.fixture
 def frozen_calls(monkeypatch):
-    """Frozen blocks that computed anything, one by one; of all in one call, it keeps their number."""
-    calls, run, run_trunk = [], FrozenBlock.__call__, frozen_trunk.run_trunk
+    """Frozen blocks that computed anything, and frozen networks that did so in their place."""
+    calls = []
+    for kind in (FrozenBlock, PackedNetwork):
 
-    def count(self, *args):
-        calls.append(self)
-        return run(self, *args)
+        def count(self, *args, run=kind.__call__):
+            calls.append(self)
+            return run(self, *args)
 
-    def count_all(blocks, *args):
-        calls.append(len(blocks))
-        return run_trunk(blocks, *args)
-
-    monkeypatch.setattr(FrozenBlock, "__call__", count)
-    monkeypatch.setattr(frozen_trunk, "run_trunk", count_all)
+        monkeypatch.setattr(kind, "__call__", count)
     return calls
 
 

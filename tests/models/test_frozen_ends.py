@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+import small_models
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
 from rmeeto.models.frozen_ends import FrozenEnds
-from small_models import images_of, model_of, needs_bfloat16
+from small_models import images_of, needs_bfloat16
 
 pytestmark = needs_kernels
 SHAPES = [
@@ -18,6 +19,11 @@ SHAPES = [
     ("videomamba_tiny", {"frames": 4}),
     ("videomamba_tiny", {"frames": 4, "tubelet": 2}),
 ]
+
+
+def model_of(*args, **options):
+    """One that walks from block to block: it merges by what blocks hand out."""
+    return small_models.model_of(*args, reduction=TokenMerge(r=1, features="C"), **options)
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def test_many_images_are_embedded_in_parts(calls):
 @needs_bfloat16
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16], ids=["autocast", "weights"])
 def test_bfloat16_is_bfloat16(weights, calls):
-    model = model_of(reduction=TokenMerge(r=5)).to(weights)
+    model = model_of().to(weights)
     images = images_of(model).to(weights)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=weights == torch.float32):
         expected, logits = thaw(model).embed(images).x, model(images)

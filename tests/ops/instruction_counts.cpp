@@ -288,25 +288,6 @@ void block(int64_t storage, const char* what) {
     std::printf("block_run %s\n", what);
 }
 
-// Three of them, and a reduction before the second.
-void trunk(int64_t storage, const char* what) {
-    constexpr int64_t DEPTH = 3, LEFT = TOKENS - REMOVED;
-    static constexpr int64_t removed[DEPTH] = {0, REMOVED, 0};
-    const auto pack = reinterpret_cast<PackBlock>(dlsym(library, "rmeeto_block_pack"));
-    const BlockWeights weights = weights_of_a_block(storage);
-    void* blocks[DEPTH];
-    for (void*& packed : blocks) packed = pack(&weights);
-    Trunk problem{};
-    problem.depth = DEPTH, problem.batch = BATCH, problem.tokens = TOKENS, problem.fixed = FIXED, problem.dim = DIM;
-    problem.x_storage = FLOAT32, problem.storage = storage, problem.distance = COSINE;
-    problem.nth = 1, problem.reach = TOKENS, problem.cache = CACHE;
-    problem.blocks = blocks, problem.removed = removed;
-    problem.x = numbers(BATCH * TOKENS * DIM), problem.out = stored_as(storage, BATCH * LEFT * DIM);
-    problem.stream = numbers(BATCH * LEFT * DIM), problem.fixed_left_at = places(FIXED);
-    problem.fixed_at = static_cast<int64_t*>(positions(FIXED, TOKENS / 2, 1).data);
-    call<int>("rmeeto_trunk_run", what, problem);
-}
-
 // A step of training: packing counts.
 void training() {
     const BlockWeights weights = weights_of_a_block(FLOAT32);
@@ -333,11 +314,34 @@ void training() {
 }
 
 // What stands before and behind the blocks, likewise; 3 channels in patches of 5 x 6, of which 130 are an image.
-void ends(int64_t storage, const char* what) {
-    constexpr int64_t DEPTH = 3 * 5 * 6, CLASSES = 70, ALL = BATCH * TOKENS;
-    const auto stored = [&](int64_t count) { return stored_as(storage, count); };
+constexpr int64_t DEPTH = 3 * 5 * 6, CLASSES = 70;
+
+void* packed_end(int64_t storage, int64_t columns, int64_t depth) {
     using Pack = void* (*)(const void*, int64_t, int64_t, int64_t);
     const Pack pack = reinterpret_cast<Pack>(dlsym(library, "rmeeto_end_pack"));
+    return pack(stored_as(storage, columns * depth), storage, columns, depth);
+}
+
+Embedding images_to_embed(int64_t dim) {
+    Embedding embedding{};
+    embedding.batch = BATCH, embedding.channels = 3, embedding.frames = 1, embedding.height = 50, embedding.width = 78;
+    embedding.tubelet = 1, embedding.high = 5, embedding.wide = 6, embedding.tokens = TOKENS;
+    int64_t* const patch_at = room<int64_t>(TOKENS);
+    for (int64_t i = 0; i < TOKENS; i++) patch_at[i] = i - 1;
+    embedding.images = numbers(BATCH * 3 * 50 * 78), embedding.patch_at = patch_at;
+    embedding.table = numbers(TOKENS * dim);
+    return embedding;
+}
+
+Classification logits_to_find(int64_t storage, int64_t dim) {
+    Classification classification{};
+    classification.eps = 1e-5, classification.norm_weight = numbers(dim);
+    classification.bias = numbers(CLASSES), classification.out = stored_as(storage, BATCH * CLASSES);
+    return classification;
+}
+
+void ends(int64_t storage, const char* what) {
+    constexpr int64_t ALL = BATCH * TOKENS;
     const auto run = [&](const char* name, const void* end, const auto& problem) {
         const auto entry = reinterpret_cast<int (*)(const void*, const void*, int)>(dlsym(library, name));
         int outcome = 0;
@@ -345,21 +349,31 @@ void ends(int64_t storage, const char* what) {
         if ((outcome & 0xff) != DONE) std::exit(1);  // one of them returns a bool
         std::printf("%s %s\n", name + std::strlen("rmeeto_"), what);
     };
-    Embedding embedding{};
-    embedding.batch = BATCH, embedding.channels = 3, embedding.frames = 1, embedding.height = 50, embedding.width = 78;
-    embedding.tubelet = 1, embedding.high = 5, embedding.wide = 6, embedding.tokens = TOKENS;
-    int64_t* const patch_at = room<int64_t>(TOKENS);
-    for (int64_t i = 0; i < TOKENS; i++) patch_at[i] = i - 1;
-    embedding.images = numbers(BATCH * 3 * 50 * 78), embedding.patch_at = patch_at;
-    embedding.table = numbers(TOKENS * CHANNELS), embedding.out = numbers(ALL * CHANNELS);
-    run("rmeeto_embed", pack(stored(CHANNELS * DEPTH), storage, CHANNELS, DEPTH), embedding);
+    Embedding embedding = images_to_embed(CHANNELS);
+    embedding.out = numbers(ALL * CHANNELS);
+    run("rmeeto_embed", packed_end(storage, CHANNELS, DEPTH), embedding);
 
-    Classification classification{};
+    Classification classification = logits_to_find(storage, CHANNELS);
     classification.batch = BATCH, classification.tokens = TOKENS, classification.x_storage = storage;
-    classification.eps = 1e-5, classification.x = stored(ALL * CHANNELS), classification.residual = numbers(ALL * CHANNELS);
-    classification.token_at = positions(1, TOKENS / 2, 1), classification.norm_weight = numbers(CHANNELS);
-    classification.bias = numbers(CLASSES), classification.out = stored(BATCH * CLASSES);
-    run("rmeeto_classify", pack(stored(CLASSES * CHANNELS), storage, CLASSES, CHANNELS), classification);
+    classification.x = stored_as(storage, ALL * CHANNELS), classification.residual = numbers(ALL * CHANNELS);
+    classification.token_at = positions(1, TOKENS / 2, 1);
+    run("rmeeto_classify", packed_end(storage, CLASSES, CHANNELS), classification);
+}
+
+// Both around three blocks, and a reduction before the second.
+void network(int64_t storage, const char* what) {
+    static constexpr int64_t BLOCKS = 3, removed[BLOCKS] = {0, REMOVED, 0}, fixed_at[FIXED] = {TOKENS / 2};
+    const auto pack = reinterpret_cast<PackBlock>(dlsym(library, "rmeeto_block_pack"));
+    const BlockWeights weights = weights_of_a_block(storage);
+    void* blocks[BLOCKS];
+    for (void*& packed : blocks) packed = pack(&weights);
+    Network problem{};
+    problem.depth = BLOCKS, problem.dim = DIM, problem.fixed = FIXED, problem.storage = storage;
+    problem.distance = COSINE, problem.nth = 1, problem.reach = TOKENS, problem.cache = CACHE;
+    problem.first = packed_end(storage, DIM, DEPTH), problem.last = packed_end(storage, CLASSES, DIM);
+    problem.blocks = blocks, problem.removed = removed, problem.fixed_at = fixed_at;
+    problem.embedding = images_to_embed(DIM), problem.classification = logits_to_find(storage, DIM);
+    call<int>("rmeeto_network", what, problem);
 }
 
 }  // namespace
@@ -393,10 +407,10 @@ int main(int, char** arguments) {
     reduce("float32");
     block(FLOAT32, "float32");
     block(BFLOAT16, "bfloat16");
-    trunk(FLOAT32, "float32");
-    trunk(BFLOAT16, "bfloat16");
     training();
     ends(FLOAT32, "float32");
     ends(BFLOAT16, "bfloat16");
+    network(FLOAT32, "float32");
+    network(BFLOAT16, "bfloat16");
     return 0;
 }

@@ -20,7 +20,7 @@ from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.cuda_graph import CudaGraph
-from rmeeto.models.freezing import freeze
+from rmeeto.models.freezing import Freezable, freeze
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction
 
@@ -119,9 +119,11 @@ def bench(
 
 
 def under(reduction: Reduction | None, model: VisionMamba) -> VisionMamba:
-    """The same weights under another reduction: a shallow copy, so nothing is stored twice."""
+    """The same weights under another reduction, frozen if they are: a shallow copy, so no block is stored twice."""
     variant = copy.copy(model)
     variant.reduction = reduction
+    if isinstance(model, Freezable) and model.prepared is not None:
+        variant.freeze()  # no copy is; its blocks are the model's
     return variant
 
 

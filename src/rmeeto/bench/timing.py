@@ -100,7 +100,10 @@ class TimedReduction:
 
 
 def reduction_share(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) -> float:
-    """The part of a forward pass that the model's reduction takes: median of a few passes, timers included in both."""
+    """The part of a forward pass that the model's reduction takes: median of a few passes, timers included in both.
+
+    Timed are passes from block to block. Where a frozen model's pass is one call, its reductions take less than that.
+    """
     reduction = model.reduction
     if reduction is None:
         return 0.0

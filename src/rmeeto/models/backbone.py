@@ -21,11 +21,10 @@ from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnknownName, UnsupportedInput
-from rmeeto.models import frozen_trunk
 from rmeeto.models.block import Block, precision
 from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.freezing import Freezable
-from rmeeto.models.frozen_ends import FrozenEnds
+from rmeeto.models.frozen_network import FrozenNetwork
 from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, split_tokens
 from rmeeto.models.linear import Linear
 from rmeeto.models.mixers import BidirectionalMixer
@@ -68,7 +67,7 @@ def head(config: ModelConfig) -> nn.Module:
     return linear
 
 
-class VisionMamba(Reducible, Freezable[FrozenEnds]):
+class VisionMamba(Reducible, Freezable[FrozenNetwork]):
     """A bidirectional Vision Mamba (Vim, VideoMamba) of images or clips with token reduction between its blocks.
 
     Assign ``model.reduction = TokenMerge(r=11)`` at any time, or None for the unreduced model.
@@ -168,7 +167,7 @@ class VisionMamba(Reducible, Freezable[FrozenEnds]):
                 fix=f"resize them, or create_model(..., img_size=…{', frames=…' if config.is_video else ''})",
             )
         ready = self.ready(images)
-        x = None if ready is None else ready.embed(images)
+        x = None if ready is None else ready.ends.embed(self, images)
         if x is None:
             x = self.placed(self.patch_embed(images))
         columns = [torch.full((images.shape[0], 1), place, device=images.device) for place in config.protected]
@@ -186,15 +185,14 @@ class VisionMamba(Reducible, Freezable[FrozenEnds]):
             learned = torch.cat([learned, self.reg_token], dim=1)
         return join_tokens(patches.flatten(1, 2), learned.expand(patches.shape[0], -1, -1), config.protected)
 
-    def ready(self, x: Tensor) -> FrozenEnds | None:
-        """What a frozen model computes by before and behind its blocks; None where that goes the ordinary way."""
+    def ready(self, x: Tensor) -> FrozenNetwork | None:
+        """What a frozen model computes by in the present precision; None where it goes the ordinary way."""
         if self.prepared is None or not infers_on_processor(x):
             return None
         dtype = precision(self.cls_token)
         if dtype not in self.prepared and unsupported_reason(dtype, self.config.state, self.config.conv_width) is None:
-            self.prepared[dtype] = FrozenEnds(self, dtype)
-        found = self.prepared.get(dtype)
-        return found if found is not None and found.is_wanted(self) else None
+            self.prepared[dtype] = FrozenNetwork(self, dtype)
+        return self.prepared.get(dtype)
 
     def reduced(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """The tokens that a block gets: fewer if it is its turn."""
@@ -210,11 +208,11 @@ class VisionMamba(Reducible, Freezable[FrozenEnds]):
 
     def forward_features(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
-        return self.finish(self.mixed(self.embed(images)))
+        return self.finish(self.mixed(images))
 
-    def mixed(self, tokens: Tokens) -> Tokens:
+    def mixed(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block."""
-        features = None
+        tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
             tokens = self.reduced(tokens, features, step)
             features = None  # nobody reads them any more, and the block's own need the memory
@@ -233,11 +231,12 @@ class VisionMamba(Reducible, Freezable[FrozenEnds]):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(b, classes)`` of images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)``."""
-        tokens = self.embed(images)
-        left = frozen_trunk.passed(self, tokens)
-        tokens = self.mixed(tokens) if left is None else left
-        ready = self.ready(tokens.x)
-        logits = None if ready is None else ready.classify(tokens)
+        ready = self.ready(images)
+        logits = None if ready is None else ready(self, images)
+        if logits is not None:
+            return logits
+        tokens = self.mixed(images)
+        logits = None if ready is None else ready.ends.classify(self, tokens)
         return self.forward_head(self.finish(tokens)) if logits is None else logits
 
     def walk(self, images: Tensor) -> Iterator[Tokens]:

@@ -44,21 +44,15 @@ class Block(Freezable[FrozenBlock]):
             return None
         if tokens.timing is not None or tokens.present is not None or "y" in needs:
             return None
-        found = self.frozen()
+        found = self.frozen(precision(self.norm.weight))
         if found is None or x.dtype not in (found.packed.dtype, torch.float32) or not x.is_contiguous():
             return None
         return found
 
-    def alone(self) -> FrozenBlock | None:
-        """The same for whoever runs it without calling this block; None where that would be noticed."""
-        is_noticed = self._forward_hooks or self._forward_pre_hooks or "forward" in vars(self)
-        return None if is_noticed else self.frozen()
-
-    def frozen(self) -> FrozenBlock | None:
-        """What was packed in the present precision; None while thawed, and where kernels cannot use it."""
+    def frozen(self, dtype: torch.dtype) -> FrozenBlock | None:
+        """What was packed for products in a precision; None while thawed, and where kernels cannot use it."""
         if self.prepared is None:
             return None
-        dtype = precision(self.norm.weight)
         if dtype not in self.prepared and FrozenBlock.is_possible(self, dtype):
             self.prepared[dtype] = FrozenBlock(self, dtype)
         found = self.prepared.get(dtype)

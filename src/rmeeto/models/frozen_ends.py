@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 
 class FrozenEnds:
-    """What :class:`VisionMamba` computes before and behind its blocks, from the weights it has now."""
+    """What :class:`VisionMamba` computes before and behind its blocks, from the weights it has now.
+
+    dtype: of images, tokens and weights; products may have another.
+    """
 
     def __init__(self, model: VisionMamba, dtype: torch.dtype) -> None:
         config, proj, norm, head = model.config, model.patch_embed.proj, model.norm_f, model.head
-        self.layers = layers_of(model)
+        self.dtype, self.layers = model.cls_token.dtype, layers_of(model)
         present = [layer for layer in self.layers if layer is not None]  # somebody may have cut the head off
         self.hooks = [hooks for layer in present for hooks in (layer._forward_hooks, layer._forward_pre_hooks)]
         self.embedding: PackedEmbedding | None = None
-        if proj.kernel_size == proj.stride and model.cls_token.dtype == torch.float32:
+        if proj.kernel_size == proj.stride:
             assert proj.bias is not None
             biases = proj.bias.expand(1, config.time, config.grid[0] * config.grid[1], -1)
             learned = torch.full((1, len(config.protected)), -1)
@@ -39,20 +42,20 @@ class FrozenEnds:
         """Whether the layers are those that were packed, and nobody asks for other kernels or has hooks on them."""
         return layers_of(model) == self.layers and not any(self.hooks) and model.impl in ("auto", "cpp")
 
-    def embed(self, images: Tensor) -> Tensor | None:
+    def embed(self, model: VisionMamba, images: Tensor) -> Tensor | None:
         """Images or clips to ``(b, l, d)`` tokens; None where they are not as the kernels read them."""
-        if self.embedding is None or images.dtype != torch.float32 or not images.is_contiguous():
+        if self.embedding is None or not (self.dtype == images.dtype == torch.float32) or not images.is_contiguous():
             return None
-        return self.embedding(images)
+        return self.embedding(images) if self.is_wanted(model) else None
 
-    def classify(self, tokens: Tokens) -> Tensor | None:
+    def classify(self, model: VisionMamba, tokens: Tokens) -> Tensor | None:
         """Logits of the class token; None without such a head, or where tokens are not as the kernels read them."""
         x, residual = tokens.x, tokens.residual
         if self.classifier is None or x.dtype not in (torch.float32, self.classifier.dtype):
             return None
         if not x.is_contiguous() or not (residual is None or residual.is_contiguous()):
             return None
-        return self.classifier(x, residual, tokens.protected)
+        return self.classifier(x, residual, tokens.protected) if self.is_wanted(model) else None
 
 
 def layers_of(model: VisionMamba) -> tuple[nn.Module, ...]:

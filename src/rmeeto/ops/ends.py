@@ -41,20 +41,25 @@ class PackedEmbedding(PackedEnd):
 
     def __init__(self, dtype: torch.dtype, weight: Tensor, table: Tensor, patch_at: Tensor) -> None:
         super().__init__(dtype, weight.flatten(1))
-        self._patch, self._length = (1, *weight.shape[2:])[-3:], len(table)
+        self._patch, self.length = (1, *weight.shape[2:])[-3:], len(table)
         self._table, self._patch_at = table.detach().to(torch.float32).contiguous(), patch_at.contiguous()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images ``(b, channels, [frames,] height, width)`` to ``(b, l, d)`` tokens, both contiguous in float32."""
-        (batch, channels, *lengths), length = images.shape, self._length
-        out = images.new_empty(batch, length, self.width)
-        embedding = cpp.Embedding(
-            *(batch, channels, *(1, *lengths)[-3:], *self._patch, length),
-            *(images.data_ptr(), self._patch_at.data_ptr(), self._table.data_ptr(), out.data_ptr()),
-        )
+        out = images.new_empty(len(images), self.length, self.width)
+        embedding = self.structure(images)
+        embedding.out = out.data_ptr()
         if not cpp.library().rmeeto_embed(self.end, ctypes.byref(embedding), torch.get_num_threads()):
             raise MemoryError("a frozen model: no memory left to embed so many images")
         return out
+
+    def structure(self, images: Tensor) -> cpp.Embedding:
+        """As the library reads it, but for where tokens go."""
+        batch, channels, *lengths = images.shape
+        return cpp.Embedding(
+            *(batch, channels, *(1, *lengths)[-3:], *self._patch, self.length),
+            *(images.data_ptr(), self._patch_at.data_ptr(), self._table.data_ptr()),
+        )
 
 
 class PackedClassifier(PackedEnd):
@@ -72,14 +77,18 @@ class PackedClassifier(PackedEnd):
         """
         batch, length, _ = x.shape
         out = x.new_empty(batch, self.width, dtype=self.dtype)
-        classification = cpp.Classification(
-            *(batch, length, cpp.STORAGE[x.dtype], self._eps),
-            *(x.data_ptr(), None if residual is None else residual.data_ptr(), cpp.tokens(token_at)),
-            *(self._norm_weight.data_ptr(), self._bias.data_ptr(), out.data_ptr()),
-        )
+        classification = self.structure(out)
+        classification.batch, classification.tokens, classification.x_storage = batch, length, cpp.STORAGE[x.dtype]
+        classification.x, classification.residual = x.data_ptr(), None if residual is None else residual.data_ptr()
+        classification.token_at = cpp.tokens(token_at)
         outcome = cpp.library().rmeeto_classify(self.end, ctypes.byref(classification), torch.get_num_threads())
         if outcome < 0:
             raise IndexError("classify: a position lies outside of the sequence")
         if not outcome:
             raise MemoryError("a frozen model: no memory left for the kernel's scratch space")
         return out
+
+    def structure(self, out: Tensor) -> cpp.Classification:
+        """As the library reads it, but for what is classified."""
+        weights = {"norm_weight": self._norm_weight.data_ptr(), "bias": self._bias.data_ptr()}
+        return cpp.Classification(eps=self._eps, out=out.data_ptr(), **weights)

@@ -178,22 +178,6 @@ struct Reduction {
     int64_t* target;          // (batch, removed), among the rows that stay
 };
 
-// All blocks of a network, one after the other, with what `rmeeto_block_pack` gave for each. Before a block the rows
-// closest to each other are merged, see Reduction, by what the block before gave. All tensors are contiguous.
-struct Trunk {
-    int64_t depth, batch, tokens, fixed, dim;  // tokens: that enter
-    int64_t x_storage, storage;                // of what enters, and of what blocks give
-    int64_t distance, nth, reach;
-    int64_t cache;          // bytes that a thread keeps near
-    void* const* blocks;    // (depth,)
-    const int64_t* removed; // (depth,): rows that are merged before each, none before the first
-    void* x;                // (batch, tokens, dim)
-    int64_t* fixed_at;      // (batch, fixed)
-    void* out;              // (batch, left, dim)
-    float* stream;          // (batch, left, dim): the residual stream that the last block saw
-    int64_t* fixed_left_at; // (batch, fixed)
-};
-
 // What comes before the blocks: images cut into patches, which a packed weight (dim, channels * tubelet * high * wide)
 // multiplies, and put among tokens that are learned. Everything is contiguous.
 struct Embedding {
@@ -216,5 +200,22 @@ struct Classification {
     const float* norm_weight;  // (dim,)
     const float* bias;         // (classes,) or null
     void* out;                 // (batch, classes), in the weight's storage
+};
+
+// A whole frozen model, from images to logits: what `rmeeto_end_pack` and `rmeeto_block_pack` gave for its parts. Before
+// a block the rows closest to each other are merged, see Reduction, by what the block before gave.
+struct Network {
+    int64_t depth, dim, fixed;
+    int64_t storage;                // of what blocks give
+    int64_t distance, nth, reach;
+    int64_t cache;                  // bytes that a thread keeps near
+    const void* first;
+    void* const* blocks;            // (depth,)
+    const void* last;
+    const int64_t* removed;         // (depth,): rows that are merged before each, none before the first
+    const int64_t* fixed_at;        // (fixed,): the places of rows that no reduction touches, and the one that is
+                                    // classified at their head; the same in every image
+    Embedding embedding;            // all but where it goes
+    Classification classification;  // all but what is classified
 };
 }

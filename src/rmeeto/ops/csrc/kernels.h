@@ -30,6 +30,11 @@ struct EndKernels {
     void (*release)(void* packed);
 };
 
+struct FrozenEnd {
+    const EndKernels& kernels;
+    void* packed;
+};
+
 // Each returns false if memory ran out. Walks are of equal shapes and storage, and done one after the other.
 struct Kernels {
     const char* name;

@@ -2,8 +2,8 @@
 #include <cstring>
 
 #include "kernels.h"
+#include "network.h"
 #include "reduction.h"
-#include "trunk.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -149,18 +149,13 @@ EXPORT bool rmeeto_block_run(const FrozenBlock* block, BlockTokens* tokens, int6
     return block->kernels.run(block->packed, *tokens, threads);
 }
 
-EXPORT int rmeeto_trunk_run(const Trunk* trunk, int threads) { return rmeeto::run_trunk(*chosen(), *trunk, threads); }
-
 EXPORT void rmeeto_block_release(FrozenBlock* block) {
     block->kernels.release(block->packed);
     delete block;
 }
 
 // Weights of what comes before and behind the blocks, likewise.
-struct FrozenEnd {
-    const rmeeto::EndKernels& kernels;
-    void* packed;
-};
+using rmeeto::FrozenEnd;
 
 EXPORT FrozenEnd* rmeeto_end_pack(const void* weight, int64_t storage, int64_t columns, int64_t depth) {
     const rmeeto::EndKernels& kernels = chosen()->ends[storage];
@@ -179,4 +174,8 @@ EXPORT int rmeeto_classify(const FrozenEnd* end, const Classification* classific
 EXPORT void rmeeto_end_release(FrozenEnd* end) {
     end->kernels.release(end->packed);
     delete end;
+}
+
+EXPORT int rmeeto_network(const Network* network, int threads) {
+    return rmeeto::run_network(*chosen(), *network, threads);
 }

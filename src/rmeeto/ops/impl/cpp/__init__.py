@@ -15,6 +15,7 @@ from rmeeto.ops.impl.cpp.limits import MAX_STATES, WIDTHS, unsupported_reasons
 from rmeeto.ops.impl.cpp.loading import (
     LIBRARY,
     absence,
+    call,
     instruction_set,
     library,
     library_path,
@@ -22,14 +23,15 @@ from rmeeto.ops.impl.cpp.loading import (
 )
 from rmeeto.ops.impl.cpp.merge import merge_rows, merge_rows_backward
 from rmeeto.ops.impl.cpp.merging import merge_closest
+from rmeeto.ops.impl.cpp.network import Network
 from rmeeto.ops.impl.cpp.norm import add_norm, add_norm_backward
-from rmeeto.ops.impl.cpp.operands import STORAGE, tokens
+from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, tokens
 from rmeeto.ops.impl.cpp.pairs import closest_pairs
 from rmeeto.ops.impl.cpp.scan import scan_both, selective_scan, selective_scan_backward
 from rmeeto.ops.impl.cpp.search import nearest, nearest_seen
-from rmeeto.ops.impl.cpp.trunk import run_trunk
 
 __all__ = [
+    "DISTANCES",
     "LIBRARY",
     "MAX_STATES",
     "STORAGE",
@@ -40,9 +42,11 @@ __all__ = [
     "BlockWeights",
     "Classification",
     "Embedding",
+    "Network",
     "absence",
     "add_norm",
     "add_norm_backward",
+    "call",
     "causal_conv",
     "causal_conv_backward",
     "closest_pairs",
@@ -55,7 +59,6 @@ __all__ = [
     "merge_rows_backward",
     "nearest",
     "nearest_seen",
-    "run_trunk",
     "scan_both",
     "selective_scan",
     "selective_scan_backward",

@@ -59,7 +59,7 @@ def library() -> ctypes.CDLL:
     ):
         function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_bool
-    for name in ("merge", "merge_backward", "lay_out", "pairs", "reduce", "trunk_run"):
+    for name in ("merge", "merge_backward", "lay_out", "pairs", "reduce", "network"):
         function = getattr(loaded, f"rmeeto_{name}")
         function.argtypes, function.restype = [c_void_p, c_int], c_int
     loaded.rmeeto_block_pack.argtypes, loaded.rmeeto_block_pack.restype = [c_void_p], c_void_p

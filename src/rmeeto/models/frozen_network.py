@@ -1,0 +1,93 @@
+"""A frozen model as inference on a processor wants it: from images to logits in one call.
+
+That is for whoever wants logits and nothing else. Who reads features, source maps or what stands between two blocks,
+has hooks in one, reduces by more than plain merging or puts something else in a layer's place gets what every block
+computes by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from rmeeto.models.block import Block
+from rmeeto.models.frozen_ends import FrozenEnds
+from rmeeto.ops.block import PackedBlock
+from rmeeto.ops.merging import Matching
+from rmeeto.ops.network import PackedNetwork
+from rmeeto.reduction import Reduction, Schedule, TokenMerge
+
+if TYPE_CHECKING:
+    from rmeeto.models.backbone import VisionMamba
+
+
+class FrozenNetwork:
+    """What :class:`VisionMamba` computes, from the weights it has now, in float32 or bfloat16 on a processor.
+
+    ends: what stands before and behind the blocks, for whoever calls the blocks one by one.
+    """
+
+    def __init__(self, model: VisionMamba, dtype: torch.dtype) -> None:
+        self.ends = FrozenEnds(model, dtype)
+        self.layers, self.blocks = [*model.layers], packed_blocks(model, dtype)
+        self.frozen = [vars(layer).get("prepared") for layer in self.layers]
+        inside = [module for layer in self.layers for module in layer.modules()]
+        self.hooks = [hooks for module in inside for hooks in (module._forward_hooks, module._forward_pre_hooks)]
+        self.choosing = [module for module in inside if hasattr(module, "impl")]
+        self.latest: tuple[Reduction | None, Schedule, PackedNetwork | None] | None = None
+
+    def __call__(self, model: VisionMamba, images: Tensor) -> Tensor | None:
+        """Logits of images or clips; None where they must go from block to block."""
+        if images.dtype != self.ends.dtype or images.shape[1:] != model.config.input_size or not self.is_wanted(model):
+            return None
+        reduction, schedule, latest = model.reduction, model.schedule, self.latest
+        if latest is None or latest[0] is not reduction or latest[1] is not schedule:
+            self.latest = latest = reduction, schedule, self.packed(model)
+        network = latest[2]
+        return None if network is None else network(images.float().contiguous())
+
+    def is_wanted(self, model: VisionMamba) -> bool:
+        """Whether all is as it was packed, and nobody asks for other kernels or would notice that no block is called.
+
+        What is looked at here has left the caches since the last image, so it is as little as can be.
+        """
+        layers = [*model.layers]
+        return (
+            layers == self.layers
+            and not any(self.hooks)
+            and all(module.impl in ("auto", "cpp") for module in self.choosing)
+            and all(vars(layer).get("prepared") is frozen for layer, frozen in zip(layers, self.frozen, strict=True))
+            and not any("forward" in vars(layer) for layer in layers)
+            and self.ends.is_wanted(model)
+        )
+
+    def packed(self, model: VisionMamba) -> PackedNetwork | None:
+        """The whole under the present reduction; None where a part, or the reduction, cannot be had in one call."""
+        embedding, blocks, classifier = self.ends.embedding, self.blocks, self.ends.classifier
+        matching, counts = matching_of(model), model.schedule.counts[: len(self.layers)]
+        if matching is None or embedding is None or not blocks or classifier is None:
+            return None
+        return PackedNetwork(embedding, blocks, classifier, model.config.protected, counts, matching)
+
+
+def packed_blocks(model: VisionMamba, dtype: torch.dtype) -> list[PackedBlock]:
+    """All blocks; none at all where one of them is not what it seems."""
+    blocks = []
+    for layer in model.layers:
+        found = layer.frozen(dtype) if type(layer) is Block else None
+        if found is None:
+            return []
+        blocks.append(found.packed)
+    return blocks
+
+
+def matching_of(model: VisionMamba) -> Matching | None:
+    """How tokens are reduced on the way; None where that takes more than merging them by their own values."""
+    reduction = model.reduction
+    if reduction is None:
+        return Matching()
+    if not isinstance(reduction, TokenMerge) or reduction.features != "X" or model.schedule.counts[0]:
+        return None
+    return reduction.plain_matching()
