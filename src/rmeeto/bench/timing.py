@@ -100,19 +100,28 @@ class TimedReduction:
 
 
 def reduction_share(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) -> float:
-    """The part of a forward pass that the model's reduction takes: median of a few passes, timers included in both.
-
-    Timed are passes from block to block. Where a frozen model's pass is one call, its reductions take less than that.
-    """
-    reduction = model.reduction
-    if reduction is None:
+    """The part of a forward pass that the model's reduction takes: median of a few passes, timers included in both."""
+    if model.reduction is None:
         return 0.0
-    shares = []
+    spent: list[float] = []
+    totals = [
+        stopwatch.seconds(lambda: spent.append(reduction_seconds(model, images, stopwatch)))
+        for _ in range(SHARE_ROUNDS)
+    ]
+    return statistics.median(part / total for part, total in zip(spent, totals, strict=True))
+
+
+def reduction_seconds(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) -> float:
+    """What the model's reduction takes in one forward pass, which is run as it ever is."""
+    ready = model.ready(images) if isinstance(model, VisionMamba) else None
+    inside = None if ready is None else ready.reduction_seconds(model, images)
+    if inside is not None:
+        return inside
+    reduction = model.reduction
+    assert reduction is not None
+    model.reduction = timed = TimedReduction(reduction, stopwatch)
     try:
-        for _ in range(SHARE_ROUNDS):
-            model.reduction = timed = TimedReduction(reduction, stopwatch)
-            total = stopwatch.seconds(lambda: model(images))
-            shares.append(timed.seconds / total)
+        model(images)
     finally:
         model.reduction = reduction
-    return statistics.median(shares)
+    return timed.seconds

@@ -40,13 +40,22 @@ class FrozenNetwork:
 
     def __call__(self, model: VisionMamba, images: Tensor) -> Tensor | None:
         """Logits of images or clips; None where they must go from block to block."""
+        network = self.network(model, images)
+        return None if network is None else network(images.float().contiguous())
+
+    def reduction_seconds(self, model: VisionMamba, images: Tensor) -> float | None:
+        """What all reductions take in such a pass; None where there is none."""
+        network = self.network(model, images)
+        return None if network is None else network.reduction_seconds(images.float().contiguous())
+
+    def network(self, model: VisionMamba, images: Tensor) -> PackedNetwork | None:
+        """What takes these images the whole way now."""
         if images.dtype != self.ends.dtype or images.shape[1:] != model.config.input_size or not self.is_wanted(model):
             return None
         reduction, schedule, latest = model.reduction, model.schedule, self.latest
         if latest is None or latest[0] is not reduction or latest[1] is not schedule:
             self.latest = latest = reduction, schedule, self.packed(model)
-        network = latest[2]
-        return None if network is None else network(images.float().contiguous())
+        return latest[2]
 
     def is_wanted(self, model: VisionMamba) -> bool:
         """Whether all is as it was packed, and nobody asks for other kernels or would notice that no block is called.

@@ -7,7 +7,7 @@ While a model's weights go through the caches they push out whatever Python woul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import addressof, c_int64, c_void_p
+from ctypes import addressof, c_double, c_int64, c_void_p
 
 from torch import Tensor
 
@@ -67,9 +67,19 @@ class PackedNetwork:
         Raises:
             MemoryError: there is none left for what stands between the blocks.
         """
+        return self._run(images)
+
+    def reduction_seconds(self, images: Tensor) -> float:
+        """What all reductions take on the way of such images."""
+        seconds = c_double()
+        self._run(images, addressof(seconds))
+        return seconds.value
+
+    def _run(self, images: Tensor, seconds_at: int | None = None) -> Tensor:
         classifier = self._classifier
         logits = images.new_empty(len(images), classifier.width, dtype=classifier.dtype)
         network = cpp.Network.from_buffer_copy(self._network)  # others may be calling
+        network.reduction_seconds = seconds_at
         network.embedding, network.classification = self._embedding.structure(images), classifier.structure(logits)
         cpp.call("network", network)
         return logits

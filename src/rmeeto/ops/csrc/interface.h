@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 10;
+constexpr int INTERFACE_VERSION = 11;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -215,6 +215,7 @@ struct Network {
     const int64_t* removed;         // (depth,): rows that are merged before each, none before the first
     const int64_t* fixed_at;        // (fixed,): the places of rows that no reduction touches, and the one that is
                                     // classified at their head; the same in every image
+    double* reduction_seconds;      // what all reductions took; null where nobody asks
     Embedding embedding;            // all but where it goes
     Classification classification;  // all but what is classified
 };

@@ -3,6 +3,8 @@
 // A block leaves its tokens where it found them; a reduction moves them to the other of two sides.
 #pragma once
 
+#include <chrono>
+
 #include "kernels.h"
 #include "parallel.h"
 #include "pieces.h"
@@ -72,6 +74,14 @@ inline Reduction reduction_of(const Network& network, const NetworkRoom& room, i
     return reduction;
 }
 
+// Of one reduction.
+inline int timed(const Kernels& kernels, const Reduction& reduction, int threads, double* seconds) {
+    const auto begin = std::chrono::steady_clock::now();
+    const int outcome = reduce(kernels, reduction, threads);
+    if (seconds) *seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    return outcome;
+}
+
 inline int run_network(const Kernels& kernels, const Network& network, int threads) {
     const int64_t batch = network.embedding.batch, fixed = network.fixed;
     NetworkRoom room{};
@@ -94,7 +104,8 @@ inline int run_network(const Kernels& kernels, const Network& network, int threa
         if (const int64_t removed = network.removed[i]) {
             const Side& left = room.sides[other];
             const Reduction reduction = reduction_of(network, room, tokens, removed, now, left);
-            if (const int outcome = reduce(kernels, reduction, threads); outcome != DONE) return outcome;
+            const int outcome = timed(kernels, reduction, threads, network.reduction_seconds);
+            if (outcome != DONE) return outcome;
             now = left, tokens -= removed, other = 1 - other;
         }
         BlockTokens call{};

@@ -12,7 +12,7 @@ class Network(Structure):
 
     _fields_ = (
         *((name, c_int64) for name in ("depth", "dim", "fixed", "storage", "distance", "nth", "reach", "cache")),
-        *((name, c_void_p) for name in ("first", "blocks", "last", "removed", "fixed_at")),
+        *((name, c_void_p) for name in ("first", "blocks", "last", "removed", "fixed_at", "reduction_seconds")),
         ("embedding", Embedding),
         ("classification", Classification),
     )
