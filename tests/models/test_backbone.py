@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rmeeto import TokenMerge, TokenPrune, create_model
+from rmeeto import TokenMerge, TokenPrune, create_model, freeze, parse_reduction, thaw
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnsupportedInput
 from rmeeto.models.backbone import VisionMamba
@@ -58,6 +58,20 @@ def test_each_image_is_independent_of_its_batch():
         together = model(images(4))
         alone = torch.cat([model(image[None]) for image in images(4)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", [None, "merge:r=3", "merge:r=3,features=C", "prune:r=3", "similar-merge:r=3"])
+@pytest.mark.parametrize("prepare", [freeze, thaw])
+def test_no_images_are_no_logits(reduction, prepare):
+    model = prepare(tiny(reduction and parse_reduction(reduction)))
+    with torch.inference_mode():
+        assert model(images(0)).shape == (0, 5)
+
+
+def test_no_images_have_no_gradient():
+    model = tiny().train()
+    model(images(0)).sum().backward()
+    assert not any(parameter.grad.any() for parameter in model.parameters())
 
 
 def test_every_parameter_gets_a_gradient():

@@ -33,7 +33,8 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Project the patches."""
         patches: Tensor = self.proj(images)  # (b, d, [time,] rows, columns)
-        return patches.reshape(*patches.shape[:2], -1, patches.shape[-2] * patches.shape[-1]).permute(0, 2, 3, 1)
+        time = patches.shape[2] if patches.ndim == 5 else 1
+        return patches.reshape(*patches.shape[:2], time, patches.shape[-2] * patches.shape[-1]).permute(0, 2, 3, 1)
 
 
 class RMSNorm(nn.Module):

@@ -24,11 +24,13 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 def is_possible(block: Block, tokens: Tokens, needs: frozenset[str]) -> bool:
-    """Whether kernels of this machine can train the block on these tokens: float32, none missing, no features wanted.
+    """Whether kernels of this machine can train the block on these tokens: float32, some and none missing, no features.
 
     Whoever has put something else in a layer's place, or hooks on it, goes the ordinary way.
     """
     if needs & INSIDE or tokens.timing is not None or tokens.present is not None or not trains_on_processor(tokens.x):
+        return False
+    if not len(tokens.x):
         return False
     mixer = block.mixer
     if not is_plain(block) or not all(module.impl in ("auto", "cpp") for module in (mixer, block.norm)):

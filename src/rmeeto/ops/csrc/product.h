@@ -213,6 +213,7 @@ static void product_item(const void* pointer, int64_t item, void*) {
 
 template <class T>
 static bool multiply(const Product<T>& product, int threads) {
+    if (!product.rows) return true;
     constexpr int64_t CHUNK_BYTES = 1 << 19, LEAST_TILES = 4;
     const int64_t panels = count_panels(product.columns), tiles = (product.rows + TILE_ROWS - 1) / TILE_ROWS;
     const int64_t fitting = CHUNK_BYTES / (TILE_ROWS * product.depth * (int64_t)sizeof(T));

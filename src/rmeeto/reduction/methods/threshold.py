@@ -128,6 +128,8 @@ def first_pairs(found: Match, counts: Tensor, tokens: Tokens, *, merging: bool) 
     An ordinary plan where all images lose as many and have no empty slots, None where none loses any. These numbers
     become shapes, so the device is asked for them.
     """
+    if not len(counts):
+        return None
     left = tokens.counts() - counts
     shortest, longest, most = torch.stack([left.min(), left.max(), counts.max()]).tolist()
     if most == 0:
