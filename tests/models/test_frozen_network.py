@@ -226,6 +226,18 @@ def test_what_changes_later_is_seen(change, calls):
     torch.testing.assert_close(after, thaw(model)(images), rtol=1e-4, atol=1e-5)
 
 
+def test_hooks_that_are_gone_again_are_forgotten(calls):
+    model = freeze(model_of())
+    images = images_of(model)
+    handle = model.layers[2].mixer.out_proj.register_forward_hook(lambda module, inputs, output: None)
+    with torch.inference_mode():
+        model(images)
+        assert not calls
+        handle.remove()
+        model(images)
+    assert calls
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Reversed(TokenMerge):
     """Merges as ever, then turns the tokens around."""

@@ -30,13 +30,12 @@ class FrozenNetwork:
     """
 
     def __init__(self, model: VisionMamba, dtype: torch.dtype) -> None:
-        self.ends = FrozenEnds(model, dtype)
-        self.layers, self.blocks = [*model.layers], packed_blocks(model, dtype)
+        self.dtype, self.ends, self.layers = dtype, FrozenEnds(model, dtype), [*model.layers]
         self.frozen = [vars(layer).get("prepared") for layer in self.layers]
         inside = [module for layer in self.layers for module in layer.modules()]
         self.hooks = [hooks for module in inside for hooks in (module._forward_hooks, module._forward_pre_hooks)]
         self.choosing = [module for module in inside if hasattr(module, "impl")]
-        self.latest: tuple[Reduction | None, Schedule, PackedNetwork | None] | None = None
+        self.latest: tuple[Reduction | None, Schedule, PackedNetwork] | None = None
 
     def __call__(self, model: VisionMamba, images: Tensor) -> Tensor | None:
         """Logits of images or clips; None where they must go from block to block."""
@@ -52,10 +51,13 @@ class FrozenNetwork:
         """What takes these images the whole way now."""
         if images.dtype != self.ends.dtype or images.shape[1:] != model.config.input_size or not self.is_wanted(model):
             return None
-        reduction, schedule, latest = model.reduction, model.schedule, self.latest
-        if latest is None or latest[0] is not reduction or latest[1] is not schedule:
-            self.latest = latest = reduction, schedule, self.packed(model)
-        return latest[2]
+        latest = self.latest
+        if latest is not None and latest[0] is model.reduction and latest[1] is model.schedule:
+            return latest[2]
+        found = self.packed(model)
+        if found is not None:
+            self.latest = model.reduction, model.schedule, found
+        return found
 
     def is_wanted(self, model: VisionMamba) -> bool:
         """Whether all is as it was packed, and nobody asks for other kernels or would notice that no block is called.
@@ -74,11 +76,13 @@ class FrozenNetwork:
 
     def packed(self, model: VisionMamba) -> PackedNetwork | None:
         """The whole under the present reduction; None where a part, or the reduction, cannot be had in one call."""
-        embedding, blocks, classifier = self.ends.embedding, self.blocks, self.ends.classifier
-        matching, counts = matching_of(model), model.schedule.counts[: len(self.layers)]
-        if matching is None or embedding is None or not blocks or classifier is None:
+        embedding, matching, classifier = self.ends.embedding, matching_of(model), self.ends.classifier
+        if embedding is None or matching is None or classifier is None:
             return None
-        return PackedNetwork(embedding, blocks, classifier, model.config.protected, counts, matching)
+        blocks, counts = packed_blocks(model, self.dtype), model.schedule.counts[: len(self.layers)]
+        return (
+            PackedNetwork(embedding, blocks, classifier, model.config.protected, counts, matching) if blocks else None
+        )
 
 
 def packed_blocks(model: VisionMamba, dtype: torch.dtype) -> list[PackedBlock]:
