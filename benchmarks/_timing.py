@@ -26,7 +26,7 @@ RESULTS = Path(os.environ.get("RMEETO_RESULTS", ROOT / "benchmarks/results"))
 # What decides whether an operation is right; the Triton kernels' tests on the device itself.
 TESTS = {
     name: [f"tests/ops/test_{name}.py"]
-    for name in ("scan", "conv", "norm", "block", "nearest", "pairs", "layout", "merge", "merging")
+    for name in ("scan", "conv", "norm", "block", "nearest", "pairs", "layout", "merge", "merging", "network")
 }
 TESTS["linear"] = ["tests/models/test_linear.py"]
 TESTS["scan"].append("tests/ops/test_bidirectional.py")
