@@ -1,7 +1,8 @@
-"""Models so small that a test computes them several times, images for them, and what their processor must have."""
+"""Models so small that a test computes them several times, images for them, and changes that a frozen one must see."""
 
 import pytest
 import torch
+from torch import nn
 
 from rmeeto import create_model
 from rmeeto.ops.block import unsupported_reason
@@ -19,3 +20,23 @@ def model_of(name="vim_tiny", **options):
 def images_of(model, batch=2):
     torch.manual_seed(1)
     return torch.randn(batch, *model.config.input_size)
+
+
+def hooked_head(model):
+    model.head.register_forward_hook(lambda module, inputs, output: output * 0)
+
+
+def hooked_norm(model):
+    model.norm_f.register_forward_hook(lambda module, inputs, output: output * 0)
+
+
+def hooked_patches(model):
+    model.patch_embed.register_forward_hook(lambda module, inputs, output: output * 0)
+
+
+def other_head(model):
+    model.head = nn.Linear(model.config.dim, 7)
+
+
+def fresh_head(model):
+    model.reset_classifier(7)

@@ -8,7 +8,15 @@ import small_models
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
 from rmeeto.models.frozen_ends import FrozenEnds
-from small_models import images_of, needs_bfloat16
+from small_models import (
+    fresh_head,
+    hooked_head,
+    hooked_norm,
+    hooked_patches,
+    images_of,
+    needs_bfloat16,
+    other_head,
+)
 
 pytestmark = needs_kernels
 SHAPES = [
@@ -93,26 +101,6 @@ def test_images_that_do_not_lie_side_by_side_are_read_all_the_same(calls):
     with torch.inference_mode():
         torch.testing.assert_close(model(images.to(memory_format=torch.channels_last)), model(images))
     assert calls == ["classify", "embed", "classify"]
-
-
-def hooked_head(model):
-    model.head.register_forward_hook(lambda module, inputs, output: output * 0)
-
-
-def hooked_norm(model):
-    model.norm_f.register_forward_hook(lambda module, inputs, output: output * 0)
-
-
-def hooked_patches(model):
-    model.patch_embed.register_forward_hook(lambda module, inputs, output: output * 0)
-
-
-def other_head(model):
-    model.head = nn.Linear(24, 5)
-
-
-def fresh_head(model):
-    model.reset_classifier(5)
 
 
 def no_head(model):

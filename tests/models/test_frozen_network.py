@@ -10,7 +10,16 @@ from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, parse_reduction, thaw
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops.network import PackedNetwork
-from small_models import images_of, model_of, needs_bfloat16
+from small_models import (
+    fresh_head,
+    hooked_head,
+    hooked_norm,
+    hooked_patches,
+    images_of,
+    model_of,
+    needs_bfloat16,
+    other_head,
+)
 
 pytestmark = needs_kernels
 NETWORKS = [
@@ -147,18 +156,6 @@ def hooked_inside(model):
     model.layers[2].mixer.out_proj.register_forward_hook(lambda module, inputs, output: output * 0)
 
 
-def hooked_head(model):
-    model.head.register_forward_hook(lambda module, inputs, output: output * 0)
-
-
-def hooked_norm(model):
-    model.norm_f.register_forward_hook(lambda module, inputs, output: output * 0)
-
-
-def hooked_patches(model):
-    model.patch_embed.register_forward_hook(lambda module, inputs, output: output * 0)
-
-
 def replaced_forward(model):
     run = model.layers[2].forward
     model.layers[2].forward = lambda tokens, needs: run(tokens.replace(x=tokens.x * 0), needs)
@@ -176,14 +173,6 @@ class Wrapped(nn.Module):
 
 def wrapped(model):
     model.layers[2] = Wrapped(model.layers[2])
-
-
-def other_head(model):
-    model.head = nn.Linear(24, 7)
-
-
-def fresh_head(model):
-    model.reset_classifier(7)
 
 
 def cut_off(model):
