@@ -73,7 +73,8 @@ class _TrainableBlock(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_stream: Tensor) -> tuple[Tensor | None, ...]:
-        kept, flat = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
+        saved = [x.contiguous() for x in ctx.saved_tensors]  # read once: hooks may compute or fetch them on access
+        kept, flat = saved[:6], saved[6:]
         grad, grad_stream = grad.contiguous(), grad_stream.contiguous()
         dstream, gradients = torch.empty_like(grad), [torch.empty_like(parameter) for parameter in flat]
         of_parameters = _parted(gradients)
