@@ -148,6 +148,38 @@ def test_other_image_size_and_class_count_are_adapted_aloud(model, tmp_path):
     assert torch.equal(other.layers[1].mixer.D, model.layers[1].mixer.D)
 
 
+def official_resampling(table, old_row, new_row, size, **options):
+    """Vim's and VideoMamba's own programs: the class token's row apart, PyTorch's bicubic interpolation of the rest."""
+    patches = torch.cat([table[:, :old_row], table[:, old_row + 1 :]], dim=1)
+    side = int(patches.shape[1] ** 0.5)
+    planes = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    planes = torch.nn.functional.interpolate(planes, size=size, mode="bicubic", align_corners=False, **options)
+    rows = planes.permute(0, 2, 3, 1).flatten(1, 2)
+    return torch.cat([rows[:, :new_row], table[:, old_row : old_row + 1], rows[:, new_row:]], dim=1)
+
+
+@pytest.mark.parametrize(("img_size", "row"), [(48, 18), (24, 4), ((16, 48), 6)])
+def test_positions_are_resampled_as_the_official_programs_do_unless_timms_way_is_named(model, tmp_path, img_size, row):
+    torch.nn.init.normal_(model.pos_embed, std=0.5)
+    save_file(model.state_dict(), tmp_path / "x.safetensors")
+    size = (img_size // 8, img_size // 8) if isinstance(img_size, int) else (2, 6)
+    with pytest.warns(RmeetoWarning, match="patches, bicubic as the official programs do.*antialiased.*as timm does"):
+        official = build(tmp_path / "x.safetensors", img_size=img_size)
+    assert torch.equal(official.pos_embed, official_resampling(model.pos_embed, 8, row, size))
+    with pytest.warns(RmeetoWarning, match="patches, antialiased as timm does"):
+        antialiased = build(tmp_path / "x.safetensors", img_size=img_size, position_interpolation="antialiased")
+    expected = official_resampling(model.pos_embed, 8, row, size, antialias=True)
+    assert torch.equal(antialiased.pos_embed, expected)
+    assert not torch.allclose(antialiased.pos_embed, official.pos_embed, atol=1e-3)
+    save_model(antialiased, tmp_path / "saved")
+    assert create_model(str(tmp_path / "saved")).config.position_interpolation == "antialiased"
+
+
+def test_an_unknown_position_interpolation_is_named(model):
+    with pytest.raises(UnknownName, match="antialiased, bicubic"):
+        model.config.changed(position_interpolation="nearest")
+
+
 CLIPS = {"frames": 8, "cls_place": "first", "halve": False}
 
 
@@ -183,7 +215,7 @@ def test_other_frame_counts_and_sizes_are_resampled_aloud(clip_model, tmp_path):
     assert torch.equal(longer.temporal_pos_embedding[:, 0], clip_model.temporal_pos_embedding[:, 0])
     with pytest.warns(RmeetoWarning, match="4×4 to 6×6"):
         larger = build_clips(tmp_path / "x.safetensors", img_size=48)
-    assert torch.equal(larger.pos_embed[:, 0], clip_model.pos_embed[:, 0])  # the class token's row stays first
+    assert torch.equal(larger.pos_embed, official_resampling(clip_model.pos_embed, 0, 0, (6, 6)))
     assert torch.equal(larger.temporal_pos_embedding, clip_model.temporal_pos_embedding)
 
 

@@ -1,7 +1,14 @@
 """Networks' sizes as frozen values. Know no tensors."""
 
 from rmeeto.config.dynamic import DynamicConfig
-from rmeeto.config.mamba import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from rmeeto.config.mamba import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, PositionInterpolation
 from rmeeto.config.transformer import TransformerConfig
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "DynamicConfig", "ModelConfig", "TransformerConfig"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "DynamicConfig",
+    "ModelConfig",
+    "PositionInterpolation",
+    "TransformerConfig",
+]

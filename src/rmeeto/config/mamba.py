@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rmeeto.errors import ConfigError, UnknownName
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+PositionInterpolation = Literal["bicubic", "antialiased"]
 COUNTS = ("patch_size", "stride", "frames", "tubelet", "in_chans", "dim", "depth", "state", "expand")
 
 
@@ -28,6 +29,8 @@ class ModelConfig:
     halve: halve the sum of both directions (Vim does, VideoMamba does not).
     drop_path_rate: of the last block, rising linearly from 0.
     mean, std, crop_pct, interpolation: evaluation transform, as in timm's ``pretrained_cfg``.
+    position_interpolation: how weights for another image size get their position table resampled: ``bicubic``, as the
+    official programs of Vim and VideoMamba do, or ``antialiased``, as timm does.
     """
 
     img_size: tuple[int, int] = (224, 224)
@@ -51,6 +54,7 @@ class ModelConfig:
     std: tuple[float, ...] = IMAGENET_STD
     crop_pct: float = 0.875
     interpolation: str = "bicubic"
+    position_interpolation: PositionInterpolation = "bicubic"
 
     def __post_init__(self) -> None:
         size = self.img_size
@@ -68,6 +72,10 @@ class ModelConfig:
             raise ConfigError(f"build a model with registers={self.registers}", why="0 registers is the least")
         if self.cls_place not in ("middle", "first"):
             raise UnknownName("place of the class token", str(self.cls_place), ("middle", "first"))
+        if self.position_interpolation not in get_args(PositionInterpolation):
+            raise UnknownName(
+                "interpolation of positions", str(self.position_interpolation), get_args(PositionInterpolation)
+            )
         if min(self.img_size) < self.patch_size:
             raise ConfigError(
                 "cut images into patches",

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rmeeto.config import ModelConfig
+from rmeeto.config import ModelConfig, PositionInterpolation
 from rmeeto.errors import CheckpointError, RmeetoWarning, RunError
 from rmeeto.models import zoo
 from rmeeto.models.layers import inflate, resize_position_embedding, resize_temporal_embedding
@@ -32,6 +32,10 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 WRAPPERS = ("model", "state_dict", "module", "model_state_dict", "model_ema", "ema")
 PATCHES, TEMPORAL, REGISTERS = "patch_embed.proj.weight", "temporal_pos_embedding", "reg_token"
 DIFF_LINES = 12
+INTERPOLATIONS: dict[PositionInterpolation, str] = {
+    "bicubic": "bicubic as the official programs do (position_interpolation='antialiased' would do it as timm does)",
+    "antialiased": "antialiased as timm does (position_interpolation='bicubic' would do it as the official programs do)",
+}
 
 StateDict = dict[str, Tensor]
 
@@ -223,9 +227,17 @@ def _fit_grid(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int
     if grid[0] * grid[1] == rows:
         old_row = rows // 2 if config.cls_place == "middle" else 0
         state["pos_embed"] = resize_position_embedding(
-            table, grid, config.grid, old_row=old_row, new_row=config.cls_row
+            table,
+            grid,
+            config.grid,
+            old_row=old_row,
+            new_row=config.cls_row,
+            interpolation=config.position_interpolation,
         )
-        _say(f"position embedding resampled from {grid[0]}×{grid[1]} to {config.grid[0]}×{config.grid[1]} patches")
+        _say(
+            f"position embedding resampled from {grid[0]}×{grid[1]} to {config.grid[0]}×{config.grid[1]} patches, "
+            f"{INTERPOLATIONS[config.position_interpolation]}"
+        )
 
 
 def _fit_head(state: StateDict, config: ModelConfig) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rmeeto.config import ModelConfig
+from rmeeto.config import ModelConfig, PositionInterpolation
 from rmeeto.ops.norm import add_norm
 from rmeeto.ops.select import Impl
 
@@ -83,22 +83,28 @@ def resize_position_embedding(
     *,
     old_row: int,
     new_row: int,
-    interpolation: str = "bicubic",
+    interpolation: PositionInterpolation = "bicubic",
 ) -> Tensor:
     """Resample a ``(1, h·w + 1, d)`` position table for another grid.
 
-    The class token's row is taken out of its place, the grid of patch rows is interpolated (anti-aliased), and the
-    class token's row is put in its new place.
+    The class token's row is taken out of its place, the grid of patch rows is interpolated, and the class token's row
+    is put in its new place.
+
+    interpolation: ``bicubic``, as Vim's and VideoMamba's own programs do before fine-tuning at another size, or
+        ``antialiased``: bicubic with antialiasing, as timm does. They differ in both directions, because PyTorch's
+        two use other bicubic kernels. (Vim's own program takes row 0 for the class token's, although that of its
+        models is in the middle; here it is the row of the class token.)
     """
     patches, cls_row = split_tokens(table, (old_row,))
     planes = patches.transpose(1, 2).reshape(1, -1, *old_grid).float()
-    planes = F.interpolate(planes, size=new_grid, mode=interpolation, antialias=True, align_corners=False)
+    antialias = interpolation == "antialiased"
+    planes = F.interpolate(planes, size=new_grid, mode="bicubic", antialias=antialias, align_corners=False)
     rows = planes.flatten(2).transpose(1, 2).to(table.dtype)
     return join_tokens(rows, cls_row, (new_row,))
 
 
 def resize_temporal_embedding(table: Tensor, time: int) -> Tensor:
-    """Resample a ``(1, time, d)`` temporal table linearly for clips of another length."""
+    """Resample a ``(1, time, d)`` temporal table linearly for clips of another length, as VideoMamba's program does."""
     rows = F.interpolate(table.float().transpose(1, 2), size=time, mode="linear", align_corners=False)
     return rows.transpose(1, 2).to(table.dtype)
 
