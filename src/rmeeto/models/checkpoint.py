@@ -33,8 +33,8 @@ WRAPPERS = ("model", "state_dict", "module", "model_state_dict", "model_ema", "e
 PATCHES, TEMPORAL, REGISTERS = "patch_embed.proj.weight", "temporal_pos_embedding", "reg_token"
 DIFF_LINES = 12
 INTERPOLATIONS: dict[PositionInterpolation, str] = {
-    "bicubic": "bicubic as the official programs do (position_interpolation='antialiased' would do it as timm does)",
-    "antialiased": "antialiased as timm does (position_interpolation='bicubic' would do it as the official programs do)",
+    "bicubic": "bicubic as the official programs do (position_interpolation='antialiased' is timm's way)",
+    "antialiased": "antialiased as timm does (position_interpolation='bicubic' is the official programs' way)",
 }
 
 StateDict = dict[str, Tensor]
