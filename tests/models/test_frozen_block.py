@@ -92,7 +92,7 @@ def test_features_are_those_of_the_ordinary_way(needs):
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"released-vit"}))
 def test_every_method_finds_what_it_reads(method):
     model = model_of()
-    model.reduction = parse_reduction(f"{method}:r=3")
+    model.reduction = parse_reduction(f"{method}:r=3{',features=X' if method == 'tome' else ''}")
     images = images_of(model)
     with torch.inference_mode():
         torch.manual_seed(2)

@@ -31,6 +31,7 @@ LINES = [
     "stm:r=2,guard=1",
     "pitome:r=2",
     "tofu:r=2",
+    "tome:r=2,features=X",
     "famba:r=2",
     "random-prune:r=2",
     "random-merge:r=2",

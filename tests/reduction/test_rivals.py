@@ -214,6 +214,8 @@ LINES = [
     "stm:r=11,guard=4,features=B",
     "pitome:r=11,margin=0.5,features=K",
     "tofu:r=11,until=0.25,distance=l1",
+    "tome:r=8",
+    "tome:r=13,slope=-1,features=X",
     "famba:r=7",
     "famba:r=9,blocks=18:",
     "random-prune:r=11",

@@ -17,6 +17,7 @@ from rmeeto.reduction.methods import (
     TokenMerge,
     TokenPrune,
     TokenRecognition,
+    ToMe,
 )
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Reduction
@@ -54,6 +55,7 @@ __all__ = [
     "SimilarMerge",
     "SimilarPrune",
     "ToFu",
+    "ToMe",
     "TokenMerge",
     "TokenPrune",
     "TokenRecognition",

@@ -196,7 +196,8 @@ def reduce(model: nn.Module, reduction: Reduction | str | None) -> Any:
         model: one of rmeeto, or any timm ``VisionTransformer`` of plain blocks: ViT, DeiT (distilled too), AugReg,
             DINOv2 with registers, CLIP, SigLIP …. Parameters, their names and their values stay as they are.
         reduction: a value such as ``TokenMerge(r=8)``, its line ``"merge:r=8"``, or None for the whole model.
-            ToMe is ``TokenMerge(r=8, features="K", blocks="all", order="dropped")``.
+            ``"tome:r=8"`` is ToMe as its authors do it, block for block; ``TokenMerge(r=8, features="K",
+            blocks="all")`` merges as much and keeps the order of the patches.
 
     Raises:
         ConfigError: a model that cannot be reduced, or not by this. It is left as it was.

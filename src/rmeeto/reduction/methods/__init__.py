@@ -14,6 +14,7 @@ from rmeeto.reduction.methods.recognition import TokenRecognition
 from rmeeto.reduction.methods.stm import STM
 from rmeeto.reduction.methods.threshold import SimilarMerge, SimilarPrune
 from rmeeto.reduction.methods.tofu import ToFu
+from rmeeto.reduction.methods.tome import ToMe
 from rmeeto.reduction.methods.utr import UTR
 
 METHODS: dict[str, type] = {
@@ -28,6 +29,7 @@ METHODS: dict[str, type] = {
         STM,
         PiToMe,
         ToFu,
+        ToMe,
         FambaV,
         SimilarMerge,
         SimilarPrune,
@@ -49,6 +51,7 @@ __all__ = [
     "SimilarMerge",
     "SimilarPrune",
     "ToFu",
+    "ToMe",
     "TokenMerge",
     "TokenPrune",
     "TokenRecognition",

@@ -61,7 +61,7 @@ class PairwiseReduction(ScheduledReduction, ABC):
         before and behind it (0 is its own only; time grows with l); None looks at all of them. Where a patch is a
         tubelet of several frames, they count as one. Patches without a partner there go last, to the next target in the
         sequence.
-    order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets, as in ToMe;
+    order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets;
         or ``odd-even``, the remaining candidates and then the targets, each in order (Table 4).
     shuffle: share of the patches that are permuted at random before each reduction (Table 5).
 
