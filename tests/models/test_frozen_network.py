@@ -236,6 +236,49 @@ class Reversed(TokenMerge):
         return merged.replace(x=merged.x.flip(1).contiguous())
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Zeroed(TokenMerge):
+    """Merges as ever, and forgets what the tokens were."""
+
+    def apply(self, tokens, plan):
+        return super().apply(tokens.replace(x=tokens.x * 0), plan)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class OtherWay(TokenMerge):
+    """Takes out other tokens than those that match."""
+
+    def plan(self, tokens, matched):
+        return super().plan(tokens, matched._replace(target=matched.target.roll(1, 1)))
+
+
+@pytest.mark.parametrize("method", [Zeroed, OtherWay])
+def test_a_method_of_ones_own_is_obeyed(method, calls):
+    model = model_of(reduction=TokenMerge(r=5))
+    images = images_of(model)
+    plain = model(images)
+    model.reduction = method(r=5)
+    expected = model(images)  # with gradients, where every method is called
+    assert not torch.allclose(expected, plain)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(freeze(model)(images), expected, rtol=1e-4, atol=1e-5)
+    assert not calls
+
+
+def test_a_method_replaced_after_a_pass_is_obeyed(calls):
+    model = freeze(model_of(reduction=TokenMerge(r=5)))
+    images, reduction = images_of(model), model.reduction
+    with torch.inference_mode():
+        before = model(images)
+        assert calls
+        apply = reduction.apply
+        object.__setattr__(reduction, "apply", lambda tokens, plan: apply(tokens.replace(x=tokens.x * 0), plan))
+        found = model(images)
+        assert not torch.allclose(found, before)
+        torch.testing.assert_close(found, thaw(model)(images), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "reduction",
     [

@@ -53,6 +53,30 @@ def test_equals_a_loop_over_tokens(features, distance, grouping, nth, order, op)
         assert reduced.group()[i].tolist() == [ended[j] for j in range(tokens.length)]
 
 
+class OtherMethod(Exception):
+    """A method of somebody's own was called."""
+
+
+def other_method(*args, **kwargs):
+    raise OtherMethod
+
+
+@pytest.mark.parametrize("name", ["step", "plan", "apply", "at_once"])
+@pytest.mark.parametrize("where", ["a subclass", "an instance", "the class itself"])
+def test_a_method_of_ones_own_is_called_in_inference_too(name, where, monkeypatch):
+    method, tokens = TokenMerge(r=4), random_tokens()
+    tokens = tokens.replace(x=tokens.x.float(), residual=tokens.residual.float(), size=tokens.size.float())
+    if where == "a subclass":
+        method = type("Own", (TokenMerge,), {name: other_method})(r=4)
+    elif where == "an instance":
+        object.__setattr__(method, name, other_method)
+    else:
+        monkeypatch.setattr(TokenMerge, name, other_method)
+    for inference in (False, True):
+        with torch.inference_mode(inference), pytest.raises(OtherMethod):
+            method.step(tokens, None, at(4))
+
+
 METHODS = [
     TokenMerge(r=4),
     TokenMerge(r=4, op="max", order="odd-even"),

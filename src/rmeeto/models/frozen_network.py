@@ -17,7 +17,7 @@ from rmeeto.models.frozen_ends import FrozenEnds
 from rmeeto.ops.block import PackedBlock
 from rmeeto.ops.merging import Matching
 from rmeeto.ops.network import PackedNetwork
-from rmeeto.reduction import Reduction, Schedule, TokenMerge
+from rmeeto.reduction import Schedule, TokenMerge
 
 if TYPE_CHECKING:
     from rmeeto.models.backbone import VisionMamba
@@ -35,7 +35,7 @@ class FrozenNetwork:
         inside = [module for layer in self.layers for module in layer.modules()]
         self.hooks = [hooks for module in inside for hooks in (module._forward_hooks, module._forward_pre_hooks)]
         self.choosing = [module for module in inside if hasattr(module, "impl")]
-        self.latest: tuple[Reduction | None, Schedule, PackedNetwork] | None = None
+        self.latest: tuple[Schedule, Matching, PackedNetwork] | None = None
 
     def __call__(self, model: VisionMamba, images: Tensor) -> Tensor | None:
         """Logits of images or clips; None where they must go from block to block."""
@@ -51,12 +51,14 @@ class FrozenNetwork:
         """What takes these images the whole way now."""
         if images.dtype != self.ends.dtype or images.shape[1:] != model.config.input_size or not self.is_wanted(model):
             return None
-        latest = self.latest
-        if latest is not None and latest[0] is model.reduction and latest[1] is model.schedule:
+        matching, latest = matching_of(model), self.latest
+        if matching is None:
+            return None
+        if latest is not None and latest[0] is model.schedule and latest[1] == matching:
             return latest[2]
-        found = self.packed(model)
+        found = self.packed(model, matching)
         if found is not None:
-            self.latest = model.reduction, model.schedule, found
+            self.latest = model.schedule, matching, found
         return found
 
     def is_wanted(self, model: VisionMamba) -> bool:
@@ -74,10 +76,10 @@ class FrozenNetwork:
             and self.ends.is_wanted(model)
         )
 
-    def packed(self, model: VisionMamba) -> PackedNetwork | None:
-        """The whole under the present reduction; None where a part, or the reduction, cannot be had in one call."""
-        embedding, matching, classifier = self.ends.embedding, matching_of(model), self.ends.classifier
-        if embedding is None or matching is None or classifier is None:
+    def packed(self, model: VisionMamba, matching: Matching) -> PackedNetwork | None:
+        """The whole under the present reduction; None where a part cannot be had in one call."""
+        embedding, classifier = self.ends.embedding, self.ends.classifier
+        if embedding is None or classifier is None:
             return None
         blocks, counts = packed_blocks(model, self.dtype), model.schedule.counts[: len(self.layers)]
         return (

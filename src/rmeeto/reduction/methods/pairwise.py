@@ -228,15 +228,24 @@ class TokenMerge(PairwiseReduction):
         choices = (self.grouping, self.rank, self.pairing, self.order, self.op)
         if choices != ("odd-even", "top", "best", "kept", "sum") or self.shuffle or self.stretch:
             return None
-        if self.frames is not None or type(self).step is not TokenMerge.step:
+        if self.frames is not None or not self.as_written():
             return None
         return Matching(self.distance, self.nth, None if self.window is None else reach_of(self.window))
+
+    def as_written(self) -> bool:
+        """Whether the methods that one call stands in for are those below: not overridden, nor replaced later."""
+        kind, replaced = type(self), vars(self)
+        return all(getattr(kind, name) is method and name not in replaced for name, method in IN_ONE_CALL.items())
 
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Merge hidden values and residual with one plan and the same old sizes."""
         size = tokens.sizes()
         reduced = merged(tokens, plan, size if self.op == "sum" else torch.ones_like(size), self.op)
         return reduced.replace(timing=Stretch(reduced.sizes() ** self.stretch)) if self.stretch else reduced
+
+
+# What a call that merges at once, or that computes a whole network, does not call.
+IN_ONE_CALL = {name: getattr(TokenMerge, name) for name in ("step", "at_once", "plan", "apply")}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
