@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +18,17 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from rmeeto.data.image_file import read_image_file
 from rmeeto.data.media import IMAGES, Kind
 from rmeeto.data.reading import file_reading
 from rmeeto.data.samples import UNREADABLE
 from rmeeto.data.transforms import Preparation
+from rmeeto.data.walk import Walk, above
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import WEIGHTS
 from rmeeto.models.freezing import frozen
+from rmeeto.paths import given_path
 from rmeeto.progress import SILENT, Progress
 
 IMAGENET_CLASSES = 1000
@@ -66,14 +70,13 @@ def find_files(places: Sequence[str], kind: Kind = IMAGES) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for place in places:
-        path = Path(place).expanduser()
+        path = given_path(place, f"read {place}")
         if path.is_dir():
-            files = [file for file in sorted(path.rglob("*")) if kind.fits(file.name) and file.is_file()]
+            files = [file for file in map(Path, Walk(above(path)).files(path, kind.fits)) if file.is_file()]
         elif path.exists():
             files = [path]
         elif GLOB_SIGNS & set(place):
-            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-            files = [file for file in matches if kind.fits(file.name) and file.is_file()]
+            files = [file for file in sorted(map(Path, matches(str(path)))) if kind.fits(file.name) and file.is_file()]
         else:
             raise DataError(f"read {place}", why="there is no such file or folder", fix="check the path")
         if not files:
@@ -86,6 +89,18 @@ def find_files(places: Sequence[str], kind: Kind = IMAGES) -> list[Path]:
     return list(found)
 
 
+def matches(pattern: str) -> list[str]:
+    """The paths that a shell pattern fits; ``**`` stands for any folders, each of which is entered once."""
+    before, deep, behind = pattern.partition("**")
+    behind = behind or os.sep + "*"
+    if not deep or not behind.startswith(os.sep) or (before and not before.endswith(os.sep)):
+        return glob.glob(pattern)
+    bases = glob.glob(before) if before else [os.curdir]
+    folders = [folder for base in bases for folder in Walk(above(Path(base))).folders(base)]
+    found = [path for folder in folders for path in matches(os.path.join(glob.escape(folder), behind[1:]))]
+    return [os.path.normpath(path) for path in found] if not before else found
+
+
 def read_image(path: Path) -> Image.Image:
     """Decode a file fully.
 
@@ -93,15 +108,13 @@ def read_image(path: Path) -> Image.Image:
         DataError: it is missing, truncated, or no image.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
+        return read_image_file(path)
     except UNREADABLE as error:
         raise DataError(
             f"read the image {path}",
             why=str(error).strip() or type(error).__name__,
             fix="restore the file, or leave it out",
         ) from error
-    return image
 
 
 def read_clip(model: VisionMamba, path: Path) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rmeeto.errors import RunError
+from rmeeto.jsontext import to_json
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Results:
 
     def to_json(self) -> str:
         """The results as indented JSON."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        return to_json(self.to_dict(), indent=2)
 
 
 def load_results(path: str | Path) -> Results:

@@ -5,6 +5,8 @@ Of several processes under a launcher such as torchrun, the first alone speaks; 
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import logging
 import os
@@ -23,6 +25,7 @@ from rich.text import Text
 
 from rmeeto.cli.progress import Bars, Lines
 from rmeeto.errors import RmeetoError
+from rmeeto.jsontext import to_json
 from rmeeto.progress import SILENT, Progress
 
 PIPE_WIDTH = 160  # a file has no width; a table in it should not be cut at 80 columns
@@ -39,6 +42,8 @@ def _console(stream: TextIO) -> Console:
 
 def out() -> Console:
     """For results. Made anew for each use, because the streams may be redirected between two."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be in any encoding
     console = _console(sys.stdout)
     console.quiet = not _is_first_process()
     return console
@@ -52,7 +57,8 @@ def err() -> Console:
 def print_json(value: object) -> None:
     """The whole result as one JSON object on stdout."""
     if _is_first_process():
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        unicode = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name.startswith("utf")
+        sys.stdout.write((to_json(value, indent=2) if unicode else json.dumps(value, indent=2)) + "\n")
 
 
 def number(header: str) -> Column:

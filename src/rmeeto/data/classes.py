@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,11 @@ NAME_COLUMNS = ("name", "dir", "class")  # the first that is there is what peopl
 
 @dataclass(frozen=True)
 class Classes:
-    """names: by label. labels: by every name that a class goes by."""
+    """names: by label. labels: by every name that one class alone goes by. shared: names of several classes."""
 
     names: tuple[str, ...]
     labels: dict[str, int]
+    shared: frozenset[str] = frozenset()
 
 
 def read_classes(folder: Path) -> Classes | None:
@@ -27,33 +29,56 @@ def read_classes(folder: Path) -> Classes | None:
     Returns None where there is none of them.
 
     Raises:
-        DataError: columns are missing, or the indices are not 0, 1, 2 … each once.
+        DataError: not text in UTF-8, columns are missing, or the indices are not 0, 1, 2 … each once.
     """
     for ending, delimiter in DELIMITERS.items():
         if (path := folder / f"classes{ending}").is_file():
-            return _from_table(path, delimiter)
+            return _numbered(_table(path, _text(path), delimiter))
     if (path := folder / "classes.txt").is_file():
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        return Classes(tuple(names), {name: label for label, name in enumerate(names)})
+        return _numbered([name] for line in _text(path).splitlines() if (name := line.strip()))
     return None
 
 
-def _from_table(path: Path, delimiter: str) -> Classes:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"read the classes in {path}", why=f"it is not text in UTF-8 ({error})", fix="save it as UTF-8"
+        ) from error
+
+
+def _numbered(classes: Iterable[Sequence[str]]) -> Classes:
+    """Classes in the order of their labels, each by the names that it goes by, the one to show first."""
+    names: list[str] = []
+    labels: dict[str, int] = {}
+    shared: set[str] = set()
+    for label, known_as in enumerate(classes):
+        names.append(known_as[0])
+        shared |= {name for name in known_as if labels.setdefault(name, label) != label}
+    return Classes(
+        tuple(names), {name: label for name, label in labels.items() if name not in shared}, frozenset(shared)
+    )
+
+
+def _table(path: Path, text: str, delimiter: str) -> Iterator[list[str]]:
+    """The names in each row of a table, the one to show first."""
+    reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
+    try:
         columns = reader.fieldnames or ()
         index_column = next((name for name in INDEX_COLUMNS if name in columns), None)
         name_columns = [name for name in NAME_COLUMNS if name in columns]
         if index_column is None or not name_columns:
             raise _refusal(path, 1, f"columns {', '.join(columns) or 'none'}")
-        names: list[str] = []
-        labels: dict[str, int] = {}
-        for row in reader:
-            if row[index_column] != str(len(names)):
-                raise _refusal(path, reader.line_num, f"{index_column} {row[index_column]} after {len(names)} classes")
-            labels |= {row[column]: len(names) for column in name_columns}
-            names.append(row[name_columns[0]])
-    return Classes(tuple(names), labels)
+        for label, row in enumerate(reader):
+            if row[index_column] != str(label):
+                raise _refusal(path, reader.line_num, f"{index_column} {row[index_column]} after {label} classes")
+            names = [row[column] for column in name_columns]
+            if not all(names):
+                raise _refusal(path, reader.line_num, f"no name for class {label}")
+            yield names
+    except csv.Error as error:
+        raise _refusal(path, reader.line_num, str(error)) from error
 
 
 def _refusal(path: Path, line: int, given: str) -> DataError:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 from PIL import Image
 
+from rmeeto.data.image_file import read_image_file
 from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.data.source import Split, shortened
+from rmeeto.data.walk import Walk, above, entries, is_folder
 from rmeeto.errors import DataError
+from rmeeto.paths import given_path, shown
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation")}
+REPEATS_SHOWN = 3
 LAYOUT = "lay the {many} out as {root}/train/CLASS/{example} and {root}/val/CLASS/{example}"
 
 
@@ -29,9 +34,7 @@ class FolderSource:
 
     def read(self, index: int) -> Image.Image:
         """Decode a file."""
-        with Image.open(self.paths[index]) as image:
-            image.load()
-        return image
+        return read_image_file(self.paths[index])
 
     def name(self, index: int) -> str:
         """The file's path."""
@@ -53,14 +56,14 @@ def open_folder(address: str, split: Split) -> FolderSource:
 
 def holds_clips(address: str, split: Split) -> bool:
     """Whether the first class folder with anything in it holds clips."""
-    root = Path(address).expanduser()
+    root = given_path(address, f"open {address}")
     if not root.is_dir():
         return False
     base = next((root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()), root)
     for name in _class_names(base):
-        if CLIPS.below(base / name):
+        if Walk(above(base)).files(base / name, CLIPS.fits):
             return True
-        if IMAGES.below(base / name):
+        if Walk(above(base)).files(base / name, IMAGES.fits):
             return False
     return False
 
@@ -71,10 +74,14 @@ def list_folder(address: str, split: Split, kind: Kind) -> Listing:
     When there is a ``train/`` folder, its class names number the classes of both splits, so that a class without
     validation files does not shift the labels of those behind it.
 
+    Links to folders elsewhere are followed. A link that leads back up, into another class or in a circle would give
+    files the label of another class, so it is refused.
+
     Raises:
-        DataError: no folder, no such split, no class folders, no files, or a class that training does not know.
+        DataError: no folder, no such split, no class folders, no files, a class that training does not know, or a
+            folder that would be read twice.
     """
-    root = Path(address).expanduser()
+    root = given_path(address, f"open the {kind.many} in {address}")
     fix = LAYOUT.format(root=address, many=kind.many, example=kind.example)
     if not root.is_dir():
         why = "it is a file, not a folder" if root.exists() else "there is no such folder"
@@ -87,15 +94,14 @@ def list_folder(address: str, split: Split, kind: Kind) -> Listing:
         raise _no_classes(base, kind, fix)
     strangers = sorted(set(present) - set(classes))
     if strangers:
-        raise DataError(
-            f"number the classes of {base}",
-            given=f"{shortened(strangers)} beside {len(classes)} classes in {train}",
-            why="validation has classes that training does not know",
-            fix="give both splits the same class folders",
-        )
+        raise _unknown_classes(strangers, classes, base, train)
+    _check_spellings(present, base)
     paths, labels = [], []
+    walk = Walk([*above(base), *_folders_of_classes(root)])
     for label, name in enumerate(classes):
-        found = kind.below(base / name) if name in present else []
+        found = walk.files(base / name, kind.fits) if name in present else []
+        if walk.repeats:
+            raise _read_twice(walk.repeats, base, kind)
         if not found and split == "train":
             why = f"class {name!r} has no {kind.many}"
             raise DataError(f"train on {base}", why=why, fix="fill or remove that folder")
@@ -128,11 +134,57 @@ def _split_folder(root: Path, split: Split, fix: str) -> Path:
 
 
 def _class_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in entries(folder) if is_folder(entry) and not entry.name.startswith("."))
+
+
+def _unknown_classes(strangers: list[str], classes: list[str], base: Path, train: Path) -> DataError:
+    """Validation has classes that training has not, or spells in another way."""
+    known = {normalize("NFC", name): name for name in classes}
+    twin = known.get(normalize("NFC", strangers[0]))
+    why = "validation has classes that training does not know"
+    if twin is not None:
+        why += f"; {strangers[0]!a} and {twin!a} look alike, but are written with different Unicode characters"
+    return DataError(
+        f"number the classes of {base}",
+        given=f"{shortened(strangers)} beside {len(classes)} classes in {train}",
+        why=why,
+        fix="give both splits the same class folders",
+    )
+
+
+def _check_spellings(names: list[str], base: Path) -> None:
+    """Raise :class:`DataError` for two folders whose names are one name in different Unicode characters."""
+    spellings: dict[str, str] = {}
+    for name in names:
+        other = spellings.setdefault(normalize("NFC", name), name)
+        if other != name:
+            raise DataError(
+                f"number the classes of {base}",
+                given=f"{other!a} and {name!a}",
+                why=f"both folders are called {name}, written with different Unicode characters",
+                fix="move the files of both into one folder",
+            )
+
+
+def _folders_of_classes(root: Path) -> list[Path]:
+    """The folders of both splits and of all their classes."""
+    splits = [root / name for names in SPLIT_NAMES.values() for name in names if (root / name).is_dir()]
+    return [folder for split in splits for folder in (split, *(split / name for name in _class_names(split)))]
+
+
+def _read_twice(repeats: list[tuple[str, str]], base: Path, kind: Kind) -> DataError:
+    lines = [f"{shown(path)} is the folder {shown(earlier)}" for path, earlier in repeats[:REPEATS_SHOWN]]
+    more = [f"… {len(repeats) - REPEATS_SHOWN} more"] if len(repeats) > REPEATS_SHOWN else []
+    return DataError(
+        f"list the {kind.many} in {base}",
+        given="\n         ".join([*lines, *more]),
+        why="links lead to the same folder in two ways, so files would be read twice or get the label of another class",
+        fix="remove the links",
+    )
 
 
 def _no_classes(base: Path, kind: Kind, fix: str) -> DataError:
-    loose = sum(kind.fits(entry.name) for entry in base.iterdir())
+    loose = sum(kind.fits(entry.name) for entry in entries(base))
     return DataError(
         f"open the {kind.many} in {base}",
         given=f"{loose} {kind.many} directly in it" if loose else "an empty folder",

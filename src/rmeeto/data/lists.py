@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,12 +13,18 @@ from rmeeto.data.clips import ClipFiles
 from rmeeto.data.media import CLIPS, IMAGES
 from rmeeto.data.source import SPLITS, Split
 from rmeeto.data.video import require_av
+from rmeeto.data.walk import entries
 from rmeeto.errors import DataError
+from rmeeto.paths import given_path, shown
 
 LIST_NAMES = {"train": ("train",), "val": ("val", "validation")}
 LIST_ENDINGS = (".csv", ".txt", ".tsv")
 USUAL_PLACES = (".", "videos")
 LINES_SHOWN = 10
+LONGEST_LINE = 1 << 16  # characters; paths are at most some thousand
+SHOWN_LENGTH = 200
+MANY_CLASSES = 100_000  # more than that only where there are as many clips
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")  # of a size that fits into a tensor
 FORM = "path label, or path,label, where label is a number or a class's name"
 
 
@@ -29,7 +36,7 @@ class WrongLines(DataError):
         more = [f"… {len(lines) - LINES_SHOWN} more"] if len(lines) > LINES_SHOWN else []
         super().__init__(
             f"open the clips in {address}",
-            given="\n         ".join([*lines[:LINES_SHOWN], *more]),
+            given=shown("\n         ".join([*lines[:LINES_SHOWN], *more])),
             why="a list with wrong lines left out would be another data set",
             fix=f"correct or remove them; a line is {FORM}",
         )
@@ -60,7 +67,8 @@ def open_lists(address: str, split: Split) -> ClipFiles:
 
     Raises:
         DataError: no list for this split, an impossible file of classes, or PyAV is missing.
-        WrongLines: a label that is missing, unknown or out of range, or a clip that is not there.
+        WrongLines: a label that is missing, unknown, out of range or so large that it must be a mistake, or a clip
+            that is not there.
     """
     require_av()
     folder, prefixes = _places(address)
@@ -68,21 +76,24 @@ def open_lists(address: str, split: Split) -> ClipFiles:
     if path is None:
         raise DataError(
             f"open the {split} clips in {address}",
-            given=", ".join(sorted(entry.name for entry in folder.iterdir() if entry.suffix in LIST_ENDINGS)),
+            given=", ".join(sorted(entry.name for entry in entries(folder) if entry.name.endswith(LIST_ENDINGS))),
             why=f"there is no {split}.csv",
             fix=f"write one; a line is {FORM}",
         )
     classes = read_classes(folder)
     labels, paths, wrong = [], [], []
     find = _finder(prefixes)
+    limit = _label_limit(folder)
     for number, line in _lines(path):
         try:
             name, label = split_line(line, classes)
+            if classes is None and label >= limit:
+                raise ValueError(f"label {label} would mean that there are at least {label + 1} classes")
             paths.append(find(name))
             labels.append(label)
         except ValueError as error:
-            wrong.append(f"{path}:{number}: {error}")
-    names = classes.names if classes is not None else _numbered_classes(folder)
+            wrong.append(f"{path}:{number}: {str(error)[:SHOWN_LENGTH]}")
+    names = classes.names if classes is not None else _numbered_classes(folder, limit)
     source = ClipFiles(address, split, names, tuple(labels), tuple(paths))
     if wrong:
         raise WrongLines(address, wrong, source)
@@ -120,14 +131,15 @@ def split_line(line: str, classes: Classes | None) -> tuple[str, int]:
 
 
 def _label(text: str, classes: Classes | None) -> int:
-    try:
-        label = int(text)
-    except ValueError:
+    if not WHOLE_NUMBER.fullmatch(text):
         if classes is None:
-            raise ValueError(f"label {text!r} is not a whole number, and no classes.tsv names it") from None
+            raise ValueError(f"label {text!r} is not a whole number, and no classes.tsv names it")
+        if text in classes.shared:
+            raise ValueError(f"label {text!r} is the name of several classes; give the number")
         if text not in classes.labels:
-            raise ValueError(f"label {text!r} is neither a whole number nor one of the classes") from None
+            raise ValueError(f"label {text!r} is neither a whole number nor one of the classes")
         return classes.labels[text]
+    label = int(text)
     if label < 0 or (classes is not None and label >= len(classes.names)):
         limit = "" if classes is None else f": there are {len(classes.names)} classes, numbered from 0"
         raise ValueError(f"label {label} is out of range{limit}")
@@ -135,33 +147,60 @@ def _label(text: str, classes: Classes | None) -> int:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines, blank ones left out."""
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, line.strip()
+    """Numbered lines, blank ones left out. Paths may be in any encoding, as they are on disk.
+
+    Raises:
+        DataError: it cannot be read, or is no list.
+    """
+    asked, number = f"read the list {path}", 0
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            while line := file.readline(LONGEST_LINE):
+                number += 1
+                if "\0" in line or len(line) == LONGEST_LINE:
+                    raise DataError(
+                        asked,
+                        given=f"line {number}: {shown(line[:40])!a} …",
+                        why="it is not text in UTF-8 with one clip on a line",
+                        fix=f"save it as UTF-8; a line is {FORM}",
+                    )
+                if line.strip():
+                    yield number, line.strip()
+    except OSError as error:
+        raise DataError(asked, why=error.strerror or str(error), fix="make the file readable") from error
 
 
-def _numbered_classes(folder: Path) -> tuple[str, ...]:
+def _label_limit(folder: Path) -> int:
+    """Labels without names are below this: a few rows do not have a million classes, so that is a mistake."""
+    rows = sum(1 for path in _lists(folder) for _ in _lines(path))
+    return max(MANY_CLASSES, rows)
+
+
+def _lists(folder: Path) -> list[Path]:
+    return [path for split in SPLITS if (path := find_list(folder, split)) is not None]
+
+
+def _numbered_classes(folder: Path, limit: int) -> tuple[str, ...]:
     """As many classes as the largest label of both lists asks for, so that both splits have the same."""
     most = -1
-    for split in SPLITS:
-        path = find_list(folder, split)
-        for _, line in _lines(path) if path is not None else ():
+    for path in _lists(folder):
+        for _, line in _lines(path):
             try:
-                most = max(most, split_line(line, None)[1])
+                label = split_line(line, None)[1]
             except ValueError:
                 continue  # reported for the split that is being opened
+            most = max(most, label if label < limit else -1)
     return tuple(str(label) for label in range(most + 1))
 
 
 def _places(address: str) -> tuple[Path, tuple[Path, ...]]:
     """The folder of the lists, and the folders that paths may be relative to."""
-    whole = Path(address).expanduser()
+    asked = f"open {address}"
+    whole = given_path(address, asked)
     folder, colon, prefix = address.rpartition(":")
-    if whole.exists() or not colon:
+    if whole.exists() or not (colon and folder and prefix):
         return whole, tuple(whole / place for place in USUAL_PLACES)
-    return Path(folder).expanduser(), (Path(prefix).expanduser(),)
+    return given_path(folder, asked), (given_path(prefix, asked),)
 
 
 def _finder(prefixes: Sequence[Path]) -> Callable[[str], str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,15 +17,6 @@ class Kind:
     def fits(self, name: str) -> bool:
         """Whether a file name has one of the endings; hidden files are left by other programs and do not."""
         return name.lower().endswith(self.extensions) and not name.startswith(".")
-
-    def below(self, folder: Path) -> list[str]:
-        """The files of this kind in a folder, searched to the bottom, sorted."""
-        return sorted(
-            os.path.join(place, file)
-            for place, _, names in os.walk(folder, followlinks=True)
-            for file in names
-            if self.fits(file)
-        )
 
 
 IMAGES = Kind(

@@ -11,6 +11,7 @@ from rmeeto.data.lists import listed_splits, open_lists
 from rmeeto.data.source import SPLITS, Source, Split
 from rmeeto.data.timm_source import is_timm_address, open_timm
 from rmeeto.errors import UnknownName
+from rmeeto.paths import given_path
 
 
 def open_data(source: str | Path, split: Split) -> Source:
@@ -30,7 +31,7 @@ def open_data(source: str | Path, split: Split) -> Source:
     if split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
     address = str(source)
-    if Path(address).expanduser().exists():  # a folder that happens to be called "digits" is still a folder
+    if given_path(address, f"open {address}").exists():  # a folder that happens to be called "digits" is still a folder
         return _open_place(address, split)
     if address == "digits":
         return DigitSource(split)
@@ -41,7 +42,7 @@ def open_data(source: str | Path, split: Split) -> Source:
 
 def splits_of(source: str | Path) -> tuple[Split, ...]:
     """The splits that a source has: a folder of class folders or of one list has only one."""
-    root = Path(source).expanduser()
+    root = given_path(source, f"open {source}")
     if listed := listed_splits(str(source)):
         return listed
     if not root.is_dir():

@@ -72,8 +72,13 @@ def fingerprint(*sources: Source) -> str:
     """Twelve hexadecimal digits that change with a class, a label or an image's name (not with its folder's place)."""
     digest = sha256()
     for source in sources:
-        digest.update("\n".join((source.split, *source.classes)).encode())
+        digest.update(_bytes("\n".join((source.split, *source.classes))))
         for index, label in enumerate(source.labels):
             tail = source.name(index).replace(os.sep, "/").rsplit("/", 2)[-2:]
-            digest.update(f"\n{label} {'/'.join(tail)}".encode())
+            digest.update(_bytes(f"\n{label} {'/'.join(tail)}"))
     return digest.hexdigest()[:12]
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, also of names of files that are not."""
+    return text.encode("utf-8", "surrogatepass")

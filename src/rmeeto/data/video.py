@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rmeeto.errors import DataError
+from rmeeto.paths import check_file
 
 TIMEOUT_SECONDS = 60.0
 MISSING_SHARE = 0.1  # of the declared length: containers round, and sound may outlast the picture
@@ -163,8 +164,9 @@ def _check(late: Event) -> None:
 
 
 def _opened(path: str | Path) -> Any:
-    size = Path(path).stat().st_size  # a missing file is an OSError of its own
-    if not size:
+    status = Path(path).stat()  # a missing file is an OSError of its own
+    check_file(status)
+    if not status.st_size:
         raise UnreadableClip("the file is empty")
     container = require_av().open(str(path))
     if container.format.name.endswith(PICTURE_FORMATS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from rmeeto.data import (
 from rmeeto.devices import backend, find_device, find_precision
 from rmeeto.errors import ConfigError, DataError, RunError
 from rmeeto.evaluate import evaluate
+from rmeeto.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import save_model
 from rmeeto.models.factory import create_model
@@ -315,7 +315,7 @@ class _Run:
         if self.accelerator.is_main_process:
             metadata = {
                 "recipe": self.recipe.to_toml(),
-                "classes": json.dumps(list(self.train_data.classes), ensure_ascii=False),
+                "classes": to_json(list(self.train_data.classes)),
                 "epoch": str(epoch),
                 "top1_percent": f"{found.top1_percent:.3f}",
             }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rmeeto.errors import RunError
+from rmeeto.jsontext import to_json
 
 Record = dict[str, Any]
 
@@ -25,7 +26,7 @@ class RunLog:
         """
         if self.path is None:
             return
-        line = json.dumps({"event": event, "step": step, **fields}, ensure_ascii=False)
+        line = to_json({"event": event, "step": step, **fields})
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")

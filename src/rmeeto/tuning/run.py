@@ -5,7 +5,6 @@ Why the choice: a few hundred images have peculiarities, and a long search finds
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from contextlib import suppress
@@ -18,6 +17,7 @@ from rmeeto.data import check_classes, open_data
 from rmeeto.devices import find_device, find_precision
 from rmeeto.errors import ConfigError
 from rmeeto.evaluate import evaluate
+from rmeeto.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import write_atomically
 from rmeeto.models.freezing import frozen
@@ -65,7 +65,7 @@ class TuneResult:
 
     def save(self, path: str | Path) -> None:
         """Write JSON that ``--reduce @FILE`` and ``rmeeto.parse_reduction("@FILE")`` read."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        text = to_json(self.to_dict(), indent=2) + "\n"
         write_atomically(Path(path), lambda place: place.write_text(text, encoding="utf-8"))
 
 

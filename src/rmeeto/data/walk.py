@@ -1,0 +1,106 @@
+"""All files below folders, through links, each folder once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from rmeeto.errors import DataError
+from rmeeto.paths import shown
+
+Identity = tuple[int, int]
+Fits = Callable[[str], bool]
+
+
+class Walk:
+    """Files below one folder after the other. Links to folders are followed, but no folder is entered twice.
+
+    Hidden folders are left by other programs and are not entered.
+
+    known: folders that no link may lead into, such as those above the folder that is walked.
+    repeats: ``(path, earlier path)`` of every folder that is known or was entered before.
+    """
+
+    def __init__(self, known: Iterable[Path] = ()) -> None:
+        self._paths: dict[Identity, str] = {_identity(folder): str(folder) for folder in known}
+        self._walked: dict[Identity, str] = {}
+        self.repeats: list[tuple[str, str]] = []
+
+    def files(self, folder: str | Path, fits: Fits) -> list[str]:
+        """The files whose names fit, searched to the bottom, sorted by their paths.
+
+        The folder itself may be a known one, but not one that was walked before.
+
+        Raises:
+            DataError: a folder that cannot be listed.
+        """
+        found: list[str] = []
+        for place in self.folders(folder):
+            found += [entry.path for entry in entries(place) if fits(entry.name) and not is_folder(entry)]
+        return sorted(found)
+
+    def folders(self, folder: str | Path) -> Iterator[str]:
+        """A folder and all folders below it. Raises as above."""
+        itself = _identity(folder)
+        if itself in self._walked:
+            self.repeats.append((str(folder), self._walked[itself]))
+            return
+        self._walked[itself] = str(folder)
+        self._paths.setdefault(itself, str(folder))
+        waiting, links = [str(folder)], list[str]()
+        while waiting or links:
+            # links come last, so that a folder is entered by its own path where it has one here
+            place = waiting.pop() if waiting else links.pop()
+            if place != str(folder) and not self._is_new(place):
+                continue
+            yield place
+            for entry in entries(place):
+                if is_folder(entry) and not entry.name.startswith("."):
+                    (links if entry.is_symlink() else waiting).append(entry.path)
+
+    def _is_new(self, place: str) -> bool:
+        """Whether a folder was not entered before; remembers it."""
+        itself = _identity(place)
+        if itself in self._paths:
+            self.repeats.append((place, self._paths[itself]))
+            return False
+        self._paths[itself] = place
+        return True
+
+
+def above(folder: Path) -> list[Path]:
+    """A folder and all folders above it, links resolved."""
+    whole = folder.resolve()
+    return [whole, *whole.parents]
+
+
+def _identity(folder: str | Path) -> Identity:
+    """What a folder is, by whatever path or link it is reached: its device and its number there."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def entries(place: str | Path) -> list[os.DirEntry[str]]:
+    """What a folder holds.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    try:
+        with os.scandir(place) as found:
+            return list(found)
+    except OSError as error:
+        raise DataError(
+            f"list the files in {shown(str(place))}",
+            why=error.strerror or str(error),
+            fix="make the folder readable, or move it elsewhere",
+        ) from error
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: reading the file will say so
+        return False

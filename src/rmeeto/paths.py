@@ -1,0 +1,76 @@
+"""Paths as people give them, files that are safe to open, and names in any encoding."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from rmeeto.errors import DataError, RmeetoError
+
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class NotAFile(OSError):
+    """Something under a file's name that is not a regular file: a pipe, a socket, a device, a folder."""
+
+
+def given_path(text: str | Path, asked: str, error: type[RmeetoError] = DataError) -> Path:
+    """The path that somebody wrote, with ``~`` resolved. It may or may not exist.
+
+    asked: what it is wanted for, for the error's first line. error: the kind of error to raise.
+
+    Raises:
+        RmeetoError: an empty path, one that no file system can hold, or the home folder of an unknown user.
+    """
+    try:
+        if not str(text):
+            raise error(asked, given="an empty path", why="it names nothing", fix="give a path, or . for this folder")
+        path = Path(text).expanduser()
+        path.exists()  # raises where the name is impossible (a null character, too long) or the folder is closed
+    except (ValueError, RuntimeError, OSError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+        raise error(asked, given=shown(str(text)[:200]), why=f"no such path is possible ({reason})") from problem
+    return path
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read its bytes. Pipes, sockets and devices are never opened, because they may block.
+
+    Raises:
+        NotAFile: it is something else than a regular file. OSError: it cannot be opened.
+    """
+    check_file(os.stat(path))
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        check_file(os.fstat(file))  # another one may stand there since
+        return os.fdopen(file, "rb")
+    except BaseException:
+        os.close(file)
+        raise
+
+
+def check_file(status: os.stat_result) -> None:
+    """Raise :class:`NotAFile` unless a status is that of a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for is_kind, name in KINDS if is_kind(status.st_mode)), "something else")
+        raise NotAFile(f"{kind}, not a file")
+
+
+def shown(name: str) -> str:
+    r"""A file's name for people: bytes that are not UTF-8 are written as ``\xff``.
+
+    >>> shown("caf\udce9.jpg")
+    'caf\\xe9.jpg'
+    """
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte, as Windows allows in names
+        return name.encode("utf-8", "backslashreplace").decode("utf-8")
