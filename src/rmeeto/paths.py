@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import BinaryIO
 
 from rmeeto.errors import DataError, RmeetoError
 
+AS_BYTES = "rmeeto.as_bytes"  # an error handler for encodings, see `shown`
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -70,7 +72,19 @@ def shown(name: str) -> str:
     >>> shown("caf\udce9.jpg")
     'caf\\xe9.jpg'
     """
-    try:
-        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte, as Windows allows in names
-        return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return name.encode("utf-8", AS_BYTES).decode("utf-8")
+
+
+def _as_bytes(error: UnicodeError) -> tuple[str, int]:
+    """Write what an encoding does not have as the bytes that it stands for, or by its number."""
+    assert isinstance(error, UnicodeEncodeError)
+    letters = error.object[error.start : error.end]
+    return "".join(
+        f"\\x{ord(letter) - 0xDC00:02x}"
+        if "\udc80" <= letter <= "\udcff"
+        else letter.encode("ascii", "backslashreplace").decode()
+        for letter in letters
+    ), error.end
+
+
+codecs.register_error(AS_BYTES, _as_bytes)

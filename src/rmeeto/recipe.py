@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.paths import shown
 
 Device = Literal["auto", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -219,10 +220,24 @@ def _checked(name: str, value: object, hint: Any) -> object:
             return value
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        if kind in (int, str) and isinstance(value, kind) and not isinstance(value, bool):
+        if kind is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if kind is str and isinstance(value, str):
+            _check_text(name, value)
             return value
     wanted = " or ".join("none" if kind is NoneType else kind.__name__ for kind in kinds)
     raise ConfigError(f"set {name}", given=f"{value!r} ({type(value).__name__})", why=f"{name} is of type {wanted}")
+
+
+def _check_text(name: str, value: str) -> None:
+    """Raise :class:`ConfigError` for a string that a TOML file cannot hold, such as a path that is not UTF-8."""
+    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ConfigError(
+            f"set {name}",
+            given=f'"{shown(value[:200])}"',
+            why="a recipe is text in UTF-8, and this is not",
+            fix="rename that file or folder, or make a link to it with another name",
+        )
 
 
 def _check_ranges(recipe: Recipe) -> None:

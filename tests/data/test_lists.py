@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from rmeeto.data import fingerprint, open_data
@@ -188,3 +190,94 @@ def test_a_clip_is_read_by_its_number(tmp_path):
     numbered_clip(tmp_path / "val" / "a" / "1.mp4", count=30)
     source = open_data(tmp_path, "val")
     assert [number_of(image) for image in source.read(0, lambda length: [3, length - 1])] == [3, 29]
+
+
+def numbered(folder, lines):
+    """Lists without names of classes."""
+    (folder / "classes.tsv").unlink(missing_ok=True)
+    (folder / "val.csv").write_text(lines)
+    return open_data(folder, "val")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("label", ["999999999999999999999", "30000000", "9" * 5000], ids=len)
+def test_a_label_that_would_mean_millions_of_classes_is_a_mistake(folder, label):
+    with pytest.raises(WrongLines, match=r"val\.csv:2: label"):
+        numbered(folder, f"a/1.mp4,0\nb/3.mp4,{label}\n")
+
+
+def test_a_huge_label_in_the_other_list_numbers_no_classes_here(folder):
+    (folder / "train.csv").write_text("a/1.mp4,30000000\n")
+    assert numbered(folder, "a/1.mp4,1\n").classes == ("0", "1")
+
+
+@pytest.mark.parametrize("label", ["1_0", "１", "+-1", "0x1"])
+def test_only_plain_digits_are_a_label(folder, label):
+    with pytest.raises(WrongLines, match="not a whole number"):
+        numbered(folder, f"a/1.mp4,{label}\n")
+
+
+def test_lists_as_windows_and_spreadsheets_write_them(folder):
+    (folder / "val.csv").write_bytes(b'\xef\xbb\xbf"a/2 b, c.mp4",0\r\n\r\n  b/3.mp4 , 1 \r\n')
+    assert open_data(folder, "val").labels == (0, 1)
+
+
+def test_the_same_clip_may_stand_twice(folder):
+    assert numbered(folder, "a/1.mp4,0\na/1.mp4,0\n").labels == (0, 0)
+
+
+def test_paths_in_another_encoding_are_found_as_they_are_on_disk(folder):
+    touch(folder / "videos" / "caf\udce9.mp4")
+    (folder / "val.csv").write_bytes(b"caf\xe9.mp4,1\n")
+    assert open_data(folder, "val").paths == (str(folder / "videos" / "caf\udce9.mp4"),)
+    (folder / "val.csv").write_bytes(b"th\xe9.mp4,1\n")
+    with pytest.raises(WrongLines, match=r"th\\xe9\.mp4"):
+        open_data(folder, "val")
+
+
+@pytest.mark.parametrize(
+    "content", ["a/1.mp4,0\n".encode("utf-16"), b"\0" * 100, b"x" * 100_000], ids=["UTF-16", "zeros", "one line"]
+)
+def test_what_is_no_list_is_refused(folder, content):
+    (folder / "val.csv").write_bytes(content)
+    with pytest.raises(DataError, match="it is not text in UTF-8"):
+        open_data(folder, "val")
+
+
+def test_a_list_that_is_a_pipe_is_not_waited_for(folder):
+    (folder / "val.csv").unlink()
+    os.mkfifo(folder / "val.csv")
+    with pytest.raises(DataError):
+        open_data(folder, "val")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("classes.txt", b"caf\xe9\n"),
+        ("classes.tsv", b"index\tname\n0\tcaf\xe9\n"),
+        ("classes.csv", b'index,name\n0,"' + b"x" * 200_000 + b'"\n'),
+        ("classes.csv", b"index,name\n0\n"),
+        ("classes.csv", b"index,name\n0,\n"),
+    ],
+    ids=["Latin-1 names", "Latin-1 table", "endless field", "no name", "empty name"],
+)
+def test_files_of_classes_that_are_no_such_thing(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="classes in"):
+        read_classes(tmp_path)
+
+
+def test_a_name_that_two_classes_share_does_not_say_which(folder):
+    (folder / "classes.tsv").write_text("index\tdir\tname\n0\ta\tcrane\n1\tb\tcrane\n")
+    (folder / "val.csv").write_text("a/1.mp4,1\nb/3.mp4,b\n")
+    assert open_data(folder, "val").labels == (1, 1)
+    (folder / "val.csv").write_text("a/1.mp4,crane\n")
+    with pytest.raises(WrongLines, match="name of several classes"):
+        open_data(folder, "val")
+
+
+@pytest.mark.parametrize("address", ["{folder}:", ":{folder}", "{folder}:{folder}:x", "{folder}:~nobody-of-that-name"])
+def test_addresses_with_half_a_prefix(folder, address):
+    with pytest.raises(DataError):
+        open_data(address.format(folder=folder), "val")

@@ -26,6 +26,7 @@ from rich.text import Text
 from rmeeto.cli.progress import Bars, Lines
 from rmeeto.errors import RmeetoError
 from rmeeto.jsontext import to_json
+from rmeeto.paths import AS_BYTES
 from rmeeto.progress import SILENT, Progress
 
 PIPE_WIDTH = 160  # a file has no width; a table in it should not be cut at 80 columns
@@ -36,14 +37,14 @@ def _is_first_process() -> bool:
 
 
 def _console(stream: TextIO) -> Console:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors=AS_BYTES)  # names of files may be in any encoding
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False)
 
 
 def out() -> Console:
     """For results. Made anew for each use, because the streams may be redirected between two."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be in any encoding
     console = _console(sys.stdout)
     console.quiet = not _is_first_process()
     return console

@@ -219,6 +219,6 @@ def _finder(prefixes: Sequence[Path]) -> Callable[[str], str]:
             folder, file = os.path.split(path)
             if file in listing(folder):
                 return path
-        raise ValueError(f"there is no file {name!r} in {prefixes[0]}")
+        raise ValueError(f"there is no file '{name}' in {prefixes[0]}")
 
     return find

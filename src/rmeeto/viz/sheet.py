@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from PIL import Image
 from rmeeto.data.video import write_mp4
 from rmeeto.errors import ConfigError
 from rmeeto.models.checkpoint import write_atomically
+from rmeeto.paths import shown
 from rmeeto.viz.rows import Row
 
 CELL_INCHES = 2.1
@@ -41,7 +44,7 @@ def figure(rows: Sequence[Row]) -> Figure:
             if row is rows[0]:
                 cell.set_title(panel.title, fontsize=8)
             if place == 0:
-                cell.set_ylabel(row.name, fontsize=7, color="0.35")
+                cell.set_ylabel(shown(row.name), fontsize=7, color="0.35", parse_math=False)
     return sheet
 
 
@@ -92,7 +95,8 @@ def rendered(sheet: Figure) -> NDArray[np.uint8]:
     """A figure's pixels, ``(height, width, 3)``."""
     sheet.set_dpi(ANIMATION_DPI)
     canvas: Any = FigureCanvasAgg(sheet)
-    canvas.draw()
+    with _any_letters():
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
@@ -104,4 +108,13 @@ def save_figure(sheet: Figure, path: Path) -> None:
         RunError: the disk refused it.
     """
     form = check_format(path)
-    write_atomically(path, lambda temporary: sheet.savefig(temporary, format=form, dpi=200))
+    with _any_letters():
+        write_atomically(path, lambda temporary: sheet.savefig(temporary, format=form, dpi=200))
+
+
+@contextmanager
+def _any_letters() -> Iterator[None]:
+    """Without a warning for each letter in a file's name that the font has not; it draws a box."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
