@@ -122,10 +122,21 @@ def test_a_parameter_changed_before_the_way_back_is_refused():
         out.sum().backward()
 
 
-def test_gradients_of_gradients_are_refused():
-    parameters, (x, residual) = parameters_of(), tokens_of(2, 19, 12)
-    x.requires_grad_()
-    out, _ = at_once(x, residual, parameters)
-    (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+def second_gradients(block, operands, weights):
+    """Gradients of all operands, of a sum over their weighted first gradients."""
+    leaves = [x.clone().requires_grad_() for x in operands]
+    out, stream = block(leaves[0], leaves[1], parted(leaves[2:]))
+    first = torch.autograd.grad((out * out).sum() + (stream * stream).sum(), leaves, create_graph=True)
+    penalty = sum((gradient * weight).sum() for gradient, weight in zip(first, weights, strict=True))
+    return torch.autograd.grad(penalty, leaves)
+
+
+def test_gradients_of_gradients():
+    operands = [*tokens_of(2, 19, 12), *flat(parameters_of())]
+    weights = [torch.randn_like(x) for x in operands]
+    found = second_gradients(at_once, operands, weights)
+    plain = second_gradients(by_parts_of(torch.float32), operands, weights)
+    exactly = [[x.double() for x in given] for given in (operands, weights)]
+    truth = second_gradients(by_parts_of(torch.float64), *exactly)
+    for name, *results in zip(["x", "residual", *NAMES], found, plain, truth, strict=True):
+        assert_within_budget(*results, what=name, slack=64.0)

@@ -14,7 +14,7 @@ from rmeeto.models.freezing import Freezable
 from rmeeto.models.linear import Linear
 from rmeeto.ops import Walk, bidirectional_scan, causal_conv, selective_scan
 from rmeeto.ops.block import BlockParameters, DirectionParameters
-from rmeeto.ops.select import Impl
+from rmeeto.ops.select import Impl, is_intercepted
 from rmeeto.timing import Timing
 from rmeeto.tokens import Features, step_sizes
 
@@ -154,7 +154,7 @@ class BidirectionalMixer(Freezable[Tensor]):
 
     def decay_rates(self, side: Direction) -> Tensor:
         """A of a direction, computed once while frozen."""
-        if self.prepared is None or torch.compiler.is_compiling() or torch.is_grad_enabled():
+        if self.prepared is None or torch.is_grad_enabled() or is_intercepted():
             return side.decay_rates()
         if side.reverse not in self.prepared:
             self.prepared[side.reverse] = side.decay_rates()

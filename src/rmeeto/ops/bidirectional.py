@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.scan import check_operands
 from rmeeto.ops.select import Impl, Implementation, choose
 
@@ -54,7 +55,7 @@ def bidirectional_scan(forward: Walk, backward: Walk, gate: Tensor, *, impl: Imp
         check_operands(walk.u, walk.A, {**walk._asdict(), "gate": gate})
     check_operands(forward.u, forward.A, {"u": backward.u, "A": backward.A})
     flat = [*_brought_to(dtype, forward), *_brought_to(dtype, backward), gate.to(dtype)]
-    return cast(Tensor, torch.ops.rmeeto.bidirectional_scan(*flat, impl))
+    return cast(Tensor, run("bidirectional_scan", *flat, impl))
 
 
 def _brought_to(dtype: torch.dtype, walk: Walk) -> Walk:
@@ -90,6 +91,10 @@ def _forward(*args: Any) -> Tensor:
     module, first, second, gate = _parted(args)
     if hasattr(module, "scan_both"):
         return module.scan_both(first, second, gate)
+    return _one_by_one(module, first, second, gate)
+
+
+def _one_by_one(module: Implementation, first: Walk, second: Walk, gate: Tensor) -> Tensor:
     ahead = module.selective_scan(*_arguments(first, gate, reverse=False))
     return ahead + module.selective_scan(*_arguments(second, gate, reverse=True))
 
@@ -103,6 +108,14 @@ def _backward(grad: Tensor, *args: Any) -> tuple[Tensor, ...]:
         dgate = of_gate if dgate is None else dgate + of_gate
     assert dgate is not None
     return (*gradients, dgate)
+
+
+def _plain(*operands: Tensor) -> Tensor:
+    return _one_by_one(*_parted((*operands, "reference")))
+
+
+def _plain_backward(grad: Tensor, *operands: Tensor) -> tuple[Tensor, ...]:
+    return _backward(grad, *operands, "reference")
 
 
 def _fake_forward(u: Tensor, *rest: Any) -> Tensor:
@@ -119,7 +132,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = torch.ops.rmeeto.bidirectional_scan_backward(grad, *ctx.saved_tensors, ctx.impl)
+    gradients = run("bidirectional_scan_backward", grad, *ctx.saved_tensors, ctx.impl)
     wanted = zip(gradients, ctx.needs_input_grad, strict=False)
     return (*(g if needed else None for g, needed in wanted), None)
 
@@ -128,4 +141,6 @@ torch.library.impl("rmeeto::bidirectional_scan", "default", _forward)
 torch.library.impl("rmeeto::bidirectional_scan_backward", "default", _backward)
 torch.library.register_fake("rmeeto::bidirectional_scan", _fake_forward)
 torch.library.register_fake("rmeeto::bidirectional_scan_backward", _fake_backward)
-torch.library.register_autograd("rmeeto::bidirectional_scan", _differentiate, setup_context=_save)
+register_gradient(
+    "bidirectional_scan", plain=_plain, plain_backward=_plain_backward, save=_save, differentiate=_differentiate
+)

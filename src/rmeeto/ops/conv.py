@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
+from rmeeto.ops.impl import reference
+from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.select import Impl, choose
 
 OPERANDS = ("x", "weight", "bias")
@@ -51,7 +53,7 @@ def causal_conv(
     torch.Size([2, 197, 768])
     """
     _check(x, weight, bias)
-    return cast(Tensor, torch.ops.rmeeto.causal_conv(x, weight, bias, silu, reverse, impl))
+    return cast(Tensor, run("causal_conv", x, weight, bias, silu, reverse, impl))
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -108,7 +110,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = torch.ops.rmeeto.causal_conv_backward(grad, *ctx.saved_tensors, *ctx.choices)
+    gradients = run("causal_conv_backward", grad, *ctx.saved_tensors, *ctx.choices)
     wanted = zip(gradients, ctx.needs_input_grad, strict=False)
     return (*(g if needed else None for g, needed in wanted), None, None, None)
 
@@ -117,4 +119,10 @@ torch.library.impl("rmeeto::causal_conv", "default", _forward)
 torch.library.impl("rmeeto::causal_conv_backward", "default", _backward)
 torch.library.register_fake("rmeeto::causal_conv", _fake_forward)
 torch.library.register_fake("rmeeto::causal_conv_backward", _fake_backward)
-torch.library.register_autograd("rmeeto::causal_conv", _differentiate, setup_context=_save)
+register_gradient(
+    "causal_conv",
+    plain=reference.causal_conv,
+    plain_backward=reference.causal_conv_backward,
+    save=_save,
+    differentiate=_differentiate,
+)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
+from rmeeto.ops.registration import register_decision
 from rmeeto.ops.select import Impl, choose
 
 
@@ -63,3 +64,4 @@ def _fake(source: Tensor, target: Tensor | None, length: int, impl: str) -> tupl
 
 torch.library.impl("rmeeto::lay_out", "default", _forward)
 torch.library.register_fake("rmeeto::lay_out", _fake)
+register_decision("lay_out")

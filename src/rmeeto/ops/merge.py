@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
+from rmeeto.ops.impl import reference
+from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.select import Impl, choose
 
 
@@ -43,7 +45,7 @@ def merge_rows(
     torch.Size([1, 2, 8])
     """
     _check(values, kept, source, target, share)
-    merged = torch.ops.rmeeto.merge_rows(values, kept, source, target, share.detach(), impl)
+    merged = run("merge_rows", values, kept, source, target, share.detach(), impl)
     return cast(Tensor, merged)
 
 
@@ -93,11 +95,17 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (torch.ops.rmeeto.merge_rows_backward(grad, *ctx.saved_tensors, ctx.impl), *[None] * 5)
+    return (run("merge_rows_backward", grad, *ctx.saved_tensors, ctx.impl), *[None] * 5)
 
 
 torch.library.impl("rmeeto::merge_rows", "default", _forward)
 torch.library.impl("rmeeto::merge_rows_backward", "default", _backward)
 torch.library.register_fake("rmeeto::merge_rows", _fake_forward)
 torch.library.register_fake("rmeeto::merge_rows_backward", _fake_backward)
-torch.library.register_autograd("rmeeto::merge_rows", _differentiate, setup_context=_save)
+register_gradient(
+    "merge_rows",
+    plain=reference.merge_rows,
+    plain_backward=reference.merge_rows_backward,
+    save=_save,
+    differentiate=_differentiate,
+)

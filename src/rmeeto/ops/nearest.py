@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import UnknownName, UnsupportedInput
+from rmeeto.ops.registration import register_decision
 from rmeeto.ops.select import Impl, choose
 
 Distance = Literal["cosine", "l1", "l2"]
@@ -119,5 +120,7 @@ def _fake(a: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 torch.library.impl("rmeeto::nearest", "default", _forward)
 torch.library.register_fake("rmeeto::nearest", _fake)
+register_decision("nearest")
 torch.library.impl("rmeeto::nearest_seen", "default", _forward_seen)
 torch.library.register_fake("rmeeto::nearest_seen", _fake)
+register_decision("nearest_seen")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
+from rmeeto.ops.impl import reference
+from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.select import Impl, Implementation, choose
 
 
@@ -49,7 +51,7 @@ def add_norm(
     """
     _check(x, residual, weight)
     dtype = weight.dtype if dtype is None else dtype
-    return cast(tuple[Tensor, Tensor], torch.ops.rmeeto.add_norm(x, residual, weight, eps, dtype, impl))
+    return cast(tuple[Tensor, Tensor], run("add_norm", x, residual, weight, eps, dtype, impl))
 
 
 def stream_dtype(x: Tensor) -> torch.dtype:
@@ -119,7 +121,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _differentiate(ctx: Any, grad: Tensor, grad_stream: Tensor) -> tuple[Tensor | None, ...]:
-    dstream, dweight = torch.ops.rmeeto.add_norm_backward(grad, grad_stream, *ctx.saved_tensors, *ctx.choices)
+    dstream, dweight = run("add_norm_backward", grad, grad_stream, *ctx.saved_tensors, *ctx.choices)
     of_x, of_residual, of_weight = ctx.needs_input_grad[:3]
     return (
         dstream.to(ctx.x_dtype) if of_x else None,
@@ -133,4 +135,10 @@ torch.library.impl("rmeeto::add_norm", "default", _forward)
 torch.library.impl("rmeeto::add_norm_backward", "default", _backward)
 torch.library.register_fake("rmeeto::add_norm", _fake_forward)
 torch.library.register_fake("rmeeto::add_norm_backward", _fake_backward)
-torch.library.register_autograd("rmeeto::add_norm", _differentiate, setup_context=_save)
+register_gradient(
+    "add_norm",
+    plain=reference.add_norm,
+    plain_backward=reference.add_norm_backward,
+    save=_save,
+    differentiate=_differentiate,
+)

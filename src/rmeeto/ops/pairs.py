@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.ops.nearest import DISTANCES, Distance
+from rmeeto.ops.registration import register_decision
 from rmeeto.ops.select import Impl, choose
 
 
@@ -103,3 +104,4 @@ def _fake(features: Tensor, protected: Tensor, r: int, *rest: Any) -> tuple[Tens
 
 torch.library.impl("rmeeto::closest_pairs", "default", _forward)
 torch.library.register_fake("rmeeto::closest_pairs", _fake)
+register_decision("closest_pairs")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
+from rmeeto.ops.impl import reference
+from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.select import Impl, Implementation, choose
 
 OPERANDS = ("u", "delta", "A", "B", "C", "skip", "gate", "delta_bias")
@@ -73,7 +75,8 @@ def selective_scan(
     dtype = u.dtype
     return cast(
         Tensor,
-        torch.ops.rmeeto.selective_scan(
+        run(
+            "selective_scan",
             u,
             delta.to(dtype),
             A,
@@ -152,7 +155,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = torch.ops.rmeeto.selective_scan_backward(grad, *ctx.saved_tensors, *ctx.choices)
+    gradients = run("selective_scan_backward", grad, *ctx.saved_tensors, *ctx.choices)
     wanted = zip(gradients, ctx.needs_input_grad, strict=False)
     return (*(g if needed else None for g, needed in wanted), None, None, None)
 
@@ -161,4 +164,10 @@ torch.library.impl("rmeeto::selective_scan", "default", _forward)
 torch.library.impl("rmeeto::selective_scan_backward", "default", _backward)
 torch.library.register_fake("rmeeto::selective_scan", _fake_forward)
 torch.library.register_fake("rmeeto::selective_scan_backward", _fake_backward)
-torch.library.register_autograd("rmeeto::selective_scan", _differentiate, setup_context=_save)
+register_gradient(
+    "selective_scan",
+    plain=reference.selective_scan,
+    plain_backward=reference.selective_scan_backward,
+    save=_save,
+    differentiate=_differentiate,
+)

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from rmeeto.errors import UnknownName, UnsupportedInput
 
@@ -148,9 +149,27 @@ def trains_on_processor(x: Tensor) -> bool:
 
 
 def _is_plain_memory(x: Tensor) -> bool:
+    return type(x) is Tensor and x.is_cpu and not is_intercepted()
+
+
+def is_intercepted() -> bool:
+    """Whether PyTorch must see every operation: it compiles, traces or transforms them, counts their FLOPs, fakes them.
+
+    Nothing may then be computed, kept or read in memory where it does not look.
+    """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-        return False
-    return type(x) is Tensor and x.is_cpu
+        return True
+    return torch._C._len_torch_dispatch_stack() > 0 or is_transformed() or is_differentiated_forward()
+
+
+def is_transformed() -> bool:
+    """Whether this runs inside of a transform of `torch.func`."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def is_differentiated_forward() -> bool:
+    """Whether this runs under forward-mode differentiation, that of `torch.func.jvp` or `torch.autograd.forward_ad`."""
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
 
 
 def availability() -> dict[str, str]:

@@ -11,17 +11,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from rmeeto.ops.bidirectional import Walk, bidirectional_scan
 from rmeeto.ops.block import BlockParameters, DirectionParameters
+from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.impl import cpp
+from rmeeto.ops.norm import add_norm
 
 
 def trainable_block(
     x: Tensor, residual: Tensor | None, parameters: BlockParameters, *, eps: float, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Compute what `rmeeto.ops.block.PackedBlock` computes, with gradients of everything.
+    """Compute what `rmeeto.ops.block.PackedBlock` computes, with gradients of everything, and gradients of those.
 
     Nothing is checked: `rmeeto.ops.block.unsupported_reason` has been asked.
 
@@ -71,23 +74,57 @@ class _TrainableBlock(torch.autograd.Function):
         return out, stream
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_stream: Tensor) -> tuple[Tensor | None, ...]:
-        saved = [x.contiguous() for x in ctx.saved_tensors]  # read once: hooks may compute or fetch them on access
-        kept, flat = saved[:6], saved[6:]
-        grad, grad_stream = grad.contiguous(), grad_stream.contiguous()
-        dstream, gradients = torch.empty_like(grad), [torch.empty_like(parameter) for parameter in flat]
-        of_parameters = _parted(gradients)
-        tokens = cpp.BlockGradients(
-            *grad.shape[:2],
-            *(y.data_ptr() for y in (*kept, grad, grad_stream, dstream)),
-            *(y.data_ptr() for y in gradients[:3]),
-            (cpp.BlockDirection * 2)(of_parameters.forward.structure(), of_parameters.backward.structure()),
-        )
-        _run("block_backward", _parted(flat).structure(grad.dtype, *ctx.numbers), tokens)
-        wanted = ctx.needs_input_grad
+        saved = ctx.saved_tensors  # read once: hooks may compute or fetch them on access
+        if torch.is_grad_enabled():  # gradients of these gradients are wanted, which kernels do not have
+            through_the_block, *gradients = _gradients_by_parts(grad, saved[0], saved[6:], *ctx.numbers)
+            dstream = through_the_block + grad_stream
+        else:
+            dstream, *gradients = _gradients(grad, grad_stream, saved, *ctx.numbers)
         found = (dstream, dstream, None, None, *gradients)
-        return tuple(gradient if needed else None for gradient, needed in zip(found, wanted, strict=True))
+        return tuple(gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=True))
+
+
+def _gradients(
+    grad: Tensor, grad_stream: Tensor, saved: Sequence[Tensor], eps: float, scale: float
+) -> tuple[Tensor, ...]:
+    """Those of the stream and of all parameters, in one call."""
+    saved, grad, grad_stream = [x.contiguous() for x in saved], grad.contiguous(), grad_stream.contiguous()
+    kept, flat = saved[:6], saved[6:]
+    dstream, gradients = torch.empty_like(grad), [torch.empty_like(parameter) for parameter in flat]
+    of_parameters = _parted(gradients)
+    tokens = cpp.BlockGradients(
+        *grad.shape[:2],
+        *(y.data_ptr() for y in (*kept, grad, grad_stream, dstream)),
+        *(y.data_ptr() for y in gradients[:3]),
+        (cpp.BlockDirection * 2)(of_parameters.forward.structure(), of_parameters.backward.structure()),
+    )
+    _run("block_backward", _parted(flat).structure(grad.dtype, eps, scale), tokens)
+    return dstream, *gradients
+
+
+def _gradients_by_parts(
+    grad: Tensor, stream: Tensor, flat: Sequence[Tensor], eps: float, scale: float
+) -> tuple[Tensor, ...]:
+    """Those of the stream, but for what reaches it from behind, and of all parameters: they can be differentiated."""
+
+    def block(stream: Tensor, *flat: Tensor) -> Tensor:
+        return _by_parts(stream, _parted(flat), eps, scale)
+
+    return torch.func.vjp(block, stream, *flat)[1](grad)  # type: ignore[no-any-return]
+
+
+def _by_parts(stream: Tensor, parameters: BlockParameters, eps: float, scale: float) -> Tensor:
+    """What the block gives, operation by operation."""
+    normed, _ = add_norm(stream, None, parameters.norm_weight, eps=eps)
+    u, gate = F.linear(normed, parameters.in_proj).chunk(2, dim=-1)
+    walks = []
+    for side, reverse in ((parameters.forward, False), (parameters.backward, True)):
+        walked = causal_conv(u, side.conv_weight, side.conv_bias, reverse=reverse)
+        rank, states = side.dt_proj.shape[1], side.A.shape[1]
+        dt, B, C = torch.split(F.linear(walked, side.x_proj), [rank, states, states], dim=-1)
+        walks.append(Walk(walked, F.linear(dt, side.dt_proj), side.A, B, C, side.skip, side.delta_bias))
+    return F.linear(bidirectional_scan(walks[0], walks[1], gate), parameters.out_proj) * scale
 
 
 def _run(name: str, weights: ctypes.Structure, tokens: ctypes.Structure) -> None:

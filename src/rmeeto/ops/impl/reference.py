@@ -92,23 +92,23 @@ def selective_scan_backward(
         slope, delta = torch.sigmoid(delta), functional.softplus(delta)
     dy = grad if gate is None else grad * functional.silu(gate.to(dtype))
 
-    walk = list(enumerate(_steps(delta, delta * u, B, C)))
+    walk = list(zip(_steps(delta, delta * u, B, C), dy.unsqueeze(-1).unbind(1), strict=True))
     walk = walk[::-1] if reverse else walk
     states = [u.new_zeros(u.shape[0], *A.shape)]
-    for _, (delta_t, drive_t, B_t, _) in walk:
+    for (delta_t, drive_t, B_t, _), _ in walk:
         states.append(torch.exp(delta_t * A) * states[-1] + drive_t * B_t)
 
-    dA, passed = torch.zeros_like(A), torch.zeros_like(states[0])
-    y, dh_B, w_A = (torch.empty_like(u) for _ in range(3))
-    dB, dC = torch.empty_like(B), torch.empty_like(C)
-    for t, (delta_t, drive_t, B_t, C_t) in reversed(walk):
-        h, dy_t = states.pop(), dy[:, t].unsqueeze(-1)
+    dA, passed, sums = torch.zeros_like(A), torch.zeros_like(states[0]), []
+    for (delta_t, drive_t, B_t, C_t), dy_t in reversed(walk):
+        h = states.pop()
         dh = dy_t * C_t + passed
         passed = torch.exp(delta_t * A) * dh
         w = passed * states[-1]
-        dA += (w * delta_t).sum(0)
-        dB[:, t], dC[:, t] = (dh * drive_t).sum(1), (dy_t * h).sum(1)
-        dh_B[:, t], w_A[:, t], y[:, t] = (dh * B_t).sum(-1), (w * A).sum(-1), (h * C_t).sum(-1)
+        dA = dA + (w * delta_t).sum(0)
+        over_channels = (dh * drive_t).sum(1), (dy_t * h).sum(1)
+        sums.append((*over_channels, (dh * B_t).sum(-1), (w * A).sum(-1), (h * C_t).sum(-1)))
+    in_order = sums if reverse else sums[::-1]
+    dB, dC, dh_B, w_A, y = (torch.stack(of_tokens, dim=1) for of_tokens in zip(*in_order, strict=True))
 
     du, ddelta = delta * dh_B, (u * dh_B + w_A) * slope
     dskip = dgate = ddelta_bias = None
@@ -138,12 +138,12 @@ def causal_conv_backward(
     grad, x, weight, bias = grad.to(dtype), x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if silu:
         grad = grad * _silu_slope(_convolved(x, weight, bias, reverse))
-    padded, dweight = _padded(x, weight, reverse), torch.empty_like(weight)
-    dpadded = torch.zeros_like(padded)
+    padded, of_taps = _padded(x, weight, reverse), []
+    dpadded, extra = torch.zeros_like(padded), weight.shape[-1] - 1
     for tap, start in _taps(weight, reverse):
-        window = slice(start, start + length)
-        dweight[:, 0, tap] = (grad * padded[:, window]).sum((0, 1))
-        dpadded[:, window] += weight[:, 0, tap] * grad
+        of_taps.append((grad * padded[:, start : start + length]).sum((0, 1)))
+        dpadded = dpadded + functional.pad(weight[:, 0, tap] * grad, (0, 0, start, extra - start))
+    dweight = torch.stack(of_taps, dim=-1).unsqueeze(1)
     dx = dpadded[:, :length] if reverse else dpadded[:, -length:]
     return _stored((dx, dweight, None if bias is None else grad.sum((0, 1))), operands)
 
@@ -276,9 +276,9 @@ def merge_rows_backward(grad: Tensor, kept: Tensor, source: Tensor, target: Tens
     length = kept.shape[1] + source.shape[1]
     rest = share.new_ones(kept.shape).scatter_add(1, target, -share)
     staying, leaving = grad * rest[..., None], take(grad, target) * share[..., None]
-    values = grad.new_empty((grad.shape[0] * length, grad.shape[2]))
+    values = grad.new_zeros((grad.shape[0] * length, grad.shape[2]))
     for positions, rows in ((kept, staying), (source, leaving)):
-        values.index_copy_(0, flat_index(positions, length), rows.flatten(0, 1).to(grad.dtype))
+        values = values.index_copy(0, flat_index(positions, length), rows.flatten(0, 1).to(grad.dtype))
     return values.reshape(grad.shape[0], length, grad.shape[2])
 
 
