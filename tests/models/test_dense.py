@@ -61,7 +61,7 @@ def test_maps_against_unmerging_by_hand(config, reduction, norm):
 @torch.no_grad()
 def test_the_last_normalised_map_is_what_the_head_sees(config):
     model, x = build(config, TokenMerge(r=3)), images(config)
-    final = model.forward_features(x)
+    final = model.encode(x)
     ((rows, cls),) = model.forward_intermediates(
         x, 1, norm=True, return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True
     )
@@ -150,7 +150,7 @@ def test_reset_classifier_takes_timms_arguments():
     model.reset_classifier(3)
     assert model(x).shape == (2, 3)
     with pytest.raises(UnknownName, match="token"):
-        model.reset_classifier(3, global_pool="avg")
+        model.reset_classifier(3, global_pool="max")
 
 
 def test_maps_compile_as_one_graph():

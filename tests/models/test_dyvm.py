@@ -117,7 +117,7 @@ def slowly(model, image, keep):
             residual = None if tokens.residual is None else tokens.residual[:, order]
             tokens = tokens.replace(x=tokens.x[:, order], residual=residual, protected=torch.tensor([[middle]]))
         tokens, _ = block(tokens)
-    return model.model.forward_head(model.model.finish(tokens)), counts
+    return model.model.classify(model.model.finish(tokens)), counts
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -134,7 +134,7 @@ def test_a_closed_direction_is_as_if_its_output_were_zero(place):
                 both = [block.mixer.direction(u, gate, side) for side in block.mixer.directions()]
                 x = block.mixer.combine(sum(yes * y for yes, y in zip(wanted, both, strict=True)))
                 tokens = tokens.replace(x=x, residual=residual)
-            logits = wrapped.forward_head(wrapped.finish(tokens))
+            logits = wrapped.classify(wrapped.finish(tokens))
             torch.testing.assert_close(trace.logits[number][None], logits, rtol=0, atol=1e-12)
 
 

@@ -308,6 +308,6 @@ def test_patches_that_overlap_and_models_without_a_head_walk_too(calls):
 def test_who_asks_where_tokens_came_from_is_told(calls):
     model = freeze(model_of(reduction=TokenMerge(r=5)))
     with torch.inference_mode():
-        tokens = model.forward_features(images_of(model))
+        tokens = model.encode(images_of(model))
     assert len(tokens.plans) == sum(count > 0 for count in model.schedule.counts)
     assert not calls

@@ -71,8 +71,8 @@ def test_the_objective_is_the_sum_of_its_parts():
     torch.manual_seed(1)
     found = model(images)
     with torch.no_grad():
-        final = teacher.forward_features(images)
-        target = teacher.forward_head(final)
+        final = teacher.encode(images)
+        target = teacher.classify(final)
     expected = (
         F.cross_entropy(found.logits, labels, label_smoothing=0.1)
         + 10 * ((found.keep - torch.tensor([0.6875, 0.5, 0.3125])).square().mean())  # 11, 8 and 5 of 16 patches

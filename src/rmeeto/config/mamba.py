@@ -10,6 +10,7 @@ from rmeeto.errors import ConfigError, UnknownName
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+GlobalPool = Literal["token", "avg", ""]
 PositionInterpolation = Literal["bicubic", "antialiased"]
 COUNTS = ("patch_size", "stride", "frames", "tubelet", "in_chans", "dim", "depth", "state", "expand")
 
@@ -27,7 +28,9 @@ class ModelConfig:
     dim: width d. depth: blocks. state: n. expand: inner width e over d. conv_width: k.
     dt_rank: rank of Δ; None is ⌈d/16⌉.
     halve: halve the sum of both directions (Vim does, VideoMamba does not).
-    drop_path_rate: of the last block, rising linearly from 0.
+    drop_path_rate: of the last block, rising linearly from 0. drop_rate: of the dropout before the head.
+    global_pool: what the head reads: ``token``, the class token; ``avg``, the mean of the patches, merged ones
+    counted by their size; or ``""``, every token, class token and registers first.
     mean, std, crop_pct, interpolation: evaluation transform, as in timm's ``pretrained_cfg``.
     position_interpolation: how weights for another image size get their position table resampled: ``bicubic``, as the
     official programs of Vim and VideoMamba do, or ``antialiased``, as timm does.
@@ -50,6 +53,8 @@ class ModelConfig:
     dt_rank: int | None = None
     halve: bool = True
     drop_path_rate: float = 0.0
+    drop_rate: float = 0.0
+    global_pool: GlobalPool = "token"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     crop_pct: float = 0.875
@@ -72,6 +77,10 @@ class ModelConfig:
             raise ConfigError(f"build a model with registers={self.registers}", why="0 registers is the least")
         if self.cls_place not in ("middle", "first"):
             raise UnknownName("place of the class token", str(self.cls_place), ("middle", "first"))
+        if self.global_pool not in get_args(GlobalPool):
+            raise UnknownName(
+                "global pooling of a Vision Mamba", str(self.global_pool), map(repr, get_args(GlobalPool))
+            )
         if self.position_interpolation not in get_args(PositionInterpolation):
             raise UnknownName(
                 "interpolation of positions", str(self.position_interpolation), get_args(PositionInterpolation)

@@ -49,13 +49,15 @@ class MambaNetwork:
         config, d = self.config, self.config.dim
         patches = config.patches * config.tubelet * config.patch_size**2 * config.in_chans * d
         tables = 2 if config.is_video else 1
+        head = d * config.num_classes * (1 if config.global_pool else config.tokens)
         if convention == "paper":
-            return {"patch embedding": patches, "head": d * config.num_classes}
+            return {"patch embedding": patches, "head": head}
         return {
             "patch embedding": 2 * patches,
             "position table": (tables * config.patches + 1) * d,
             "final norm": 5 * last * d,
-            "head": 2 * d * config.num_classes,
+            **({"pooling": 2 * last * d} if config.global_pool == "avg" else {}),
+            "head": 2 * head,
         }
 
     def _paper_block(self, tokens: int) -> Terms:

@@ -18,17 +18,21 @@ from typing import Any
 import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rmeeto.config import ModelConfig
-from rmeeto.errors import UnknownName, UnsupportedInput
+from rmeeto.cost import stack_of
+from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.block import Block, precision
 from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
-from rmeeto.models.freezing import Freezable
+from rmeeto.models.freezing import Freezable, thaw
 from rmeeto.models.frozen_network import FrozenNetwork
-from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, split_tokens
+from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, resize_position_embedding, split_tokens
 from rmeeto.models.linear import Linear
 from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.pooling import mean_patch
 from rmeeto.models.reducible import Reducible
+from rmeeto.models.timm_description import described
 from rmeeto.ops.block import unsupported_reason
 from rmeeto.ops.select import Impl, infers_on_processor
 from rmeeto.reduction import Reduction
@@ -72,6 +76,13 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
 
     Assign ``model.reduction = TokenMerge(r=11)`` at any time, or None for the unreduced model.
     ``model.schedule`` then says how many tokens every block sees; ``model.impl`` picks the kernels.
+
+    It can be used as a model of timm's: ``forward_features``, ``forward_head``, ``forward_intermediates``,
+    ``reset_classifier``, ``set_input_size``, ``set_grad_checkpointing`` … take and give what timm's Transformers do,
+    plain tensors with the class token in front. :meth:`encode` and :meth:`classify` are the same steps on
+    :class:`Tokens`, which know where each token came from.
+
+    published_cfg: timm's description of the weights that timm built the model for; empty for any other model.
     """
 
     config: ModelConfig
@@ -79,6 +90,8 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
     def __init__(self, config: ModelConfig, reduction: Reduction | None = None, *, impl: Impl = "auto") -> None:
         super().__init__()
         self.config = config
+        self.published_cfg: dict[str, Any] = {}
+        self.grad_checkpointing = False
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim))
         self.pos_embed = nn.Parameter(torch.empty(1, config.grid[0] * config.grid[1] + 1, config.dim))
         self.temporal_pos_embedding: nn.Parameter | None = None
@@ -88,6 +101,7 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         if config.registers:
             self.reg_token = nn.Parameter(torch.empty(1, config.registers, config.dim))
         self.patch_embed = PatchEmbed(config)
+        self.head_drop = nn.Dropout(config.drop_rate)
         self.head = head(config)
         # A block's drop path acts on what the block before it added; the first has nothing to drop.
         step = config.drop_path_rate / max(config.depth - 1, 1)
@@ -120,19 +134,26 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         return self.config.num_classes
 
     @property
+    def num_features(self) -> int:
+        """Width of the features, as timm calls it; ``embed_dim`` and ``head_hidden_size`` are the same here."""
+        return self.config.dim
+
+    embed_dim = head_hidden_size = num_features
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """How many rows of :meth:`forward_features` are no patches: the class token and the registers, in front."""
+        return len(self.config.protected)
+
+    @property
+    def global_pool(self) -> str:
+        """What the head reads: ``token``, ``avg`` or ``""``, see :class:`ModelConfig`."""
+        return self.config.global_pool
+
+    @property
     def pretrained_cfg(self) -> dict[str, Any]:
         """How images are prepared, in timm's form (``timm.data.resolve_model_data_config`` reads it)."""
-        config = self.config
-        return {
-            "input_size": config.input_size,
-            "mean": config.mean,
-            "std": config.std,
-            "crop_pct": config.crop_pct,
-            "interpolation": config.interpolation,
-            "num_classes": config.num_classes,
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
-        }
+        return {**self.published_cfg, **described(self.config)}
 
     @property
     def default_cfg(self) -> dict[str, Any]:
@@ -206,12 +227,16 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         counts, following = self.schedule.counts, step.block + 1
         return self._needs if following < len(counts) and counts[following] else frozenset()
 
-    def forward_features(self, images: Tensor) -> Tokens:
+    def encode(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
         return self.finish(self.mixed(images))
 
     def mixed(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block."""
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            for tokens in self.walk(images):
+                last = tokens
+            return last
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
             tokens = self.reduced(tokens, features, step)
@@ -223,11 +248,44 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         """Join the last output to the residual stream and normalise."""
         return tokens.replace(x=self.norm_f(join(tokens, self.drop_path)))
 
-    def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Tensor:
-        """Logits ``(b, classes)`` from the class token, wherever it stands in each image."""
-        batch = torch.arange(tokens.x.shape[0], device=tokens.x.device)
-        pooled = tokens.x[batch, tokens.cls_index]
-        return pooled if pre_logits else self.head(pooled)
+    def pool(self, tokens: Tokens) -> Tensor:
+        """What the head reads of normalised tokens: ``(b, d)``, or without pooling ``(b, l, d)`` rows.
+
+        The class token is found wherever it stands in each image.
+        """
+        if self.config.global_pool == "token":
+            batch = torch.arange(tokens.x.shape[0], device=tokens.x.device)
+            return tokens.x[batch, tokens.cls_index]
+        return mean_patch(tokens) if self.config.global_pool == "avg" else self.rows(tokens)
+
+    def rows(self, tokens: Tokens) -> Tensor:
+        """``(b, l, d)`` for all tokens that entered, in timm's order: class token, registers, patches row by row.
+
+        A merged token's value stands at every patch that it absorbed; rows of dropped patches are zero.
+        """
+        patches, protected = full_grid(tokens, tokens.x, self.config)
+        return torch.cat([protected, patches], dim=1)
+
+    def classify(self, tokens: Tokens) -> Tensor:
+        """Logits ``(b, classes)`` of the tokens that :meth:`encode` gives."""
+        logits: Tensor = self.head(self.head_drop(self.pool(tokens)))
+        return logits
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """As timm's: normalised ``(b, l, d)`` rows for all tokens that entered, see :meth:`rows`."""
+        return self.rows(self.encode(images))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """As timm's: logits of the rows that :meth:`forward_features` gives, or what the head would read of them.
+
+        With ``global_pool="avg"`` rows of dropped patches count here, as zeros; :meth:`forward` leaves them out.
+        """
+        if self.config.global_pool == "token":
+            x = x[:, 0]
+        elif self.config.global_pool == "avg":
+            x = x[:, self.num_prefix_tokens :].mean(1)
+        x = self.head_drop(x)
+        return x if pre_logits else self.head(x)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(b, classes)`` of images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)``."""
@@ -237,28 +295,38 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
             return logits
         tokens = self.mixed(images)
         logits = None if ready is None else ready.ends.classify(self, tokens)
-        return self.forward_head(self.finish(tokens)) if logits is None else logits
+        return self.classify(self.finish(tokens)) if logits is None else logits
 
     def walk(self, images: Tensor) -> Iterator[Tokens]:
         """The tokens that leave each block, one after the other."""
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):
-            tokens, features = self.reduced(tokens, features, step), None
-            tokens, features = block(tokens, self.read_after(step))
+            if self.grad_checkpointing and torch.is_grad_enabled():
+                tokens, features = checkpoint(self.advance, block, tokens, features, step, use_reentrant=False)
+            else:
+                tokens, features = self.reduced(tokens, features, step), None
+                tokens, features = block(tokens, self.read_after(step))
             yield tokens
+
+    def advance(
+        self, block: nn.Module, tokens: Tokens, features: Features | None, step: Step
+    ) -> tuple[Tokens, Features | None]:
+        """One block with the reduction before it, to be computed again in the backward pass."""
+        after: tuple[Tokens, Features | None] = block(self.reduced(tokens, features, step), self.read_after(step))
+        return after
 
     def trace(self, images: Tensor) -> Trace:
         """A forward pass that keeps what each block saw: token counts, class places, sizes, source maps."""
         seen = tuple(self.walk(images))
         final = self.finish(seen[-1])
-        return Trace(logits=self.forward_head(final), blocks=seen, final=final)
+        return Trace(logits=self.classify(final), blocks=seen, final=final)
 
     def counted(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and how many tokens of each image every block saw, ``(b, depth)`` int64."""
         counts = []
         for tokens in self.walk(images):
             counts.append(tokens.counts())
-        return self.forward_head(self.finish(tokens)), torch.stack(counts, dim=1)
+        return self.classify(self.finish(tokens)), torch.stack(counts, dim=1)
 
     def forward_intermediates(
         self,
@@ -269,10 +337,12 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> list[Any] | tuple[Tokens, list[Any]]:
+        output_dict: bool = False,
+    ) -> Any:
         """Maps of the residual stream after chosen blocks, over the full grid however the tokens were reduced.
 
-        The signature is timm's, and so is the meaning:
+        The signature is timm's, and so is the meaning. The result is ``(features, maps)``, with the features that
+        :meth:`forward_features` gives.
 
         Args:
             x: images or clips.
@@ -281,24 +351,31 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
             norm: apply the final norm to every map.
             stop_early: leave out the blocks after the last map (``intermediates_only`` always does).
             output_fmt: ``NCHW`` is ``(b, d, h, w)``, of clips ``(b, d, t, h, w)``; ``NLC`` is ``(b, patches, d)``.
-            intermediates_only: return the maps without the final tokens, as :meth:`forward_features` gives them.
+            intermediates_only: return the maps alone.
+            output_dict: return a dict: ``image_intermediates``, ``image_features``, and with return_prefix_tokens
+                ``image_intermediates_prefix``.
 
         Raises:
-            UnknownName: another output format. ConfigError: a block that there is not.
+            UnknownName: another output format. ConfigError: an index outside the network.
         """
         check_format(output_fmt)
         taken = chosen_blocks(len(self.layers), indices)
-        run = max(taken) + 1 if stop_early or intermediates_only else len(self.layers)
-        tokens, features, maps = self.embed(x), None, []
-        for number, (block, step) in enumerate(zip(self.layers[:run], self.schedule.steps, strict=False)):
-            tokens, features = self.reduced(tokens, features, step), None
-            tokens, features = block(tokens, self.read_after(step))
+        last = max(taken) if stop_early or intermediates_only else len(self.layers) - 1
+        maps, prefixes = [], []
+        for number, tokens in enumerate(self.walk(x)):
             if number in taken:
                 stream = join(tokens, nn.Identity())  # drop path acts later, on the way into the next block
-                patches, protected = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)
-                found = as_map(patches, self.config) if output_fmt == "NCHW" else patches
-                maps.append((found, protected) if return_prefix_tokens else found)
-        return maps if intermediates_only else (self.finish(tokens), maps)
+                patches, prefix = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)
+                maps.append(as_map(patches, self.config) if output_fmt == "NCHW" else patches)
+                prefixes.append(prefix)
+            if number == last:
+                break
+        if output_dict:
+            with_prefix = {"image_intermediates_prefix": prefixes} if return_prefix_tokens else {}
+            final = {} if intermediates_only else {"image_features": self.rows(self.finish(tokens))}
+            return {"image_intermediates": maps, **with_prefix, **final}
+        found: list[Any] = list(zip(maps, prefixes, strict=True)) if return_prefix_tokens else maps
+        return found if intermediates_only else (self.rows(self.finish(tokens)), found)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] | tuple[int, ...] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -316,19 +393,67 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         return taken
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by a fresh one for another number of classes; 0 leaves the class token as it is.
+        """Replace the head by a fresh one for another number of classes; 0 leaves what is pooled as it is.
+
+        global_pool: also change what the head reads; ``""`` with 0 classes gives the rows of :meth:`forward_features`.
 
         Raises:
-            UnknownName: a pooling other than timm's ``token``, the only one there is.
+            UnknownName: a pooling that :class:`ModelConfig` does not know.
         """
-        if global_pool not in (None, "token"):
-            raise UnknownName("global pooling of a Vision Mamba", str(global_pool), ("token",))
-        self.config = self.config.changed(num_classes=num_classes)
+        self.config = self.config.changed(num_classes=num_classes, global_pool=global_pool)
         self.head = head(self.config).to(self.pos_embed)
 
     def get_classifier(self) -> nn.Module:
         """The head."""
         return self.head
+
+    def set_input_size(
+        self, img_size: int | tuple[int, int] | None = None, patch_size: int | tuple[int, int] | None = None
+    ) -> None:
+        """Take images of another size from now on: the position table is resampled, the reduction scheduled anew.
+
+        img_size: height and width in pixels. patch_size: accepted, as timm's models take it, if it is the present one.
+
+        Raises:
+            ConfigError: another patch size, an image smaller than a patch, or a reduction that is too much for the
+                new number of tokens; the model is left as it was.
+        """
+        size = self.config.patch_size
+        if patch_size not in (None, size, (size, size)):
+            raise ConfigError(
+                f"set the patch size of a model to {patch_size}",
+                given=f"patches of {size} pixels",
+                why="the weights of the patch embedding are for one patch size",
+                fix="build another model with patch_size=…",
+            )
+        old, config = self.config, self.config.changed(img_size=img_size)
+        if self._reduction is not None:
+            self._reduction.schedule(stack_of(config))  # raises what it has to before anything is touched
+        thaw(self)
+        table = self.pos_embed
+        if config.grid != old.grid:
+            rows = resize_position_embedding(
+                table.detach(),
+                old.grid,
+                config.grid,
+                old_row=old.cls_row,
+                new_row=config.cls_row,
+                interpolation=config.position_interpolation,
+            )
+            self.pos_embed = nn.Parameter(rows, requires_grad=table.requires_grad)
+        self.config = config
+        self.reduction = self._reduction
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """In training, keep only what enters each block and compute the block again in the backward pass."""
+        self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns by which timm groups parameters into layers, for instance for ``layer_decay``."""
+        return {
+            "stem": r"^cls_token|pos_embed|temporal_pos_embedding|reg_token|patch_embed",
+            "blocks": [(r"^layers\.(\d+)", None), (r"^norm_f", (99999,))],
+        }
 
 
 STATE_PARAMETERS = {"A_log", "A_b_log", "D", "D_b"}

@@ -40,15 +40,17 @@ INTERPOLATIONS: dict[PositionInterpolation, str] = {
 StateDict = dict[str, Tensor]
 
 
-def resolve(source: str | Path) -> Path:
+def resolve(source: str | Path, cache_dir: str | Path | None = None) -> Path:
     """The local file or folder behind a path, ``local-dir:PATH`` or ``hf-hub:owner/name[/file][@revision]``.
+
+    cache_dir: where downloads are kept instead of the hub's own cache.
 
     Raises:
         CheckpointError: nothing there, or the hub cannot be reached.
     """
     text = str(source)
     if text.startswith("hf-hub:"):
-        return _from_hub(text.removeprefix("hf-hub:"))
+        return _from_hub(text.removeprefix("hf-hub:"), cache_dir)
     path = Path(text.removeprefix("local-dir:")).expanduser()
     if not path.exists():
         raise CheckpointError(
@@ -59,7 +61,7 @@ def resolve(source: str | Path) -> Path:
     return path
 
 
-def _from_hub(address: str) -> Path:
+def _from_hub(address: str, cache_dir: str | Path | None) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -68,9 +70,13 @@ def _from_hub(address: str) -> Path:
     repository, _, file = rest.partition("/")
     try:
         if file:
-            return Path(hf_hub_download(f"{owner}/{repository}", file, revision=revision or None))
+            return Path(hf_hub_download(f"{owner}/{repository}", file, revision=revision or None, cache_dir=cache_dir))
         patterns = [CONFIG, "*.safetensors", "*.pth", "*.bin"]
-        return Path(snapshot_download(f"{owner}/{repository}", revision=revision or None, allow_patterns=patterns))
+        return Path(
+            snapshot_download(
+                f"{owner}/{repository}", revision=revision or None, allow_patterns=patterns, cache_dir=cache_dir
+            )
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"download hf-hub:{address}",

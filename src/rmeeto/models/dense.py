@@ -74,6 +74,21 @@ class FeatureMaps(nn.Module):
         self.model = model
         self.norm, self.output_fmt = norm, output_fmt
 
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """How images are prepared, in timm's form, without what a backbone does not have: a head."""
+        without = ("num_classes", "classifier", "global_pool")
+        return {name: value for name, value in self.model.pretrained_cfg.items() if name not in without}
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """timm's older name for :attr:`pretrained_cfg`."""
+        return self.pretrained_cfg
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As the model's."""
+        self.model.set_grad_checkpointing(enable)
+
     def forward(self, images: Tensor) -> list[Any]:
         """Maps over the full grid after the chosen blocks, in the order of the blocks."""
         maps = self.model.forward_intermediates(

@@ -35,7 +35,8 @@ class FrozenEnds:
             patch_at = join_tokens(torch.arange(config.patches)[None], learned, config.protected)
             self.embedding = PackedEmbedding(dtype, proj.weight, model.placed(biases)[0], patch_at[0])
         self.classifier: PackedClassifier | None = None
-        if type(norm) is RMSNorm and type(head) is Linear and head.bias is not None:
+        reads_class_token = config.global_pool == "token"
+        if reads_class_token and type(norm) is RMSNorm and type(head) is Linear and head.bias is not None:
             self.classifier = PackedClassifier(dtype, norm.weight, norm.eps, head.weight, head.bias)
 
     def is_wanted(self, model: VisionMamba) -> bool:
@@ -60,4 +61,4 @@ class FrozenEnds:
 
 def layers_of(model: VisionMamba) -> tuple[nn.Module, ...]:
     """Those that stand before and behind the blocks."""
-    return (model.patch_embed, model.patch_embed.proj, model.drop_path, model.norm_f, model.head)
+    return (model.patch_embed, model.patch_embed.proj, model.drop_path, model.norm_f, model.head_drop, model.head)

@@ -55,8 +55,8 @@ class Objective:
                 target = teacher(images).float()
             return divergence(target, _logits(answer))
         with torch.no_grad():
-            final = teacher.forward_features(images)
-            target = teacher.forward_head(final).float()
+            final = teacher.encode(images)
+            target = teacher.classify(final).float()
         return divergence(target, _logits(answer)) + token_divergence(final.x, answer)
 
 

@@ -101,6 +101,13 @@ class DynamicMamba(nn.Module):
                 why="where registers stand among the patches that are left is not defined",
                 fix="use a network without registers",
             )
+        if config.global_pool != "token":
+            raise ConfigError(
+                "let predictors decide about tokens",
+                given=f"a network with global_pool={config.global_pool!r}",
+                why="in training the patches that are dropped stay in the sequence, and only the class token is read",
+                fix="use global_pool='token'",
+            )
         self.model, self.dynamic = model, dynamic
         self.schedule = dynamic.schedule(stack_of(config))
         blocks = dynamic.stages(config.depth)
@@ -141,9 +148,9 @@ class DynamicMamba(nn.Module):
         """Logits ``(b, classes)`` in eval mode; in training mode, :meth:`rehearse`."""
         if self.training:
             return self.rehearse(images)
-        return self.model.forward_head(self.forward_features(images))
+        return self.model.classify(self.encode(images))
 
-    def forward_features(self, images: Tensor) -> Tokens:
+    def encode(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised: the best patches, in order."""
         tokens = self.model.embed(images)
         for number in range(len(self.model.layers)):
@@ -151,14 +158,14 @@ class DynamicMamba(nn.Module):
         return self.model.finish(tokens)
 
     def trace(self, images: Tensor) -> DynamicTrace:
-        """As :meth:`forward_features`, keeping what each block saw and ran."""
+        """As :meth:`encode`, keeping what each block saw and ran."""
         tokens, seen, ran = self.model.embed(images), [], []
         for number in range(len(self.model.layers)):
             entering, directions, tokens = self._perform(tokens, number)
             seen.append(entering)
             ran.append(directions)
         final = self.model.finish(tokens)
-        return DynamicTrace(self.model.forward_head(final), tuple(seen), torch.stack(ran, dim=1), final)
+        return DynamicTrace(self.model.classify(final), tuple(seen), torch.stack(ran, dim=1), final)
 
     def rehearse(self, images: Tensor, draw: Draw = straight_through) -> Rehearsal:
         """Run every token and every scan, with drawn decisions about which of them count.
@@ -176,7 +183,7 @@ class DynamicMamba(nn.Module):
         tokens = self.model.finish(tokens)
         patches = there.scatter(1, tokens.protected, 0.0)
         return Rehearsal(
-            logits=self.model.forward_head(tokens),
+            logits=self.model.classify(tokens),
             keep=torch.stack(keep, dim=1) if keep else there.new_empty(len(images), 0),
             keep_aim=tuple((self.schedule.tokens[int(block)] - 1) / self.config.patches for block in self.predictors),
             directions=torch.stack(ran, dim=1),

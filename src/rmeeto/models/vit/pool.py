@@ -6,6 +6,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from rmeeto.models.pooling import mean_token
 from rmeeto.reduction.match import patch_positions
 from rmeeto.reduction.plan import take
 from rmeeto.tokens import Tokens
@@ -24,7 +25,7 @@ def pool(model: VisionTransformer, tokens: Tokens) -> Tensor:
     if model.global_pool == "map":
         pooled: Tensor = model.attn_pool(x, attn_mask=size.log()[:, None, None])
         return pooled
-    mean = (x * (size / size.sum(1, keepdim=True))[..., None]).sum(1)
+    mean = mean_token(x, size)
     if model.global_pool == "avg":
         return mean
     if tokens.present is not None:
