@@ -39,7 +39,7 @@ def test_equals_two_scans(impl, length):
     torch.testing.assert_close(found, one_after_the_other(*operands), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("length", "e", "n"), [(1, 1, 1), (70, 17, 16), (197, 48, 16), (130, 300, 3)])
 def test_kernels_agree_with_float64(instruction_set, dtype, length, e, n):
     operands = walks(2, length, e, n, dtype)

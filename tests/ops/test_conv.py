@@ -49,8 +49,9 @@ def test_widths_and_options(width, with_bias, silu, reverse):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_bfloat16_storage(instruction_set, reverse):
-    x = torch.randn(2, 63, 40).bfloat16()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_storage(instruction_set, dtype, reverse):
+    x = torch.randn(2, 63, 40).to(dtype)
     assert_kernels_agree(x, torch.randn(40, 1, 4), torch.randn(40), reverse=reverse)
 
 

@@ -34,7 +34,7 @@ def test_equals_merging_one_by_one(impl, length, removed, crowded):
     torch.testing.assert_close(merged, merge_one_by_one(values, *plan))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("channels", [1, 17, 192])
 @pytest.mark.parametrize("crowded", [False, True])
 def test_kernels_agree_with_float64(instruction_set, dtype, channels, crowded):
@@ -49,7 +49,7 @@ def test_kernels_agree_with_float64(instruction_set, dtype, channels, crowded):
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_rows_that_absorb_nothing_keep_their_bits(impl, dtype):
     values, (kept, source, target, share) = torch.randn(2, 80, 9, dtype=dtype), random_plan(2, 80, 9)
     merged = merge_rows(values, kept, source, target, share, impl=impl)

@@ -154,8 +154,9 @@ def test_slices_and_transposes_are_read_where_they_lie(impl):
     assert_same(find_nearest(turned, b, impl=impl), find_nearest(turned.contiguous(), b, impl=impl))
 
 
-def test_bfloat16_storage(instruction_set):
-    a, b = torch.randn(2, 50, 33).bfloat16(), torch.randn(2, 49, 33).bfloat16()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_storage(instruction_set, dtype):
+    a, b = torch.randn(2, 50, 33).to(dtype), torch.randn(2, 49, 33).to(dtype)
     found = find_nearest(a, b, impl="cpp")
     assert found[0].dtype == torch.float32
     assert_same(found, find_nearest(a.double(), b.double()))

@@ -29,7 +29,7 @@ def test_equals_adding_and_then_normalising(impl, first):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 197, 192), (3, 5, 17), (1, 33, 384), (2, 3, 1000)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("out", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("first", [False, True])
 def test_kernels_agree_with_float64(instruction_set, shape, dtype, out, first):

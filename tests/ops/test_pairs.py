@@ -55,6 +55,12 @@ def test_long_sequences(length):
     assert_same(*(closest_pairs(features, protected, 88, reach=5, impl=impl) for impl in ("cpp", "reference")))
 
 
+@needs_kernels
+def test_float16_is_compared_in_float32():
+    features = torch.randn(3, 23, 17, dtype=torch.float16)
+    assert_same(*(closest_pairs(x, PROTECTED, 7, impl="cpp") for x in (features, features.float())))
+
+
 @pytest.mark.parametrize("impl", IMPLS)
 def test_slices_are_read_where_they_lie(impl):
     wide = torch.randn(3, 23, 40)

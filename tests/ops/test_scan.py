@@ -101,12 +101,13 @@ def test_fewer_states(instruction_set, states):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_bfloat16_storage(instruction_set, reverse):
-    assert_kernels_agree(operands(2, 63, 40, dtype=torch.bfloat16), reverse=reverse)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_storage(instruction_set, dtype, reverse):
+    assert_kernels_agree(operands(2, 63, 40, dtype=dtype), reverse=reverse)
 
 
 @needs_kernels
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_slices_are_read_where_they_lie(dtype):
     u, delta, A, B, C, skip, gate, bias = operands(2, 33, 24, dtype=dtype)
     halves = torch.cat((u, gate), dim=-1)

@@ -35,7 +35,7 @@ class _Conv(Structure):
 
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
     """Compute `rmeeto.ops.causal_conv`."""
-    x, weight, bias = readable(x), weight.to(torch.float32).contiguous(), parameter(bias)
+    dtype, x, weight, bias = x.dtype, readable(x), weight.to(torch.float32).contiguous(), parameter(bias)
     out = x.new_empty(x.shape)
     problem = _Conv(
         *(*x.shape, weight.shape[2]),
@@ -43,7 +43,7 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reve
         *(tokens(x), tokens(out), pointer(weight), pointer(bias)),
     )
     call("conv_forward", problem)
-    return out
+    return out.to(dtype)
 
 
 def causal_conv_backward(

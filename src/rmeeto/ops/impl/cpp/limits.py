@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from rmeeto.ops.impl.cpp.operands import STORAGE
+from rmeeto.ops.impl.cpp.operands import is_readable
 
 MAX_STATES = 16
 WIDTHS = (2, 3, 4)
@@ -31,8 +31,10 @@ def unsupported_reasons(op_name: str, tensors: Mapping[str, Tensor]) -> list[str
         reasons.append("the C++ kernels read processor memory only")
     if op_name == "lay_out":
         return reasons  # positions alone
-    if any(x.dtype != lead.dtype for name, x in tensors.items() if name in TOKENS) or lead.dtype not in STORAGE:
-        reasons.append("the C++ kernels take tokens in float32 or bfloat16, all in the same")
+    if any(x.dtype != lead.dtype for name, x in tensors.items() if name in TOKENS):
+        reasons.append("the C++ kernels take all tokens in the same dtype")
+    elif not is_readable(lead.dtype):
+        reasons.append("the C++ kernels take tokens in float32 or bfloat16, and float16 by way of float32")
     if op_name == "selective_scan" and tensors["A"].shape[1] > MAX_STATES:
         reasons.append(f"the C++ kernels hold at most {MAX_STATES} states, not {tensors['A'].shape[1]}")
     if op_name == "causal_conv" and tensors["weight"].shape[2] not in WIDTHS:

@@ -20,18 +20,18 @@ class _Merge(Structure):
 
 def merge_rows(values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
     """Compute `rmeeto.ops.merge_rows`."""
-    values, share = readable(values), share.to(torch.float32)
+    dtype, values, share = values.dtype, readable(values), share.to(torch.float32)
     out = values.new_empty((*kept.shape, values.shape[2]))
     call("merge", _merge_problem(values, out, kept, source, target, share))
-    return out
+    return out.to(dtype)
 
 
 def merge_rows_backward(grad: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
     """Compute the gradient of the values."""
-    grad, share = readable(grad), share.to(torch.float32)
+    dtype, grad, share = grad.dtype, readable(grad), share.to(torch.float32)
     values = grad.new_empty((grad.shape[0], kept.shape[1] + source.shape[1], grad.shape[2]))
     call("merge_backward", _merge_problem(values, grad, kept, source, target, share))
-    return values
+    return values.to(dtype)
 
 
 def _merge_problem(values: Tensor, out: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> _Merge:

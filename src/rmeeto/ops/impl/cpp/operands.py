@@ -27,8 +27,18 @@ def pointer(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
+def is_readable(dtype: torch.dtype) -> bool:
+    """Return whether `readable` gives the library such tokens as it can read."""
+    return dtype in STORAGE or dtype == torch.float16
+
+
 def readable(x: Tensor) -> Tensor:
-    """Return x with its channels side by side; slices along the other axes stay where they lie."""
+    """Return x with its channels side by side; slices along the other axes stay where they lie.
+
+    float16, which the library cannot read, becomes float32: nothing is lost on the way there, and results in float16
+    are rounded once, as the library rounds to bfloat16.
+    """
+    x = x.float() if x.dtype == torch.float16 else x
     return x if x.stride(-1) == 1 else x.contiguous()
 
 

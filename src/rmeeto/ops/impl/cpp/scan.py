@@ -46,7 +46,7 @@ def selective_scan(
     reverse: bool,
 ) -> Tensor:
     """Compute `rmeeto.ops.selective_scan`."""
-    u, delta, B, C = readable(u), readable(delta), readable(B), readable(C)
+    dtype, u, delta, B, C = u.dtype, readable(u), readable(delta), readable(B), readable(C)
     gate = None if gate is None else readable(gate)
     A, skip, delta_bias = A.to(torch.float32).contiguous(), parameter(skip), parameter(delta_bias)
     out = u.new_empty(u.shape)
@@ -57,15 +57,16 @@ def selective_scan(
         *(pointer(x) for x in (A, skip, delta_bias)),
     )
     call("scan_forward", problem)
-    return out
+    return out.to(dtype)
 
 
 def scan_both(forward: Sequence[Tensor], backward: Sequence[Tensor], gate: Tensor) -> Tensor:
     """Compute `rmeeto.ops.bidirectional_scan`: the second walk finds what the first made in the cache."""
-    gate, out = readable(gate), forward[0].new_empty(forward[0].shape)
-    walks, alive = (_Scan * 2)(), []
+    dtype, gate = gate.dtype, readable(gate)
+    out, walks, alive = gate.new_empty(gate.shape), (_Scan * 2)(), []
     for second, (u, delta, A, B, C, skip, bias) in enumerate((forward, backward)):
-        per_token = [*map(readable, (u, delta)), gate if second else None, *map(readable, (B, C))]
+        u, delta, B, C = map(readable, (u, delta, B, C))
+        per_token = [u, delta, gate if second else None, B, C]
         parameters = [x.to(torch.float32).contiguous() for x in (A, skip, bias)]
         alive += [*per_token, *parameters]
         walks[second] = _Scan(
@@ -75,7 +76,7 @@ def scan_both(forward: Sequence[Tensor], backward: Sequence[Tensor], gate: Tenso
             *(pointer(x) for x in parameters),
         )
     call("scan_both", walks)
-    return out
+    return out.to(dtype)
 
 
 def selective_scan_backward(
