@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig, PositionInterpolation
+from rmeeto.ops.autocast import autocast_dtype
 from rmeeto.ops.norm import add_norm
 from rmeeto.ops.select import Impl
 
@@ -51,8 +52,7 @@ class RMSNorm(nn.Module):
 
     def join(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
         """Add ``x`` to the residual stream; the normalised sum, and the new stream, in at least float32."""
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
+        dtype = autocast_dtype(x.device.type) or self.weight.dtype
         return add_norm(x, residual, self.weight, eps=self.eps, dtype=dtype, impl=self.impl)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmeeto.ops.autocast import without_autocast
 from rmeeto.tokens import Features
 
 CELLS = 2**22  # of a similarity matrix in memory at a time
@@ -35,7 +36,7 @@ def energy(features: Tensor, margin: float) -> Tensor:
 
     Never more than a few rows of the n × n similarities are in memory.
     """
-    with torch.autocast(features.device.type, enabled=False):
+    with without_autocast(features):
         unit = F.normalize(at_least_float32(features), dim=-1)
         rows = torch.split(unit, max(1, CELLS // unit.shape[1]), dim=1)
         return torch.cat([F.elu(part @ unit.transpose(1, 2) - margin).mean(-1) for part in rows], dim=1)

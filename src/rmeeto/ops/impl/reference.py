@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rmeeto.ops.autocast import without_autocast
 from rmeeto.ops.rows import flat_index, patch_positions, ranked_pairs, take
 
 
@@ -38,7 +39,7 @@ def selective_scan(
 ) -> Tensor:
     """Walk the tokens one by one; see `rmeeto.ops.selective_scan` for the meaning and the shapes."""
     storage, dtype = u.dtype, _arithmetic(u)
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u):
         u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
         if delta_bias is not None:
             delta = delta + delta_bias.to(dtype)
@@ -124,7 +125,7 @@ def selective_scan_backward(
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
     """Add up shifted copies of ``x``; see `rmeeto.ops.causal_conv` for the meaning and the shapes."""
     storage, dtype = x.dtype, _arithmetic(x)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         y = _convolved(x, weight, bias, reverse)
         return (functional.silu(y) if silu else y).to(storage)
@@ -198,7 +199,7 @@ def _nearest(
     fitting = CHUNK_BYTES // (batch * columns * a.element_size())
     widest = max(end - first for first, end in bounds)
     step = max(1, min(fitting, max(widest // 2, NARROW)))
-    with torch.autocast(a.device.type, enabled=False):  # half-precision products would scramble near ties
+    with without_autocast(a):  # half-precision products would scramble near ties
         if distance == "cosine":
             a, b = functional.normalize(a, dim=-1), functional.normalize(b, dim=-1)
         found = []

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmeeto.errors import ConfigError
+from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.reduction.match import Match, match, matching_operations
 from rmeeto.reduction.methods.moves import merged
 from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
@@ -131,6 +131,13 @@ def first_pairs(found: Match, counts: Tensor, tokens: Tokens, *, merging: bool) 
     if not len(counts):
         return None
     left = tokens.counts() - counts
+    if left.is_meta:
+        raise UnsupportedInput(
+            "reduce by a threshold on the meta device",
+            given="tensors without values",
+            why="how many tokens of an image are similar enough is decided by their values",
+            fix="another method, or a model and images on a device with memory",
+        )
     shortest, longest, most = torch.stack([left.min(), left.max(), counts.max()]).tolist()
     if most == 0:
         return None
