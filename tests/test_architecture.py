@@ -18,14 +18,14 @@ LAYERS = [
     {"evaluate", "bench", "viz", "predict", "doctor"},
     {"data"},
     {"pace", "nonfinite"},
-    {"recipe", "results", "devices", "randomness"},
+    {"recipe", "results", "devices", "processes"},
     {"models"},
     {"cost"},
     {"config", "reduction"},
     {"ops"},
     {"tokens", "progress"},
     {"timing"},
-    {"errors", "allocator", "paths", "jsontext"},
+    {"errors", "allocator", "paths", "jsontext", "randomness"},
 ]
 # `import rmeeto` hands out names from everywhere, lazily.
 OUTSIDE = {"rmeeto", "rmeeto.__main__", "rmeeto._timm_hook"}

@@ -23,6 +23,7 @@ from rmeeto.errors import DataError, RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.freezing import frozen
 from rmeeto.nonfinite import first_nonfinite
+from rmeeto.processes import talking
 from rmeeto.progress import SILENT, Progress
 
 TOP5_CLASSES = 6
@@ -86,7 +87,7 @@ def evaluate(
         DataError: data that cannot be opened, has other classes than the model, has unreadable images, or holds clips
             where the model takes images.
         ConfigError: several views of images.
-        RunError: the model's logits are not finite.
+        RunError: the model's logits are not finite. PeerLost: another process has ended.
     """
     source = data if not isinstance(data, str | Path) else open_data(data, "val")
     check_classes(source, model.num_classes)
@@ -159,8 +160,9 @@ def _run(
             task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
     if count > 1:
         # a share of one image less must not keep the others waiting, so refusal comes after the sums
-        sums = reduce(sums.to(device), "sum").cpu()
-        unreadable = gather_object(unreadable)
+        with talking():
+            sums = reduce(sums.to(device), "sum").cpu()
+            unreadable = gather_object(unreadable)
     right, among5, loss, images, *spent = sums.tolist()
     if (unreadable and not allow_missing) or not images:
         raise _refusal(source, unreadable)

@@ -60,6 +60,16 @@ class Pace:
         """Images per forward pass of one process."""
         return self.share // self.micro_batches
 
+    def places(self, rank: int, micro: int) -> tuple[int, ...]:
+        """Which images of a step one forward pass of one process takes, by their places in the step, in rising order.
+
+        The step's images are handed out from both ends: the first and the last, then the second and the second last.
+        These are the pairs that mixup and cutmix mix, so a pair is never torn apart.
+        """
+        last, first = self.recipe.images_per_step - 1, rank * self.share + micro * self.micro_batch
+        turns = range(first, first + self.micro_batch)
+        return tuple(sorted(last - turn // 2 if turn % 2 else turn // 2 for turn in turns))
+
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps per epoch."""

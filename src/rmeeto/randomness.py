@@ -1,14 +1,21 @@
-"""Randomness as a function of numbers (a seed, an epoch, an image), so that going on needs no saved generators."""
+"""Randomness as a function of numbers (a seed, an epoch, an image), so that going on needs no saved generators.
+
+A training step may be shared by several processes and several forward passes. Each pass then sees only a part of the
+step's images, and yet every image must meet the draws that it would meet in one pass over the whole step. So within
+:func:`drawing_for`, :func:`rand_by_image` draws for all images of the step and keeps those of the part.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def seed_of(*parts: int | str) -> int:
@@ -40,3 +47,42 @@ def seeded(seed: int) -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(legacy)
         torch.default_generator.set_state(processor)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of a training step that one forward pass sees.
+
+    seed: of everything random in the step, the same for all its parts. total: images of the step. places: where this
+    part's images stand among them, in rising order.
+    """
+
+    seed: int
+    total: int
+    places: Sequence[int]
+
+
+_part: Part | None = None
+
+
+@contextmanager
+def drawing_for(part: Part) -> Iterator[None]:
+    """Seed the global generators from the part's step, and let :func:`rand_by_image` draw for the part's images."""
+    global _part
+    seed_all(part.seed)
+    _part = part
+    try:
+        yield
+    finally:
+        _part = None
+
+
+def rand_by_image(shape: Sequence[int], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Uniform numbers in [0, 1) of a shape ``(b, …)`` from torch's global generator, for a batch of images.
+
+    Within :func:`drawing_for` an image's numbers depend on the step and on its place there, not on its batch.
+    """
+    if _part is None:
+        return torch.rand(tuple(shape), device=device, dtype=dtype)
+    drawn = torch.rand((_part.total, *shape[1:]), device=device, dtype=dtype)
+    return drawn[torch.tensor(_part.places, device=device)]

@@ -62,6 +62,8 @@ class Results:
     seconds: training and evaluation, over all attempts of a resumed run. train_images, val_images: their number.
     skipped_images: names of training images that could not be read. skipped_steps: steps with a non-finite loss.
     data_fingerprint: of names and labels of both splits. backend: the kernels that ran. versions: of what matters.
+    processes, threads: of the last attempt; threads of each process, None in results of earlier versions. changes:
+    of processes, threads, device or torch between the attempts of a resumed run, with the steps they came after.
     """
 
     rows: tuple[Row, ...]
@@ -81,6 +83,8 @@ class Results:
     backend: str
     processes: int
     versions: dict[str, str]
+    threads: int | None = None
+    changes: tuple[str, ...] = ()
 
     @property
     def best_epoch(self) -> EpochScore:
@@ -109,6 +113,7 @@ def load_results(path: str | Path) -> Results:
         content["rows"] = tuple(Row(**row) for row in content["rows"])
         content["epochs"] = tuple(EpochScore(**score) for score in content["epochs"])
         content["skipped_images"] = tuple(content["skipped_images"])
+        content["changes"] = tuple(content.get("changes", ()))
         return Results(**content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"read the results in {path}", why=f"{type(error).__name__}: {error}") from error

@@ -444,8 +444,8 @@ class TestNonFinite:
 
     def test_a_gradient_that_explodes_is_named(self, toys, tmp_path, monkeypatch):
         class Exploding(Objective):
-            def __call__(self, model, images, labels):
-                loss = super().__call__(model, images, labels)
+            def __call__(self, model, images, labels, part=None):
+                loss = super().__call__(model, images, labels, part)
                 if loss.requires_grad:
                     loss.register_hook(lambda gradient: gradient * torch.inf)
                 return loss
@@ -457,7 +457,7 @@ class TestNonFinite:
 
 def test_a_batch_too_large_for_the_device_says_what_to_halve(toys, tmp_path, monkeypatch):
     class Greedy(Objective):
-        def __call__(self, model, images, labels):
+        def __call__(self, model, images, labels, part=None):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90.00 GiB.\nSee the manual.")
 
     monkeypatch.setattr(run_module, "Objective", Greedy)

@@ -41,9 +41,9 @@ class TrainingOrder(Sampler[list[Draw]]):
             if step // pace.steps_per_epoch != epoch:
                 epoch = step // pace.steps_per_epoch
                 order = self._permutation(epoch)
-            start = (step % pace.steps_per_epoch) * size + self.rank * pace.share
-            for micro in range(start, start + pace.share, pace.micro_batch):
-                yield [Draw(epoch, place) for place in order[micro : micro + pace.micro_batch]]
+            start = (step % pace.steps_per_epoch) * size
+            for micro in range(pace.micro_batches):
+                yield [Draw(epoch, order[start + place]) for place in pace.places(self.rank, micro)]
 
     def _permutation(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(seed_of(self.pace.recipe.seed, "order", epoch))

@@ -16,6 +16,7 @@ from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.pairs import Pairs, closest_pairs
 from rmeeto.ops.rows import patch_positions as patch_positions
 from rmeeto.ops.rows import ranked_pairs, take
+from rmeeto.randomness import rand_by_image
 from rmeeto.reduction.protocol import Widths
 
 Grouping = Literal["odd-even", "front-behind", "random"]
@@ -36,7 +37,7 @@ def group(patches: Tensor, grouping: Grouping) -> tuple[Tensor, Tensor]:
         return patches[:, 0::2], patches[:, 1::2]
     if grouping == "front-behind":
         return patches[:, :half], patches[:, half:]
-    shuffled = patches.gather(1, torch.rand(patches.shape, device=patches.device).argsort(1))
+    shuffled = patches.gather(1, rand_by_image(patches.shape, patches.device).argsort(1))
     return shuffled[:, :half].sort(1).values, shuffled[:, half:].sort(1).values
 
 
@@ -80,16 +81,14 @@ def match(
             seen = seen_targets(torch.arange(partner.shape[1], device=partner.device), targets.shape[1], reach)
         partner = random_partners(partner, targets.shape[1], seen)
     if rank == "random":
-        score = torch.where(score == -torch.inf, score, torch.rand_like(score))
+        score = torch.where(score == -torch.inf, score, rand_by_image(score.shape, score.device, score.dtype))
     return Match(*ranked_pairs(score, partner, candidates, targets, r))
 
 
 def random_partners(partner: Tensor, targets: int, seen: tuple[Tensor, Tensor] | None) -> Tensor:
     """One of the targets that each candidate sees, drawn anew; ``partner (b, n)`` stays where it sees none."""
-    if seen is None:
-        return torch.randint_like(partner, targets)
-    low, high = seen
-    drawn = low + (torch.rand(partner.shape, device=partner.device) * (high - low)).long()
+    low, high = (torch.zeros_like(partner), torch.full_like(partner, targets)) if seen is None else seen
+    drawn = low + (rand_by_image(partner.shape, partner.device) * (high - low)).long()
     return torch.where(low < high, drawn, partner)
 
 

@@ -6,15 +6,16 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from timm.data.mixup import Mixup
 from torch import Tensor, nn
 
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import Rehearsal
 from rmeeto.models.freezing import freeze
+from rmeeto.randomness import Part
 from rmeeto.recipe import Recipe
 from rmeeto.training.dynamic import RATIO_WEIGHT, directions_loss, keep_loss, token_divergence
+from rmeeto.training.mixing import Mixing
 
 
 class Objective:
@@ -25,21 +26,18 @@ class Objective:
 
     def __init__(self, recipe: Recipe, num_classes: int, teacher: VisionMamba | None) -> None:
         self.label_smoothing, self.distill, self.teacher = recipe.label_smoothing, recipe.distill, teacher
-        self._mix: Mixup | None = None
-        if recipe.mixup or recipe.cutmix:
-            self._mix = Mixup(  # type: ignore[no-untyped-call]
-                recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=num_classes
-            )
+        self._mix = Mixing(recipe, num_classes) if recipe.mixup or recipe.cutmix else None
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of ``(b, c, h, w)`` images or ``(b, c, t, h, w)`` clips with ``(b,)`` labels."""
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, part: Part | None = None) -> Tensor:
+        """The mean loss of ``(b, c, h, w)`` images or ``(b, c, t, h, w)`` clips with ``(b,)`` labels.
+
+        part: what the batch is of its step; None is a step by itself, drawn for by the global generators.
+        """
         if self._mix is None:
             answer = model(images)
             loss = F.cross_entropy(_logits(answer), labels, label_smoothing=self.label_smoothing)
         else:
-            # timm mixes in place, and cuts its box from the third dimension on: of clips, through all frames
-            mixed, soft_labels = self._mix(images.clone().flatten(1, -3), labels)
-            images = mixed.reshape(images.shape)
+            images, soft_labels = self._mix(images, labels, part)
             answer = model(images)
             loss = F.cross_entropy(_logits(answer), soft_labels)
         if isinstance(answer, Rehearsal):

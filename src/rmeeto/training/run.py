@@ -33,6 +33,7 @@ from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import save_model
 from rmeeto.models.factory import create_model
 from rmeeto.pace import Pace
+from rmeeto.processes import PeerLost, talking
 from rmeeto.progress import SILENT, Progress, Task
 from rmeeto.randomness import seed_of, seeded
 from rmeeto.recipe import PUBLISHED, Recipe
@@ -41,6 +42,7 @@ from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.results import EpochScore, Results, Score
 from rmeeto.table import add_speeds, score, warn_at_chance
 from rmeeto.training.average import WeightAverage
+from rmeeto.training.conditions import WHAT_FOLLOWS, changes, conditions_of, device_name
 from rmeeto.training.interruption import Interruption
 from rmeeto.training.objective import Objective, make_teacher
 from rmeeto.training.run_folder import RunFolder
@@ -66,7 +68,8 @@ def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT
     folder = RunFolder(recipe.output, resume=resume)
     # the caller's random generators are left as they were
     with folder if accelerator.is_main_process else nullcontext(), seeded(seed_of(recipe.seed, "weights")):
-        accelerator.wait_for_everyone()
+        with talking():
+            accelerator.wait_for_everyone()
         if (results := folder.finished(recipe)) is not None:
             return results
         run = _Run(recipe, accelerator, folder, progress if accelerator.is_main_process else SILENT)
@@ -130,7 +133,10 @@ class _Run:
         self.precision = find_precision(recipe.precision, accelerator.device)
         self.reduction = self.model.reduction
         self._reduction_at(0)  # or refuse to anneal it now
-        self.journal = Journal(data_fingerprint=fingerprint(self.train_data, self.val_data))
+        self.journal = Journal(
+            data_fingerprint=fingerprint(self.train_data, self.val_data),
+            conditions=conditions_of(accelerator, recipe, self.precision),
+        )
         objective = Objective(recipe, self.model.num_classes, make_teacher(self.model, recipe, accelerator.device))
         self.stepper = Stepper(accelerator, self.model, objective, self.pace, self.precision)
         self.average = None if recipe.ema_decay is None else WeightAverage(self.model, recipe.ema_decay)
@@ -145,9 +151,11 @@ class _Run:
         self.log = RunLog(self.folder.log_file if main else None)
         if main:
             self.folder.begin(self.recipe)
-        self.accelerator.wait_for_everyone()
+        with talking():
+            self.accelerator.wait_for_everyone()
         if not self.folder.state_file.exists():
-            self.log.write("start", 0, images=len(self.indices), total_steps=self.pace.total_steps)
+            conditions = self.journal.conditions
+            self.log.write("start", 0, images=len(self.indices), total_steps=self.pace.total_steps, **conditions)
             self.progress.message(str(self.pace))
             return
         state = load_state(self.folder.state_file, self.recipe)
@@ -160,13 +168,20 @@ class _Run:
                 why="the data has changed: other classes, labels or file names",
                 fix="restore the data, or start another output folder",
             )
+        changed = changes(journal.conditions, self.journal.conditions)
+        journal.conditions = self.journal.conditions
         self.journal = journal
         self.model.load_state_dict(state["model"])
         self.stepper.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.log.write("resume", journal.step, evaluations=len(journal.before) + len(journal.after))
+        evaluations = len(journal.before) + len(journal.after)
+        self.log.write("resume", journal.step, evaluations=evaluations, **journal.conditions)
         self.progress.message(f"resumed after step {journal.step} of {self.pace.total_steps}")
+        if changed:
+            journal.changes += [f"after step {journal.step}, {change}" for change in changed]
+            self.log.write("changed_conditions", journal.step, changes=changed)
+            self.progress.message(f"not as before: {'; '.join(changed)}; {WHAT_FOLLOWS}")
 
     def evaluate_before(self) -> None:
         """The rows that training is measured against: the unreduced model and the training-free reduced one."""
@@ -231,13 +246,16 @@ class _Run:
             skipped_images=tuple(journal.unreadable),
             skipped_steps=journal.skipped_steps,
             data_fingerprint=journal.data_fingerprint,
-            device=_device_name(self.accelerator),
+            device=device_name(self.accelerator),
             precision=self.precision,
             backend=backend(recipe.impl, self.accelerator.device),
             processes=self.accelerator.num_processes,
             versions=_versions(),
+            threads=journal.conditions["threads"],
+            changes=tuple(journal.changes),
         )
-        self.accelerator.wait_for_everyone()
+        with talking():
+            self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.log.write("end", journal.step, seconds=results.seconds)
             self.folder.finish(results)
@@ -249,7 +267,11 @@ class _Run:
             started = time.perf_counter()
             if self.recipe.anneal:
                 self.model.reduction = self._reduction_at(step)
-            report = self.stepper.step(step, batches, interrupted=interruption.requested)
+            try:
+                report = self.stepper.step(step, batches, interrupted=interruption.requested)
+            except PeerLost:
+                self._save_state()  # the weights are still those after the last whole step
+                raise
             self._stepped += 1
             self._stepping_seconds += time.perf_counter() - started
             self.journal.step = step + 1
@@ -367,14 +389,6 @@ def _check_same_classes(train: tuple[str, ...], val: tuple[str, ...], address: s
             why="the two splits number different classes",
             fix="give both splits the same classes",
         )
-
-
-def _device_name(accelerator: Accelerator) -> str:
-    if accelerator.device.type == "cuda":
-        import torch
-
-        return str(torch.cuda.get_device_name(accelerator.device))
-    return f"{accelerator.device.type} ({platform.processor() or platform.machine()})"
 
 
 def _versions() -> dict[str, str]:

@@ -28,6 +28,7 @@ class Journal:
     step: optimiser steps done, skipped ones included; with the seed it fixes the learning rate, the images to come
     and every random draw, so no generator is saved. seconds: spent so far, over all attempts.
     data_fingerprint: of the data it began with. unreadable: times met, by ``name: reason``.
+    conditions: of the last attempt, see :mod:`.conditions`. changes: of these between attempts, with their steps.
     before: scores from before training. after: one score per finished epoch.
     """
 
@@ -35,6 +36,8 @@ class Journal:
     seconds: float = 0.0
     skipped_steps: int = 0
     data_fingerprint: str = ""
+    conditions: dict[str, Any] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
     unreadable: dict[str, int] = field(default_factory=dict)
     before: list[dict[str, Any]] = field(default_factory=list)
     after: list[dict[str, Any]] = field(default_factory=list)

@@ -42,7 +42,7 @@ def read_log(path: str | Path) -> list[Record]:
     """The records of a run, without those that a resumed run took back and did again.
 
     A last line that was cut off in the middle is left out. Events: ``start``, ``resume``, ``step``, ``evaluation``,
-    ``skipped_step``, ``unreadable_image``, ``end``.
+    ``skipped_step``, ``unreadable_image``, ``changed_conditions``, ``end``.
     """
     records: list[Record] = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():

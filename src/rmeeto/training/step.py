@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +19,11 @@ from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.nonfinite import first_nonfinite, first_nonfinite_gradient
 from rmeeto.pace import Pace
-from rmeeto.randomness import seed_all, seed_of
+from rmeeto.processes import talking
+from rmeeto.randomness import Part, drawing_for, seed_of
 from rmeeto.recipe import Recipe
+from rmeeto.training.by_image import draw_by_image
+from rmeeto.training.gradients import average_gradients, copy_weights_of_first_process
 from rmeeto.training.objective import Objective
 
 BAD_STEPS_ALLOWED = 3
@@ -47,10 +49,11 @@ class StepReport:
 class Stepper:
     """Everything that a step needs and that stays the same between steps.
 
-    model: the bare one; the accelerator's wrapping of it, which sums gradients over processes, stays inside.
+    model: moved to the device, and its random layers replaced by such that draw by image; see :mod:`.by_image`.
 
     Raises (on stepping):
         RunError: three steps in a row had a non-finite loss or gradient; it names the first place where they appear.
+        PeerLost: another process has ended; the weights are those after the last whole step.
     """
 
     def __init__(
@@ -63,8 +66,12 @@ class Stepper:
     ) -> None:
         self.accelerator, self.model, self.objective = accelerator, model, objective
         self.pace, self.precision = pace, precision
-        self.optimizer = make_optimizer(model, pace.recipe)
-        self._wrapped: nn.Module = accelerator.prepare(model)
+        self.optimizer = make_optimizer(model.to(accelerator.device), pace.recipe)
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        draw_by_image(model)
+        if pace.processes > 1:
+            with talking():
+                copy_weights_of_first_process(model)
         self._bad_in_a_row = 0
 
     def step(self, step: int, batches: Iterator[Batch], *, interrupted: bool) -> StepReport:
@@ -81,43 +88,50 @@ class Stepper:
             batch = next(batches)
             waiting += time.perf_counter() - started
             taken_batches.append(batch)
-            last = micro == count - 1
+            part = self._part(step, micro)
             try:
-                with nullcontext() if last else self.accelerator.no_sync(self._wrapped):
-                    part = self._loss(self._wrapped, step, micro, batch) / count
-                    self.accelerator.backward(part)
+                with drawing_for(part):
+                    share = self._loss(batch, part) / count
+                    torch.autograd.backward(share)
             except torch.OutOfMemoryError as error:
                 raise self._too_large(error) from error
-            total += part.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_grad or math.inf).item()
-        loss, stop, unreadable = self._agree(total.item(), interrupted, taken_batches)
+            total += share.detach()
+        if self.pace.processes > 1:
+            with talking():
+                average_gradients(self._parameters)
+                loss, stop, unreadable = self._agree(total.item(), interrupted, taken_batches)
+        else:
+            loss, stop, unreadable = total.item(), interrupted, _unreadable(taken_batches)
+        norm = gradient_norm(self._parameters)
         taken = math.isfinite(loss) and math.isfinite(norm)
         if taken:
+            if recipe.clip_grad is not None:
+                torch.nn.utils.clip_grad_norm_(self._parameters, recipe.clip_grad)
             self.optimizer.step()
         self._bad_in_a_row = 0 if taken else self._bad_in_a_row + 1
         if self._bad_in_a_row == BAD_STEPS_ALLOWED:
             raise self._diverged(step, loss, norm, taken_batches)
         return StepReport(loss, norm, taken, unreadable, stop, waiting)
 
-    def _loss(self, model: nn.Module, step: int, micro: int, batch: Batch) -> Tensor:
-        """The loss of one micro-batch; everything random in it depends on step, micro-batch and process alone."""
-        accelerator = self.accelerator
-        images = batch.images.to(accelerator.device, non_blocking=True)
-        labels = batch.labels.to(accelerator.device, non_blocking=True)
-        seed_all(seed_of(self.pace.recipe.seed, "step", step, micro, accelerator.process_index))
-        with autocast(accelerator.device, self.precision):
-            return self.objective(model, images, labels)
+    def _part(self, step: int, micro: int) -> Part:
+        """The images of a step that this process sees in one forward pass, and the seed of the step."""
+        recipe, places = self.pace.recipe, self.pace.places(self.accelerator.process_index, micro)
+        return Part(seed_of(recipe.seed, "step", step), recipe.images_per_step, places)
+
+    def _loss(self, batch: Batch, part: Part) -> Tensor:
+        """The loss of one micro-batch; what is random in it depends on the step and the images' places there alone."""
+        device = self.accelerator.device
+        images = batch.images.to(device, non_blocking=True)
+        labels = batch.labels.to(device, non_blocking=True)
+        with autocast(device, self.precision):
+            return self.objective(self.model, images, labels, part)
 
     def _agree(self, loss: float, interrupted: bool, batches: list[Batch]) -> tuple[float, bool, tuple[str, ...]]:
         """Mean loss, whether to stop, and the unreadable images, over all processes."""
-        unreadable = [name for batch in batches for name in batch.unreadable]
-        processes = self.accelerator.num_processes
-        if processes > 1:
-            own = torch.tensor([loss / processes, interrupted, len(unreadable)], device=self.accelerator.device)
-            loss, stop, missing = self.accelerator.reduce(own, "sum").tolist()
-            interrupted = stop > 0
-            unreadable = gather_object(unreadable) if missing else []
-        return loss, interrupted, tuple(unreadable)
+        unreadable = _unreadable(batches)
+        own = torch.tensor([loss / self.pace.processes, interrupted, len(unreadable)], device=self.accelerator.device)
+        loss, stop, missing = self.accelerator.reduce(own, "sum").tolist()
+        return loss, stop > 0, tuple(gather_object(list(unreadable))) if missing else ()
 
     def _too_large(self, error: torch.OutOfMemoryError) -> RunError:
         return RunError(
@@ -132,7 +146,9 @@ class Stepper:
 
         def replay() -> None:
             for micro, batch in enumerate(batches):
-                self._loss(self.model, step, micro, batch)
+                part = self._part(step, micro)
+                with drawing_for(part):
+                    self._loss(batch, part)
 
         place = first_nonfinite(self.model, replay) or place
         return RunError(
@@ -143,6 +159,16 @@ class Stepper:
             fix="use a smaller lr, a smaller clip_grad, or precision = float32; "
             "the last saved model and state are untouched",
         )
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
+    """The 2-norm of all gradients together, not finite where one of them is not."""
+    norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+
+
+def _unreadable(batches: list[Batch]) -> tuple[str, ...]:
+    return tuple(name for batch in batches for name in batch.unreadable)
 
 
 class Interval:

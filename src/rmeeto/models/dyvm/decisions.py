@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rmeeto.randomness import rand_by_image
+
 Draw = Callable[[Tensor], Tensor]
 
 CERTAIN = 1e-6  # no draw is less likely than this, so that its logit is finite
@@ -18,7 +20,7 @@ def straight_through(log_odds: Tensor) -> Tensor:
     This is a hard Gumbel-softmax at temperature 1: the difference of two Gumbel draws is one logistic draw, and a
     softmax over two logits is a sigmoid of their difference. Log-odds of -∞ give 0.
     """
-    noise = torch.logit(torch.rand_like(log_odds), eps=CERTAIN)
+    noise = torch.logit(rand_by_image(log_odds.shape, log_odds.device, log_odds.dtype), eps=CERTAIN)
     soft = torch.sigmoid(log_odds + noise)
     hard = (log_odds + noise > 0).to(soft.dtype)
     return hard + (soft - soft.detach())  # the bracket is exactly 0

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rmeeto.errors import ConfigError
 from rmeeto.ops import Matching, merge_closest
+from rmeeto.randomness import rand_by_image
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
 from rmeeto.reduction.match import (
     Distance,
@@ -282,8 +283,8 @@ def shuffle_plan(tokens: Tokens, share: float) -> Plan:
     """Permute a random share of the patches of each image among themselves; protected tokens stay."""
     patches = patch_positions(tokens.protected, tokens.length)
     count = int(patches.shape[1] * share)
-    chosen = torch.rand(patches.shape, device=patches.device).argsort(1)[:, :count]
-    moved = chosen.gather(1, torch.rand(chosen.shape, device=patches.device).argsort(1))
+    chosen = rand_by_image(patches.shape, patches.device).argsort(1)[:, :count]
+    moved = chosen.gather(1, rand_by_image(chosen.shape, patches.device).argsort(1))
     patches = patches.scatter(1, chosen, patches.gather(1, moved))
     kept = interleave(patches, tokens.protected, tokens.protected)
     none = kept[:, :0]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from rmeeto.randomness import rand_by_image
 from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.partners import merging
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
@@ -52,4 +52,4 @@ class RandomMerge(ScheduledReduction):
 
 def shuffled(tokens: Tokens) -> Tensor:
     """``(b, l)``: the positions of the patches in random order, then those of the protected tokens."""
-    return ascending(torch.rand(tokens.x.shape[:2], device=tokens.x.device), tokens.protected)
+    return ascending(rand_by_image(tokens.x.shape[:2], tokens.x.device), tokens.protected)

@@ -1,0 +1,38 @@
+"""Processes that share one run, and what happens when one of them is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from rmeeto.errors import RunError
+
+
+class PeerLost(RunError):
+    """Another process of the run has ended, so this one cannot go on."""
+
+
+@contextmanager
+def talking() -> Iterator[None]:
+    """A block that waits for the other processes of a run.
+
+    Raises:
+        PeerLost: one of them has ended, or has not answered in time.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # the backends have no class of their own for it
+        if not torch.distributed.is_initialized():
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise PeerLost(
+            "share the work with the other processes",
+            given=f"process {torch.distributed.get_rank()} of {torch.distributed.get_world_size()}",
+            why=f"another one has ended or cannot be reached; if it failed, its own message says why ({reason})",
+            fix="start all processes again, a training run with --resume (resume=True): "
+            "it goes on from its last saved state",
+        ) from error
