@@ -40,8 +40,8 @@ def first_nonfinite(model: nn.Module, replay: Callable[[], object]) -> str | Non
 
 
 def first_nonfinite_gradient(model: nn.Module) -> str | None:
-    """The first parameter, by the model's order, whose gradient is not finite."""
-    for name, parameter in model.named_parameters():
+    """The first parameter in the order of the backward pass, which takes NaN along, whose gradient is not finite."""
+    for name, parameter in reversed(list(model.named_parameters())):
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             return f"gradient of {name}"
     return None

@@ -454,6 +454,68 @@ class TestNonFinite:
         with pytest.raises(RunError, match="gradient of"):
             retrain(toy_recipe(toys, tmp_path / "run"))
 
+    @pytest.mark.parametrize("clip_grad", [None, 1.0])
+    def test_a_parameter_that_is_not_finite_is_found_by_the_first_module_that_gives_it(
+        self, toys, tmp_path, monkeypatch, clip_grad
+    ):
+        def damage(model):
+            with torch.no_grad():
+                model.layers[0].mixer.D[3] = torch.nan
+
+        damaged_after_evaluation(monkeypatch, damage)
+        with pytest.raises(RunError, match=r"first appear in: (input|output) of layers\.0\.mixer"):
+            retrain(toy_recipe(toys, tmp_path / "run", clip_grad=clip_grad))
+
+    @pytest.mark.parametrize("clip_grad", [None, 1.0])
+    @pytest.mark.parametrize("name", ["layers.0.mixer.D", "layers.2.mixer.A_log", "head.bias"])
+    def test_a_gradient_that_is_not_finite_is_named_before_clipping_spreads_it(
+        self, toys, tmp_path, monkeypatch, clip_grad, name
+    ):
+        def damage(model):
+            model.get_parameter(name).register_hook(lambda gradient: gradient * torch.nan)
+
+        damaged_after_evaluation(monkeypatch, damage)
+        with pytest.raises(RunError, match=rf"first appear in: gradient of {name}\n"):
+            retrain(toy_recipe(toys, tmp_path / "run", clip_grad=clip_grad))
+
+    def test_a_gradient_that_spreads_is_named_where_it_begins(self, toys, tmp_path, monkeypatch):
+        """The backward pass goes from the head to the patches, and takes the NaN along with it."""
+
+        def damage(model):
+            model.layers[2].mixer.out_proj.register_forward_hook(Spoil.apply_to)
+
+        damaged_after_evaluation(monkeypatch, damage)
+        with pytest.raises(RunError, match=r"first appear in: gradient of layers\.2\."):
+            retrain(toy_recipe(toys, tmp_path / "run"))
+
+
+class Spoil(torch.autograd.Function):
+    """Hands values on as they are, and gradients as NaN."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * torch.nan
+
+    @staticmethod
+    def apply_to(module, inputs, output):
+        return Spoil.apply(output)
+
+
+def damaged_after_evaluation(monkeypatch, damage):
+    """Do something to the model before its first step, when all of its evaluations are over."""
+    step = run_module.Stepper.step
+
+    def stepped(self, number, *args, **options):
+        if number == 0:
+            damage(self.model)
+        return step(self, number, *args, **options)
+
+    monkeypatch.setattr(run_module.Stepper, "step", stepped)
+
 
 def test_a_batch_too_large_for_the_device_says_what_to_halve(toys, tmp_path, monkeypatch):
     class Greedy(Objective):
