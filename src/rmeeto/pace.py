@@ -89,6 +89,17 @@ class Pace:
         passed = min(1.0, (step - recipe.warmup_steps) / last)
         return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * passed)) / 2
 
+    def warning(self) -> str | None:
+        """What is wrong with a warm-up that never ends; None where it ends."""
+        recipe, last = self.recipe, self.total_steps - 1
+        if recipe.warmup_steps < self.total_steps:
+            return None
+        return (
+            f"warmup_steps = {recipe.warmup_steps}, but the run has {self.total_steps} steps: the learning rate ends "
+            f"on {self.learning_rate(last):.2g} and never reaches lr = {recipe.lr:g}, so little or nothing is learnt; "
+            "use fewer warmup_steps or more epochs"
+        )
+
     def __str__(self) -> str:
         recipe = self.recipe
         return (

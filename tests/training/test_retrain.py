@@ -19,6 +19,7 @@ from rmeeto import create_model
 from rmeeto.data import Preparation, evaluation_transform, open_data
 from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning, RunError
 from rmeeto.evaluate import evaluate
+from rmeeto.pace import Pace
 from rmeeto.recipe import Recipe, parse_recipe
 from rmeeto.results import load_results
 from rmeeto.training import retrain
@@ -338,6 +339,7 @@ class TestBadInput:
             ({"reduction": "merge:r=100"}, ConfigError, "remove 100 tokens"),
             ({"batch_size": 1000}, DataError, "too few for one step"),
             ({"auto_augment": "magic"}, ConfigError, "magic"),
+            ({"auto_augment": "rand-m9-nonsense"}, ConfigError, "the section 'nonsense'"),
         ],
     )
     def test_it_is_refused_before_anything_is_written(self, toys, tmp_path, changes, kind, words):
@@ -394,6 +396,12 @@ class TestBadInput:
         assert str(broken) in str(error.value)
         broken.unlink()
         assert retrain(toy_recipe(data, tmp_path / "run", epochs=1)).val_images == 5  # nothing to resume, nothing lost
+
+
+def test_a_warm_up_that_never_ends_is_said(toys, tmp_path):
+    with pytest.warns(RmeetoWarning, match=r"the run has 6 steps: .* never reaches lr = 0\.003"):
+        retrain(toy_recipe(toys, tmp_path / "run", epochs=1, warmup_steps=1_000_000))
+    assert Pace(Recipe(batch_size=8, epochs=1, warmup_steps=5), 48).warning() is None
 
 
 class TestNonFinite:

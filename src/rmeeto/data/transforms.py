@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision import transforms as tv
 
 from rmeeto.data.media import CLIPS, IMAGES, Kind
+from rmeeto.data.policy import check_policy
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.recipe import Recipe
 
@@ -107,7 +108,7 @@ def training_transform(preparation: Preparation, recipe: Recipe, *, glyphs: bool
     """The recipe's augmentation, normalised.
 
     Raises:
-        ConfigError: timm does not know the recipe's ``auto_augment``.
+        ConfigError: timm does not know the recipe's ``auto_augment``, or would ignore a part of it.
     """
     if glyphs:
         return _glyph_training_transform(preparation)
@@ -138,6 +139,8 @@ def _timm_stages(preparation: Preparation, recipe: Recipe) -> tuple[list[Any], A
             ),
         )
 
+    if recipe.auto_augment is not None:
+        check_policy(recipe.auto_augment)
     copies = 3 // len(preparation.mean)
     try:
         crop, augment, _ = stages(preparation.mean * copies, preparation.std * copies)

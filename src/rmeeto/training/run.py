@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict
@@ -26,7 +27,7 @@ from rmeeto.data import (
     training_reading,
 )
 from rmeeto.devices import backend, find_device, find_precision
-from rmeeto.errors import ConfigError, DataError, RunError
+from rmeeto.errors import ConfigError, DataError, RmeetoWarning, RunError
 from rmeeto.evaluate import evaluate
 from rmeeto.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
@@ -129,6 +130,8 @@ class _Run:
         check_classes(self.train_data, self.model.num_classes)
         self.indices = training_indices(self.train_data, recipe)
         self.pace = Pace(recipe, len(self.indices), accelerator.num_processes)
+        if accelerator.is_main_process and (warning := self.pace.warning()):
+            warnings.warn(warning, RmeetoWarning, stacklevel=3)
         training_reading(self.train_data, Preparation.of(self.model), recipe)  # or refuse it now
         self.precision = find_precision(recipe.precision, accelerator.device)
         self.reduction = self.model.reduction
