@@ -37,6 +37,10 @@ class UnknownName(RmeetoError):
         super().__init__(f"unknown {kind} {name!r}", why=f"no {kind} has that name", fix=fix)
 
 
+class UnknownOption(UnknownName, TypeError):
+    """An option that a model does not take; a TypeError too, as every unknown keyword of Python is."""
+
+
 class ConfigError(RmeetoError):
     """A value that is impossible in itself or against the model it is for (r too large, a negative rate)."""
 

@@ -89,6 +89,45 @@ def test_published_weights_come_through_timm():
         assert timm.create_model("vim_digits", pretrained=True, num_classes=0)(images(model)).shape == (2, 48)
 
 
+def test_weights_of_other_channels_are_adapted_as_timm_does(tmp_path):
+    colour = build()
+    torch.save(colour.state_dict(), tmp_path / "x.pth")
+    weight = colour.patch_embed.proj.weight
+    for channels in (1, 2, 5):
+        with pytest.warns(RmeetoWarning, match=f"from 3 to {channels} channels"):
+            adapted = build(in_chans=channels, weights=tmp_path / "x.pth")
+        expected = timm.models.adapt_input_conv(channels, weight)
+        torch.testing.assert_close(adapted.patch_embed.proj.weight, expected)
+        assert adapted.in_chans == channels
+
+
+def test_device_and_dtype_are_those_asked_for():
+    model = build(device="meta", dtype=torch.bfloat16)
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {("meta", torch.bfloat16)}
+    model.reset_classifier(3)
+    assert (model.head.weight.device.type, model.head.weight.dtype) == ("meta", torch.bfloat16)
+    model.requires_grad_(False)
+    model.set_input_size(64)
+    model.reset_classifier(0)
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not any(module.training for module in model.modules())
+
+
+def test_an_unknown_option_is_a_type_error_as_timms_models_raise():
+    for error in (TypeError, UnknownName):
+        with pytest.raises(error, match="did you mean depth"):
+            timm.create_model("vim_tiny", depht=3)
+
+
+def test_the_overlay_of_timms_train_py_takes_the_number_of_classes_asked_for(tmp_path):
+    first = build()
+    torch.save(first.state_dict(), tmp_path / "own.pth")
+    overlay = {"file": str(tmp_path / "own.pth"), "num_classes": -1}
+    with pytest.warns(RmeetoWarning, match="head replaced"):
+        assert build(pretrained=True, pretrained_cfg_overlay=overlay, num_classes=3).num_classes == 3
+    assert build(pretrained=True, pretrained_cfg_overlay=overlay, num_classes=None).num_classes == 5
+
+
 # Features and heads
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.errors import ConfigError, UnknownName, UnknownOption
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -166,9 +166,9 @@ class ModelConfig:
         """A copy with the changes that are not None.
 
         Raises:
-            UnknownName: a field that does not exist, with the nearest that do.
+            UnknownOption: a field that does not exist, with the nearest that do.
         """
         for name in changes:
             if name not in self.__dataclass_fields__:
-                raise UnknownName("model option", name, self.__dataclass_fields__)
+                raise UnknownOption("model option", name, self.__dataclass_fields__)
         return replace(self, **{name: value for name, value in changes.items() if value is not None})

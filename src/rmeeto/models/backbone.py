@@ -134,6 +134,11 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         return self.config.num_classes
 
     @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        return self.config.in_chans
+
+    @property
     def num_features(self) -> int:
         """Width of the features, as timm calls it; ``embed_dim`` and ``head_hidden_size`` are the same here."""
         return self.config.dim
@@ -401,7 +406,7 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
             UnknownName: a pooling that :class:`ModelConfig` does not know.
         """
         self.config = self.config.changed(num_classes=num_classes, global_pool=global_pool)
-        self.head = head(self.config).to(self.pos_embed)
+        self.head = head(self.config).to(self.pos_embed).train(self.training)
 
     def get_classifier(self) -> nn.Module:
         """The head."""

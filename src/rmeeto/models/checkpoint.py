@@ -186,8 +186,9 @@ def register_count(state: StateDict) -> int | None:
 def fit(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> StateDict:
     """Adapt a state dict to a config, saying every change aloud (:class:`RmeetoWarning`).
 
-    Image weights become a clip model's, position tables are resampled for another grid or number of frames, a head of
-    another class count is dropped, and so is the second head that VideoMamba's self-distillation leaves behind.
+    Patches get weights for another number of channels, image weights become a clip model's, position tables are
+    resampled for another grid or number of frames, a head of another class count is dropped, and so is the second head
+    that VideoMamba's self-distillation leaves behind.
     Registers that the weights have not are left as the model made them.
 
     likely_grid: patches per column and row that the table was made for, if their number fits it; else it is taken
@@ -195,6 +196,7 @@ def fit(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> 
     """
     state = dict(state)
     _drop_distillation_head(state)
+    _fit_channels(state, config)
     if config.is_video:
         _fit_time(state, config)
     _fit_grid(state, config, likely_grid)
@@ -209,6 +211,17 @@ def _drop_distillation_head(state: StateDict) -> None:
         del state[name]
     if names:
         _say("distill_head dropped: self-distillation trained with it, predictions do not use it")
+
+
+def _fit_channels(state: StateDict, config: ModelConfig) -> None:
+    """One channel gets the sum over all, as a grey image in colour would; others get them in turn, rescaled."""
+    weight = state.get(PATCHES)
+    if weight is None or weight.dim() < 4 or weight.shape[1] == config.in_chans:
+        return
+    old, new = weight.shape[1], config.in_chans
+    turn = torch.arange(new) % old
+    state[PATCHES] = weight.sum(1, keepdim=True) if new == 1 else weight[:, turn] * (old / new)
+    _say(f"patch embedding adapted from {old} to {new} channels, as timm does")
 
 
 def _fit_time(state: StateDict, config: ModelConfig) -> None:

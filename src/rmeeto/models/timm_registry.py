@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from rmeeto.models import zoo
 from rmeeto.models.timm_description import described
 
 if TYPE_CHECKING:
+    import torch
     from timm.models import PretrainedCfg
 
     from rmeeto.models.backbone import VisionMamba
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 LAST_BLOCKS = 3  # maps that features_only gives by default, as timm's ViTs do
 PREPARATION = ("mean", "std", "crop_pct", "interpolation", "num_classes")  # what a ModelConfig calls by the same names
+TAKE_THE_NUMBER_ASKED_FOR = -1  # num_classes in the overlay of timm's train.py --pretrained-path
 
 
 def timm_name(name: str) -> str:
@@ -64,6 +67,8 @@ def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
         pretrained_cfg_overlay: dict[str, Any] | None = None,
         pretrained_model_args: object = None,
         cache_dir: str | Path | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         features_only: bool = False,
         out_indices: int | tuple[int, ...] = LAST_BLOCKS,
         feature_cls: str = "getter",
@@ -72,6 +77,7 @@ def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
         **options: Any,
     ) -> VisionMamba | FeatureMaps:
         # timm may be loading on their behalf just now
+        import torch
         from timm.models import get_pretrained_cfg, resolve_pretrained_cfg
 
         from rmeeto.models.dense import FeatureMaps
@@ -85,7 +91,8 @@ def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
         changed = changes(cfg, registered)
         if pretrained and options.get("weights") is None:
             options["weights"] = weights_of(cfg, changed, name, cache_dir)
-        model = create_model(name, **{**options_of(changed), **options})
+        with nullcontext() if device is None else torch.device(device):
+            model = create_model(name, **{**options_of(changed), **options}).to(dtype)
         model.published_cfg = cfg.to_dict()  # type: ignore[no-untyped-call]
         if not features_only:
             return model
@@ -113,6 +120,8 @@ def as_tuple(value: object) -> object:
 def options_of(changed: dict[str, Any]) -> dict[str, Any]:
     """The options of ``rmeeto.create_model`` that changed fields of a description stand for."""
     options = {name: as_tuple(changed[name]) for name in PREPARATION if name in changed}
+    if options.get("num_classes") == TAKE_THE_NUMBER_ASKED_FOR:
+        del options["num_classes"]
     if "input_size" in changed:
         channels, *frames, height, width = changed["input_size"]
         options |= {"in_chans": channels, "img_size": (height, width)}
