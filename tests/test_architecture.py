@@ -25,7 +25,7 @@ LAYERS = [
     {"ops"},
     {"tokens", "progress"},
     {"timing"},
-    {"errors", "allocator", "paths", "jsontext", "randomness"},
+    {"errors", "allocator", "paths", "jsontext", "randomness", "when_imported"},
 ]
 # `import rmeeto` hands out names from everywhere, lazily.
 OUTSIDE = {"rmeeto", "rmeeto.__main__", "rmeeto._timm_hook"}
