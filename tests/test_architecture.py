@@ -23,9 +23,9 @@ LAYERS = [
     {"cost"},
     {"config", "reduction"},
     {"ops"},
-    {"tokens", "progress"},
+    {"tokens", "progress", "durable", "run_files"},
     {"timing"},
-    {"errors", "allocator", "paths", "jsontext", "randomness", "when_imported"},
+    {"errors", "allocator", "paths", "jsontext", "randomness"},
 ]
 # `import rmeeto` hands out names from everywhere, lazily.
 OUTSIDE = {"rmeeto", "rmeeto.__main__", "rmeeto._timm_hook"}

@@ -115,5 +115,15 @@ def load_results(path: str | Path) -> Results:
         content["skipped_images"] = tuple(content["skipped_images"])
         content["changes"] = tuple(content.get("changes", ()))
         return Results(**content)
+    except FileNotFoundError as error:
+        raise RunError(
+            f"read the results in {path}",
+            why="there is no such file",
+            fix="check the path; a run writes its results when it is complete",
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"read the results in {path}", why=f"{type(error).__name__}: {error}") from error
+        raise RunError(
+            f"read the results in {path}",
+            why=f"the file is damaged ({type(error).__name__}: {str(error)[:200]})",
+            fix=f"the model is in files of its own: `rmeeto eval {path.parent} --data …` computes its row again",
+        ) from error

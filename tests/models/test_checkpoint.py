@@ -1,5 +1,4 @@
 import argparse
-import errno
 import json
 import pickle
 import subprocess
@@ -10,10 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 import goldens
+from faulty_disk import FaultyDisk, in_use
 from rmeeto import create_model, list_models, parse_reduction, save_model
 from rmeeto.config import ModelConfig
 from rmeeto.errors import CheckpointError, RmeetoWarning, RunError, UnknownName
-from rmeeto.models import checkpoint, zoo
+from rmeeto.models import zoo
 from rmeeto.models.backbone import VisionMamba
 
 SIZES = {"img_size": 32, "patch_size": 8, "stride": 8, "dim": 16, "depth": 2, "num_classes": 5}
@@ -303,15 +303,10 @@ def test_hub_addresses_reach_the_hub_as_given(monkeypatch, tmp_path, model):
     assert asked == [("owner/name", "v2")]
 
 
-def test_a_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file(model, tmp_path):
     save_model(model, tmp_path)
     before = (tmp_path / "model.safetensors").read_bytes()
-
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(RunError, match="No space left"):
+    with in_use(FaultyDisk(tmp_path, at=2, fault="disk full")), pytest.raises(RunError, match="No space left"):
         save_model(model, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]

@@ -184,10 +184,11 @@ class TestRefusals:
         (moved / "train" / "red" / "new.png").rename(moved / "train" / "red" / "0.png")
         assert retrain(elsewhere, resume=True).steps == 6
 
-    def test_a_damaged_state_is_named(self, interrupted, tmp_path):
-        state = tmp_path / "run" / "state.pt"
-        state.write_bytes(state.read_bytes()[:1000])
-        with pytest.raises(RunError, match=r"state\.pt"):
+    def test_two_damaged_states_are_named(self, interrupted, tmp_path):
+        for name in ("state.pt", "state.previous.pt"):
+            state = tmp_path / "run" / name
+            state.write_bytes(state.read_bytes()[:1000])
+        with pytest.raises(RunError, match=r"state\.pt, state\.previous\.pt"):
             retrain(interrupted, resume=True)
 
 

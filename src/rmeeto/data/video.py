@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,7 @@ def count_frames(path: str | Path, *, timeout_seconds: float = TIMEOUT_SECONDS) 
     return _in_time(work, timeout_seconds)
 
 
-def write_mp4(path: str | Path, frames: Iterable[NDArray[np.uint8]], frames_per_second: int) -> None:
+def write_mp4(file: str | Path | BinaryIO, frames: Iterable[NDArray[np.uint8]], frames_per_second: int) -> None:
     """Write ``(height, width, 3)`` frames as an MP4 that browsers play: H.264 where PyAV has it, else MPEG-4.
 
     An odd last row or column is cut off, which these codecs do not know.
@@ -119,7 +119,7 @@ def write_mp4(path: str | Path, frames: Iterable[NDArray[np.uint8]], frames_per_
     """
     av = require_av()
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    with av.open(str(path), "w", format="mp4") as container:
+    with av.open(str(file) if isinstance(file, str | Path) else file, "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=frames_per_second)
         stream.pix_fmt = "yuv420p"
         for number, pixels in enumerate(frames):

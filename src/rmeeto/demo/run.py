@@ -16,9 +16,9 @@ from rmeeto.bench import BenchReport, bench
 from rmeeto.data import ImageSource, Source, open_data
 from rmeeto.demo.plan import BENCH_WARMUP, announcement, bench_batch, fit, measure_step
 from rmeeto.doctor import machine
+from rmeeto.durable import write_text
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.checkpoint import write_atomically
 from rmeeto.models.factory import create_model
 from rmeeto.progress import SILENT, Progress
 from rmeeto.recipe import load_recipe
@@ -116,7 +116,7 @@ def run_demo(output: Path, *, budget_seconds: float = 120.0, progress: Progress 
         pictures=pictures(model, val),
     )
     path = output / "report.html"
-    write_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    write_text(path, page)
     return DemoResult(
         results=timed(results, str(model.reduction), speed),
         speed=speed,

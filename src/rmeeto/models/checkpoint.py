@@ -11,24 +11,25 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from math import isqrt
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig, PositionInterpolation
-from rmeeto.errors import CheckpointError, RmeetoWarning, RunError
+from rmeeto.durable import NewFile, write_file, write_text
+from rmeeto.errors import CheckpointError, RmeetoWarning
 from rmeeto.models import zoo
 from rmeeto.models.layers import inflate, resize_position_embedding, resize_temporal_embedding
+from rmeeto.models.seal import check_seal, read_seal, seal, unsealed
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS_HASH = "weights_sha256"  # in config.json: which weights it belongs to
 WRAPPERS = ("model", "state_dict", "module", "model_state_dict", "model_ema", "ema")
 PATCHES, TEMPORAL, REGISTERS = "patch_embed.proj.weight", "temporal_pos_embedding", "reg_token"
 DIFF_LINES = 12
@@ -99,6 +100,26 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     return content
 
 
+def read_description(folder: Path) -> dict[str, Any] | None:
+    """What :func:`save_model` said about the model in a folder; None where it is said nowhere.
+
+    That is the content of ``config.json``. A kill while a model is replaced may leave one that belongs to the model
+    before it; then the description inside the weights holds.
+    """
+    content, sealed = read_config(folder), read_seal(folder / WEIGHTS)
+    if sealed is None or not isinstance(content, dict | None):
+        return content
+    sha256, inside = sealed
+    if content is None or content.get(WEIGHTS_HASH, sha256) != sha256:
+        return inside
+    changed = [key for key, value in inside.items() if content.get(key) != value]
+    if changed:
+        _say(
+            f"{folder / CONFIG} was changed since the weights were saved with it ({', '.join(changed)}); it is followed"
+        )
+    return content
+
+
 def read_weights(path: Path) -> StateDict:
     """The state dict in a file or folder, unwrapped from whatever the training program put around it.
 
@@ -111,6 +132,7 @@ def read_weights(path: Path) -> StateDict:
     file = _weight_file(path)
     try:
         if file.suffix == ".safetensors":
+            check_seal(file)
             return load_file(file)
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error below
@@ -326,40 +348,18 @@ def _family(state: StateDict) -> str:
     return "give the model that the weights were trained for"
 
 
-def write_atomically(path: Path, write: Any) -> None:
-    """Call ``write(temporary_path)`` and move the result into place, so that a reader never sees half a file.
-
-    Raises:
-        RunError: the disk is full or the folder not writable; the old file, if any, is untouched.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-        temporary.touch()
-        readers = temporary.stat().st_mode
-        write(temporary)
-        temporary.chmod(readers)  # safetensors leaves files that nobody else may read
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"save {path}",
-            why=f"the disk refused it ({error})",
-            fix="free some space or choose another output folder; what was there before is untouched",
-        ) from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
 def save_model(
     model: nn.Module, folder: str | Path, *, name: str | None = None, metadata: Mapping[str, str] | None = None
 ) -> Path:
     """Write ``config.json`` (sizes, reduction) and ``model.safetensors`` (weights, with metadata) into a folder.
 
+    What was there before stays until the new weights are complete on the disk. They hold their own SHA-256, which is
+    checked whenever they are loaded, and the content of ``config.json`` (see :mod:`rmeeto.models.seal`).
     ``rmeeto.create_model(folder)`` builds the same model again, reduction included; of a Dynamic Vision Mamba,
     :func:`rmeeto.models.dyvm.load_dynamic`.
+
+    Raises:
+        RunError: the disk refuses it; the folder holds the old model or the new one, whole.
     """
     folder = Path(folder)
     reduction = getattr(model, "reduction", None)
@@ -372,7 +372,13 @@ def save_model(
     if dynamic is not None:
         content["dynamic"] = asdict(dynamic)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    texts = {"format": "pt", **(metadata or {})}
-    write_atomically(folder / WEIGHTS, lambda path: save_file(state, path, metadata=texts))
-    write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
+    texts = unsealed({"format": "pt", **(metadata or {})}, content)
+    header, rest, sha256 = seal(save(state, metadata=texts))
+
+    def write(file: NewFile) -> None:
+        file.write(header)
+        file.write(rest)
+
+    write_file(folder / WEIGHTS, write)
+    write_text(folder / CONFIG, json.dumps({**content, WEIGHTS_HASH: sha256}, indent=2) + "\n")
     return folder

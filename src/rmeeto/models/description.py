@@ -10,6 +10,7 @@ from typing import Any
 from rmeeto.config import DynamicConfig, ModelConfig, TransformerConfig
 from rmeeto.errors import CheckpointError, UnknownName
 from rmeeto.models import checkpoint, zoo
+from rmeeto.run_files import why_no_model
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,14 @@ def describe(name: str) -> Description:
         hub = None if entry.hub is None else f"hf-hub:{entry.hub}"
         return Description(full_name, entry.config, pretrained=entry.packaged_path or hub)
     folder = checkpoint.resolve(name)
-    content = checkpoint.read_config(folder)
+    content = checkpoint.read_description(folder)
     if content is None:
+        if (why := why_no_model(folder)) is not None:
+            raise CheckpointError(
+                f"read the model in {name}",
+                why=f"there is none yet: {why}",
+                fix=f"go on with the run: rmeeto retrain … --output {name} --resume",
+            )
         raise CheckpointError(
             f"read the model in {name}",
             why=f"there is no {checkpoint.CONFIG} beside the weights to say what it is",

@@ -43,11 +43,11 @@ from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.results import EpochScore, Results, Score
 from rmeeto.table import add_speeds, score, warn_at_chance
 from rmeeto.training.average import WeightAverage
-from rmeeto.training.conditions import WHAT_FOLLOWS, changes, check_same_beginning, conditions_of, device_name
+from rmeeto.training.conditions import WHAT_FOLLOWS, changes, conditions_of, device_name
 from rmeeto.training.interruption import Interruption
 from rmeeto.training.objective import Objective, make_teacher
 from rmeeto.training.run_folder import RunFolder
-from rmeeto.training.run_state import Journal, load_state, save_state
+from rmeeto.training.run_state import Journal, has_usable_weights, load_state, read_journal, restore, save_state
 from rmeeto.training.runlog import RunLog
 from rmeeto.training.step import Interval, Stepper, StepReport
 
@@ -87,8 +87,7 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         ConfigError: an earlier run in this Python process has settled on another device.
     """
     wanted = find_device(recipe.device)
-    with talking():
-        accelerator = Accelerator(cpu=wanted.type == "cpu")
+    accelerator = Accelerator(cpu=wanted.type == "cpu")
     if accelerator.device.type != wanted.type:
         raise ConfigError(
             f"train with device = {recipe.device}",
@@ -145,27 +144,25 @@ class _Run:
         self.stepper = Stepper(accelerator, self.model, objective, self.pace, self.precision)
         self.average = None if recipe.ema_decay is None else WeightAverage(self.model, recipe.ema_decay)
         self._begin_or_resume()
-        if accelerator.num_processes > 1:
-            check_same_beginning(self.journal.step, self.journal.data_fingerprint)
         self._started = self._last_save = time.perf_counter()
         self._seconds_before = self.journal.seconds
+        self._weights_work = True  # False after a step whose loss or gradient was not finite
         self._stepped, self._stepping_seconds = 0, 0.0
 
     def _begin_or_resume(self) -> None:
         """Take over a saved state if there is one; only now, that model and data are in order, touch the folder."""
-        main = self.accelerator.is_main_process
+        main, path = self.accelerator.is_main_process, self.folder.states.newest
         self.log = RunLog(self.folder.log_file if main else None)
-        if main:
-            self.folder.begin(self.recipe)
+        damage = self.folder.begin(self.recipe) if main else None
         with talking():
             self.accelerator.wait_for_everyone()
-        if not self.folder.state_file.exists():
+        if not self.folder.states.exist():
             conditions = self.journal.conditions
             self.log.write("start", 0, images=len(self.indices), total_steps=self.pace.total_steps, **conditions)
             self.progress.message(str(self.pace))
             return
-        state = load_state(self.folder.state_file, self.recipe)
-        journal = Journal(**state["journal"])
+        state = load_state(path, self.recipe)
+        journal = read_journal(path, state, self.pace.total_steps)
         if journal.data_fingerprint != self.journal.data_fingerprint:
             raise RunError(
                 f"resume the run in {self.folder.path}",
@@ -177,12 +174,12 @@ class _Run:
         changed = changes(journal.conditions, self.journal.conditions)
         journal.conditions = self.journal.conditions
         self.journal = journal
-        self.model.load_state_dict(state["model"])
-        self.stepper.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        restore(path, state, self.model, self.average, self.stepper.optimizer)
         evaluations = len(journal.before) + len(journal.after)
         self.log.write("resume", journal.step, evaluations=evaluations, **journal.conditions)
+        if damage is not None:
+            self.log.write("damaged_state", journal.step, reason=damage)
+            self.progress.message(damage)
         self.progress.message(f"resumed after step {journal.step} of {self.pace.total_steps}")
         if changed:
             journal.changes += [f"after step {journal.step}, {change}" for change in changed]
@@ -282,6 +279,7 @@ class _Run:
             self._stepping_seconds += time.perf_counter() - started
             self.journal.step = step + 1
             self._note(report)
+            self._weights_work = report.taken
             if report.taken and self.average is not None:
                 self.average.update(self.model)
             interval.add(report)
@@ -351,6 +349,7 @@ class _Run:
             if found.top1_percent > best:
                 save_model(model, self.folder.best, name=self.recipe.model, metadata=metadata)
         self.journal.after.append(asdict(found))
+        self._weights_work = True
         self._save_state()
 
     def _evaluate(self, name: str, model: VisionMamba, epoch: int = 0) -> Score:
@@ -371,12 +370,14 @@ class _Run:
         return found
 
     def _save_state(self) -> None:
+        """Save, unless the last step has shown that the weights are ruined: then the last good state is kept."""
+        if not (self._weights_work and has_usable_weights(self.model)):
+            return
         self._last_save = time.perf_counter()
         self.journal.seconds = self._seconds()
         if self.accelerator.is_main_process:
-            save_state(
-                self.folder.state_file, self.recipe, self.journal, self.model, self.average, self.stepper.optimizer
-            )
+            self.log.sync()
+            save_state(self.folder.states, self.recipe, self.journal, self.model, self.average, self.stepper.optimizer)
 
     def _time_left(self) -> dict[str, str]:
         """Of all training to come, evaluations not counted, at the mean pace of this attempt."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from rmeeto import durable
 from rmeeto.errors import RunError
 from rmeeto.jsontext import to_json
 
@@ -26,32 +28,59 @@ class RunLog:
         """
         if self.path is None:
             return
-        line = to_json({"event": event, "step": step, **fields})
+        line = to_json({"event": event, "step": step, **fields}) + "\n"
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            durable.append(self.path, (_end_of_half_a_line(self.path) + line).encode("utf-8"))
         except OSError as error:
-            raise RunError(
-                f"write {self.path}",
-                why=f"the disk refused it ({error})",
-                fix="free some space and resume; the last saved state is untouched",
-            ) from error
+            raise self._refused(error) from error
+
+    def sync(self) -> None:
+        """Wait until all records are on the disk, so that the log never knows less than a state saved afterwards.
+
+        Raises:
+            RunError: the disk refuses it.
+        """
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            durable.sync(self.path)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> RunError:
+        return RunError(
+            f"write {self.path}",
+            why=f"the disk refused it ({error})",
+            fix="free some space and resume; the last saved state is untouched",
+        )
+
+
+def _end_of_half_a_line(path: Path) -> str:
+    """The line break that a file lacks at its end, because writing its last line was cut short."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return ""
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return "" if file.read(1) == b"\n" else "\n"
 
 
 def read_log(path: str | Path) -> list[Record]:
     """The records of a run, without those that a resumed run took back and did again.
 
-    A last line that was cut off in the middle is left out. Events: ``start``, ``resume``, ``step``, ``evaluation``,
-    ``skipped_step``, ``unreadable_image``, ``changed_conditions``, ``end``.
+    A line that was cut off in the middle, or damaged, is left out. Events: ``start``, ``resume``, ``damaged_state``,
+    ``changed_conditions``, ``step``, ``evaluation``, ``skipped_step``, ``unreadable_image``, ``end``.
     """
     records: list[Record] = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+            is_record = isinstance(record["event"], str) and isinstance(record["step"], int)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+        if not is_record:
             continue
         if record["event"] == "resume":
-            records = _still_valid(records, record["step"], record["evaluations"])
+            records = _still_valid(records, record["step"], record.get("evaluations", 0))
         records.append(record)
     return records
 

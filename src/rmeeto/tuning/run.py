@@ -15,11 +15,11 @@ from typing import Any
 from rmeeto.cost import stack_of
 from rmeeto.data import check_classes, open_data
 from rmeeto.devices import find_device, find_precision
+from rmeeto.durable import write_text
 from rmeeto.errors import ConfigError
 from rmeeto.evaluate import evaluate
 from rmeeto.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.checkpoint import write_atomically
 from rmeeto.models.freezing import frozen
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction, Schedule, parse_reduction
@@ -65,8 +65,7 @@ class TuneResult:
 
     def save(self, path: str | Path) -> None:
         """Write JSON that ``--reduce @FILE`` and ``rmeeto.parse_reduction("@FILE")`` read."""
-        text = to_json(self.to_dict(), indent=2) + "\n"
-        write_atomically(Path(path), lambda place: place.write_text(text, encoding="utf-8"))
+        write_text(Path(path), to_json(self.to_dict(), indent=2) + "\n")
 
 
 def tune(

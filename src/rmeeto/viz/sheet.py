@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rmeeto.data.video import write_mp4
+from rmeeto.durable import write_bytes
 from rmeeto.errors import ConfigError
-from rmeeto.models.checkpoint import write_atomically
 from rmeeto.paths import shown
 from rmeeto.viz.rows import Row
 
@@ -77,18 +78,14 @@ def save_animation(sheets: Iterable[Figure], path: Path) -> None:
         DataError: PyAV, which writes MP4, is missing.
         RunError: the disk refused it.
     """
-    frames = [rendered(sheet) for sheet in sheets]
+    frames, film = [rendered(sheet) for sheet in sheets], BytesIO()
     if path.suffix.lower() == ".mp4":
-        write_atomically(path, lambda temporary: write_mp4(temporary, frames, FRAMES_PER_SECOND))
-        return
-    first, *others = map(Image.fromarray, frames)
-    milliseconds = round(1000 / FRAMES_PER_SECOND)
-    write_atomically(
-        path,
-        lambda temporary: first.save(
-            temporary, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0
-        ),
-    )
+        write_mp4(film, frames, FRAMES_PER_SECOND)
+    else:
+        first, *others = map(Image.fromarray, frames)
+        milliseconds = round(1000 / FRAMES_PER_SECOND)
+        first.save(film, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    write_bytes(path, film.getbuffer())
 
 
 def rendered(sheet: Figure) -> NDArray[np.uint8]:
@@ -108,8 +105,10 @@ def save_figure(sheet: Figure, path: Path) -> None:
         RunError: the disk refused it.
     """
     form = check_format(path)
+    content = BytesIO()
     with _any_letters():
-        write_atomically(path, lambda temporary: sheet.savefig(temporary, format=form, dpi=200))
+        sheet.savefig(content, format=form, dpi=200)
+    write_bytes(path, content.getbuffer())
 
 
 @contextmanager
