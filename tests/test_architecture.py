@@ -25,7 +25,7 @@ LAYERS = [
     {"ops"},
     {"tokens", "progress", "durable", "run_files"},
     {"timing"},
-    {"errors", "allocator", "paths", "jsontext", "randomness"},
+    {"errors", "allocator", "paths", "jsontext", "randomness", "checks"},
 ]
 # `import rmeeto` hands out names from everywhere, lazily.
 OUTSIDE = {"rmeeto", "rmeeto.__main__", "rmeeto._timm_hook"}
@@ -49,7 +49,7 @@ ROOMS = {
     "jinja2": {"rmeeto.report"},
     "sklearn": {"rmeeto.data"},
     "av": {"rmeeto.data.video"},
-    "safetensors": {"rmeeto.models.checkpoint", "rmeeto.predict"},
+    "safetensors": {"rmeeto.models.checkpoint", "rmeeto.models.weight_file", "rmeeto.predict"},
     "huggingface_hub": {"rmeeto.models.checkpoint"},
 }
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_NAME = 200  # that is looked up and shown; longer ones are no names
+
 
 class RmeetoError(Exception):
     """Base of every error that is the caller's to mend.
@@ -31,7 +33,7 @@ class UnknownName(RmeetoError):
     """A model, method, option or choice that does not exist; suggests the nearest ones that do."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
+        names, name = sorted(known), str(name)[:LONGEST_NAME]
         near = get_close_matches(name, names, n=3, cutoff=0.4)
         fix = f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(names)}"
         super().__init__(f"unknown {kind} {name!r}", why=f"no {kind} has that name", fix=fix)

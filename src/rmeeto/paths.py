@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from rmeeto.errors import DataError, RmeetoError
 
+MOST_TEXT = 16 << 20  # bytes; far more than any recipe, config or list of names that people write
 AS_BYTES = "rmeeto.as_bytes"  # an error handler for encodings, see `shown`
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -64,6 +65,28 @@ def check_file(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for is_kind, name in KINDS if is_kind(status.st_mode)), "something else")
         raise NotAFile(f"{kind}, not a file")
+
+
+def read_text(path: str | os.PathLike[str], *, most: int = MOST_TEXT) -> str:
+    """A small text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        NotAFile: it is something else than a regular file. OSError: it cannot be opened.
+        ValueError: it is not UTF-8, or has more bytes than ``most``.
+    """
+    with open_file(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content.decode("utf-8-sig")
+
+
+def is_folder(text: str) -> bool:
+    """Whether a folder has that name; also False where no folder can have it."""
+    try:
+        return bool(text) and os.path.isdir(os.path.expanduser(text))
+    except ValueError:  # a null character
+        return False
 
 
 def shown(name: str) -> str:

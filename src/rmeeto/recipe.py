@@ -7,7 +7,10 @@ Where it is silent they follow the DeiT augmentation that Vim was trained with.
 from __future__ import annotations
 
 import json
+import math
+import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
@@ -16,7 +19,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.paths import shown
+from rmeeto.paths import given_path, is_folder, read_text, shown
 
 Device = Literal["auto", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -24,6 +27,8 @@ Impl = Literal["auto", "reference", "cpp", "triton"]
 Sampling = Literal["sparse", "dense"]
 Options = tuple[tuple[str, Any], ...]
 PUBLISHED = "published"
+OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MOST = 2**62  # of a whole number: seeds, steps and sizes are computed with as 64-bit ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +119,7 @@ class Recipe:
     log_every_steps: int = 10
 
     def __post_init__(self) -> None:
-        options = self.model_options
-        pairs = options.items() if isinstance(options, dict) else options
-        frozen = tuple(sorted((name, tuple(v) if isinstance(v, list) else v) for name, v in pairs))
-        object.__setattr__(self, "model_options", frozen)
+        object.__setattr__(self, "model_options", _frozen_options(self.model_options))
         for name, hint in _hints().items():
             object.__setattr__(self, name, _checked(name, getattr(self, name), hint))
         _check_ranges(self)
@@ -125,8 +127,8 @@ class Recipe:
     @property
     def from_scratch(self) -> bool:
         """Whether nothing trained is given: neither weights nor a folder that holds some."""
-        is_folder = self.model.startswith(("hf-hub:", "local-dir:")) or Path(self.model).is_dir()
-        return self.weights is None and not is_folder
+        saved = self.model.startswith(("hf-hub:", "local-dir:")) or is_folder(self.model)
+        return self.weights is None and not saved
 
     @property
     def images_per_step(self) -> int:
@@ -174,14 +176,14 @@ def load_recipe(source: str | Path, **changes: Any) -> Recipe:
     >>> load_recipe("vim_small", data="imagenet", epochs=3).reduction
     'merge:r=11'
     """
-    path = Path(source)
-    if not path.is_file():
+    path = given_path(source, "read a recipe", ConfigError)
+    if not path.exists():
         if str(source) not in list_recipes():
             raise UnknownName("recipe", str(source), list_recipes())
         path = Path(str(files("rmeeto") / "recipes" / f"{source}.toml"))
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"read the recipe {path}", why=str(error)) from error
     return parse_recipe(text, source=str(path)).changed(**changes)
 
@@ -190,7 +192,7 @@ def parse_recipe(text: str, *, source: str = "recipe") -> Recipe:
     """The recipe that a TOML text describes; fields it leaves out keep their defaults, ``"none"`` switches one off."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"read the recipe {source}", why=f"it is not TOML: {error}") from error
     return Recipe().changed(**table)
 
@@ -215,18 +217,60 @@ def _checked(name: str, value: object, hint: Any) -> object:
         if get_origin(kind) is tuple:
             return value
         if get_origin(kind) is Literal:
-            if value not in get_args(kind):
+            if not isinstance(value, str) or value not in get_args(kind):
                 raise UnknownName(name, str(value), get_args(kind))
             return value
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            return _finite(name, value)
         if kind is int and isinstance(value, int) and not isinstance(value, bool):
+            if abs(value) > MOST:
+                raise ConfigError(f"set {name}", given="a number of more than 62 bits", why=f"{name} is smaller")
             return value
         if kind is str and isinstance(value, str):
             _check_text(name, value)
             return value
     wanted = " or ".join("none" if kind is NoneType else kind.__name__ for kind in kinds)
     raise ConfigError(f"set {name}", given=f"{value!r} ({type(value).__name__})", why=f"{name} is of type {wanted}")
+
+
+def _finite(name: str, value: float) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ConfigError(f"set {name}", given=f"{number}", why=f"{name} is a finite number")
+    return number
+
+
+def _frozen_options(options: object) -> Options:
+    """Names with plain values, sorted, from a table or from pairs."""
+    pairs = list(options.items()) if isinstance(options, Mapping) else options
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    ):
+        raise _refused_options(repr(options), "they are names with values")
+    frozen: dict[str, Any] = {}
+    for name, value in pairs:
+        plain = tuple(value) if isinstance(value, list) else value
+        values = plain if isinstance(plain, tuple) else (plain,)
+        if not isinstance(name, str) or not OPTION_NAME.fullmatch(name):
+            raise _refused_options(repr(name), "an option's name is a word")
+        if not all(isinstance(one, bool | int | float | str | None) for one in values):
+            raise _refused_options(
+                f"{name}={value!r}", "a value is a number, a string, true or false, or a list of them"
+            )
+        for one in values:
+            if isinstance(one, str):
+                _check_text(f"model_options.{name}", one)
+        frozen[name] = plain
+    return tuple(sorted(item for item in frozen.items() if item[1] is not None))
+
+
+def _refused_options(given: str, why: str) -> ConfigError:
+    return ConfigError(
+        "set model_options", given=given[:200], why=why, fix="model_options = { depth = 12, img_size = 64 }"
+    )
 
 
 def _check_text(name: str, value: str) -> None:

@@ -1,7 +1,6 @@
 import pytest
 
 import rmeeto
-from rmeeto.cli.models import parameter_count
 from rmeeto.config import ModelConfig
 from rmeeto.models.zoo import ZOO
 
@@ -19,7 +18,7 @@ from rmeeto.models.zoo import ZOO
 )
 def test_parameters_are_counted_without_building(config):
     model = rmeeto.VisionMamba(config)
-    assert parameter_count(config) == sum(p.numel() for p in model.parameters())
+    assert config.parameters == sum(p.numel() for p in model.parameters())
 
 
 def test_every_model_is_listed_with_size_cost_and_weights(rmeeto_json):

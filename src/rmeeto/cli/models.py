@@ -11,7 +11,6 @@ from rmeeto.cli import console
 from rmeeto.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from rmeeto.config import ModelConfig
     from rmeeto.models.zoo import ZooEntry
 
 
@@ -62,7 +61,7 @@ def facts(name: str, entry: ZooEntry) -> dict[str, Any]:
     repository = "/".join((entry.hub or "").split("/")[:2])
     return {
         "name": name,
-        "parameters": parameter_count(config),
+        "parameters": config.parameters,
         "frames": config.frames,
         "img_size": list(config.img_size),
         "tokens": config.tokens,
@@ -78,15 +77,3 @@ def pixels(frames: int, img_size: list[int]) -> str:
     """``224``, ``224×448``, or ``8 × 224`` for clips."""
     size = "×".join(map(str, dict.fromkeys(img_size)))
     return size if frames == 1 else f"{frames} × {size}"
-
-
-def parameter_count(config: ModelConfig) -> int:
-    """Numbers that training learns, from the sizes alone: building Vim-Base to count it would take seconds."""
-    d, e, n, k, rank = config.dim, config.inner, config.state, config.conv_width, config.rank
-    direction = e * n + e + e * (k + 1) + e * (rank + 2 * n) + rank * e + e  # A, skip, conv, x_proj, dt_proj
-    block = d * 2 * e + 2 * direction + e * d + d  # in_proj, both directions, out_proj, norm
-    patch_embedding = config.tubelet * config.patch_size**2 * config.in_chans * d + d
-    positions = config.grid[0] * config.grid[1] + 1 + (config.time if config.is_video else 0)
-    learned = 1 + config.registers
-    head = d * config.num_classes + config.num_classes
-    return config.depth * block + patch_embedding + (positions + learned) * d + d + head  # and the final norm

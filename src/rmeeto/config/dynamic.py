@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rmeeto.checks import number, whole_number
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.schedule import Schedule, Stack
 
@@ -30,12 +31,19 @@ class DynamicConfig:
 
     def __post_init__(self) -> None:
         for name in ("keep", "directions"):
-            share = getattr(self, name)
+            share = number("run a share of a network", name, getattr(self, name))
+            object.__setattr__(self, name, share)
             if not 0 < share <= 1:
                 raise ConfigError(f"run a network with {name}={share}", why="it is a share: above 0, at most 1")
         if self.blocks is None:
             return
-        object.__setattr__(self, "blocks", tuple(self.blocks))  # a list is welcome; a value must be hashable
+        if not isinstance(self.blocks, list | tuple):
+            given = f"blocks={self.blocks!r}"
+            raise ConfigError("put token predictors before blocks", given=given, why="blocks are a list of numbers")
+        # a list is welcome; a value must be hashable
+        asked = "put token predictors before blocks in rising order"
+        blocks = tuple(whole_number(asked, "blocks", block, least=0) for block in self.blocks)
+        object.__setattr__(self, "blocks", blocks)
         if not self.blocks or list(self.blocks) != sorted(set(self.blocks)) or self.blocks[0] < 0:
             raise ConfigError(
                 "put token predictors before blocks",

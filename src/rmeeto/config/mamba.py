@@ -6,13 +6,32 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from rmeeto.checks import number, whole_number
 from rmeeto.errors import ConfigError, UnknownName, UnknownOption
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 GlobalPool = Literal["token", "avg", ""]
 PositionInterpolation = Literal["bicubic", "antialiased"]
-COUNTS = ("patch_size", "stride", "frames", "tubelet", "in_chans", "dim", "depth", "state", "expand")
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos", "box", "hamming", "random")  # that timm knows
+# Least and most. The most are far above every known model; they keep a damaged or hostile file from filling memory.
+BOUNDS = {
+    "patch_size": (1, 65_536),
+    "stride": (1, 65_536),
+    "in_chans": (1, 65_536),
+    "frames": (1, 65_536),
+    "tubelet": (1, 65_536),
+    "num_classes": (0, 10_000_000),
+    "registers": (0, 65_536),
+    "dim": (1, 1_000_000),
+    "depth": (1, 10_000),
+    "state": (1, 65_536),
+    "expand": (1, 1_024),
+    "conv_width": (1, 1_024),
+}
+MOST_PIXELS = 65_536  # on a side
+MOST_TOKENS = 10_000_000
+MOST_PARAMETERS = 10_000_000_000
 
 
 @dataclass(frozen=True)
@@ -62,19 +81,28 @@ class ModelConfig:
     position_interpolation: PositionInterpolation = "bicubic"
 
     def __post_init__(self) -> None:
-        size = self.img_size
-        object.__setattr__(self, "img_size", (size, size) if isinstance(size, int) else tuple(size))
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
-        for name in COUNTS:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"build a model with {name}={getattr(self, name)}", why=f"{name} counts from 1")
-        if self.num_classes < 0:
-            raise ConfigError(
-                f"build a model with num_classes={self.num_classes}", why="0 classes is the least: no head"
-            )
-        if self.registers < 0:
+        asked = "build a model"
+        object.__setattr__(self, "img_size", _two_sides(self.img_size))
+        if isinstance(self.registers, int) and self.registers < 0:
             raise ConfigError(f"build a model with registers={self.registers}", why="0 registers is the least")
+        for name, (least, most) in BOUNDS.items():
+            object.__setattr__(self, name, whole_number(asked, name, getattr(self, name), least=least, most=most))
+        if self.dt_rank is not None:
+            object.__setattr__(self, "dt_rank", whole_number(asked, "dt_rank", self.dt_rank, most=1_000_000))
+        rate = number(asked, "drop_path_rate", self.drop_path_rate, least=0)
+        if rate >= 1:
+            raise ConfigError(asked, given=f"drop_path_rate={rate:g}", why="it is the probability of skipping: below 1")
+        object.__setattr__(self, "drop_path_rate", rate)
+        object.__setattr__(self, "mean", _per_channel("mean", self.mean, -math.inf))
+        object.__setattr__(self, "std", _per_channel("std", self.std, 1e-6))
+        if len(self.mean) != len(self.std):
+            given = f"{len(self.mean)} means, {len(self.std)} standard deviations"
+            raise ConfigError("normalise images", given=given, why="each channel has one of each")
+        object.__setattr__(self, "crop_pct", number(asked, "crop_pct", self.crop_pct, least=0.01, most=1))
+        if not isinstance(self.halve, bool):
+            raise ConfigError(asked, given=f"halve={self.halve!r}", why="halve is True or False")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UnknownName("interpolation of images", str(self.interpolation), INTERPOLATIONS)
         if self.cls_place not in ("middle", "first"):
             raise UnknownName("place of the class token", str(self.cls_place), ("middle", "first"))
         if self.global_pool not in get_args(GlobalPool):
@@ -92,6 +120,13 @@ class ModelConfig:
                 why="not one patch fits",
                 fix="use larger images or smaller patches",
             )
+        if self.stride > self.patch_size:
+            raise ConfigError(
+                "cut images into patches",
+                given=f"stride={self.stride}, patch_size={self.patch_size}",
+                why="no token would see the pixels between the patches",
+                fix="use a stride of at most the patch size",
+            )
         if self.frames % self.tubelet:
             raise ConfigError(
                 "cut clips into patches",
@@ -99,6 +134,14 @@ class ModelConfig:
                 why="the last frames would be left over",
                 fix="use a multiple of the tubelet",
             )
+        for what, count, most in (
+            ("tokens", self.tokens, MOST_TOKENS),
+            ("parameters", self.parameters, MOST_PARAMETERS),
+        ):
+            if count > most:
+                raise ConfigError(
+                    asked, given=f"sizes that make {count:,} {what}", why=f"at most {most:,} are possible"
+                )
 
     @property
     def is_video(self) -> bool:
@@ -140,7 +183,10 @@ class ModelConfig:
         """
         cls_cut = self.patches // 2 if self.cls_place == "middle" else 0
         cuts = [cls_cut, *(self.patches * run // (self.registers + 1) for run in range(1, self.registers + 1))]
-        return tuple(cut + sum((other, j) < (cut, i) for j, other in enumerate(cuts)) for i, cut in enumerate(cuts))
+        places = [0] * len(cuts)
+        for before, cut in enumerate(sorted(range(len(cuts)), key=cuts.__getitem__)):  # stable: equals stay in order
+            places[cut] = cuts[cut] + before
+        return tuple(places)
 
     @property
     def cls_index(self) -> int:
@@ -162,6 +208,17 @@ class ModelConfig:
         """Rank of the Δ projection."""
         return self.dt_rank or math.ceil(self.dim / 16)
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that training learns, from the sizes alone."""
+        d, e, n, k, rank = self.dim, self.inner, self.state, self.conv_width, self.rank
+        direction = e * n + e + e * (k + 1) + e * (rank + 2 * n) + rank * e + e  # A, skip, conv, x_proj, dt_proj
+        block = d * 2 * e + 2 * direction + e * d + d  # in_proj, both directions, out_proj, norm
+        patch_embedding = self.tubelet * self.patch_size**2 * self.in_chans * d + d
+        positions = self.grid[0] * self.grid[1] + 1 + (self.time if self.is_video else 0)
+        head = d * self.num_classes + self.num_classes
+        return self.depth * block + patch_embedding + (positions + 1 + self.registers) * d + d + head  # and final norm
+
     def changed(self, **changes: Any) -> ModelConfig:
         """A copy with the changes that are not None.
 
@@ -172,3 +229,19 @@ class ModelConfig:
             if name not in self.__dataclass_fields__:
                 raise UnknownOption("model option", name, self.__dataclass_fields__)
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _two_sides(size: Any) -> tuple[int, int]:
+    """Height and width of an image, from both or from the one that both are."""
+    sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    if len(sides) != 2:
+        raise ConfigError("build a model", given=f"img_size={size!r}", why="an image has a height and a width")
+    height, width = (whole_number("build a model", "img_size", side, most=MOST_PIXELS) for side in sides)
+    return height, width
+
+
+def _per_channel(name: str, values: Any, least: float) -> tuple[float, ...]:
+    """One finite number for each channel of an image, at least one."""
+    if not isinstance(values, list | tuple) or not values:
+        raise ConfigError("normalise images", given=f"{name}={values!r}", why=f"{name} has a number for each channel")
+    return tuple(number("normalise images", name, value, least=least) for value in values)

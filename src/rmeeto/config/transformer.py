@@ -6,6 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from rmeeto.checks import whole_number
+from rmeeto.errors import ConfigError
+
+# Least and most, which keep a damaged or hostile file from filling memory.
+BOUNDS = {
+    "in_chans": (1, 65_536),
+    "num_classes": (0, 10_000_000),
+    "prefix": (0, 65_536),
+    "dim": (1, 1_000_000),
+    "depth": (1, 10_000),
+    "heads": (1, 65_536),
+    "head_dim": (1, 65_536),
+    "hidden": (1, 10_000_000),
+}
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -43,8 +58,19 @@ class TransformerConfig:
     time: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        asked = "describe a Transformer"
         for name in ("img_size", "patch_size", "grid"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON knows no tuples
+            sides = getattr(self, name)
+            if not isinstance(sides, list | tuple) or len(sides) != 2:  # JSON knows no tuples
+                raise ConfigError(asked, given=f"{name}={sides!r}", why=f"{name} is a height and a width")
+            object.__setattr__(self, name, tuple(whole_number(asked, name, side, most=65_536) for side in sides))
+        for name, (least, most) in BOUNDS.items():
+            object.__setattr__(self, name, whole_number(asked, name, getattr(self, name), least=least, most=most))
+        if not isinstance(self.architecture, str | None) or not isinstance(self.pool, str):
+            given = f"architecture={self.architecture!r}, pool={self.pool!r}"
+            raise ConfigError(asked, given=given, why="both are timm's words")
+        if not isinstance(self.options, Mapping) or not all(isinstance(name, str) for name in self.options):
+            raise ConfigError(asked, given=f"options={self.options!r}", why="options are names with values")
 
     @property
     def input_size(self) -> tuple[int, ...]:

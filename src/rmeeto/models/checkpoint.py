@@ -5,11 +5,9 @@ They are read safely, adapted aloud and fitted strictly.
 
 from __future__ import annotations
 
-import argparse
 import json
-import pickle
+import os
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from math import isqrt
@@ -17,28 +15,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import nn
 
 from rmeeto.config import ModelConfig, PositionInterpolation
 from rmeeto.durable import NewFile, write_file, write_text
 from rmeeto.errors import CheckpointError, RmeetoWarning
 from rmeeto.models import zoo
 from rmeeto.models.layers import inflate, resize_position_embedding, resize_temporal_embedding
-from rmeeto.models.seal import check_seal, read_seal, seal, unsealed
+from rmeeto.models.seal import read_seal, seal, unsealed
+from rmeeto.models.weight_file import WEIGHTS as WEIGHTS
+from rmeeto.models.weight_file import StateDict, check_dtypes, stored_numbers
+from rmeeto.models.weight_file import read_weights as read_weights
+from rmeeto.paths import given_path, read_text
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+CONFIG = "config.json"
 WEIGHTS_HASH = "weights_sha256"  # in config.json: which weights it belongs to
-WRAPPERS = ("model", "state_dict", "module", "model_state_dict", "model_ema", "ema")
-PATCHES, TEMPORAL, REGISTERS = "patch_embed.proj.weight", "temporal_pos_embedding", "reg_token"
+PATCHES, POSITIONS = "patch_embed.proj.weight", "pos_embed"
+TEMPORAL, REGISTERS = "temporal_pos_embedding", "reg_token"
+FAMILIES = {
+    "middle": "a Vim (class token in the middle, directions averaged)",
+    "first": "a VideoMamba (class token first, directions added)",
+}
 DIFF_LINES = 12
+SMALL_NETWORK = 10_000_000  # parameters: may be built even if the weights then do not fit
+SIZE_RATIO = 8  # a larger head, position table or number of registers may be added to weights
 INTERPOLATIONS: dict[PositionInterpolation, str] = {
     "bicubic": "bicubic as the official programs do (position_interpolation='antialiased' is timm's way)",
     "antialiased": "antialiased as timm does (position_interpolation='bicubic' is the official programs' way)",
 }
-
-StateDict = dict[str, Tensor]
 
 
 def resolve(source: str | Path, cache_dir: str | Path | None = None) -> Path:
@@ -52,7 +57,7 @@ def resolve(source: str | Path, cache_dir: str | Path | None = None) -> Path:
     text = str(source)
     if text.startswith("hf-hub:"):
         return _from_hub(text.removeprefix("hf-hub:"), cache_dir)
-    path = Path(text.removeprefix("local-dir:")).expanduser()
+    path = given_path(text.removeprefix("local-dir:"), "load weights", CheckpointError)
     if not path.exists():
         raise CheckpointError(
             f"load weights from {text}",
@@ -78,25 +83,33 @@ def _from_hub(address: str, cache_dir: str | Path | None) -> Path:
                 f"{owner}/{repository}", revision=revision or None, allow_patterns=patterns, cache_dir=cache_dir
             )
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        message = str(error).strip() or "no further message"
         raise CheckpointError(
             f"download hf-hub:{address}",
-            why=f"the hub did not deliver it ({type(error).__name__}: {str(error).splitlines()[0]})",
+            why=f"the hub did not deliver it ({type(error).__name__}: {message.splitlines()[0][:200]})",
             fix="check the name and the network, or download the file by hand and pass its path as weights",
         ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """The ``config.json`` that :func:`save_model` wrote into a folder, or None where there is none."""
+    """The ``config.json`` that :func:`save_model` wrote into a folder, or None where there is none.
+
+    Raises:
+        CheckpointError: it cannot be read, or is no JSON object.
+    """
     path = folder / CONFIG
-    if not folder.is_dir() or not path.exists():
+    if not folder.is_dir() or not os.path.lexists(path):
         return None
+    asked, fix = f"read {path}", "restore the file, or give the model's name and this folder as its weights"
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"read {path}", why=f"it is not JSON ({error})", fix="restore the file or give the model's name"
-        ) from error
+        content = json.loads(read_text(path))
+    except OSError as error:
+        raise CheckpointError(asked, why=error.strerror or str(error), fix=fix) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(asked, why=f"it is not JSON ({error})", fix=fix) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(asked, given=type(content).__name__, why="it holds no names with values", fix=fix)
     return content
 
 
@@ -120,92 +133,37 @@ def read_description(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def read_weights(path: Path) -> StateDict:
-    """The state dict in a file or folder, unwrapped from whatever the training program put around it.
-
-    Pickles are read weights-only: nothing in them is executed. ``argparse.Namespace``, which official files hold
-    beside the weights, is the one foreign type let in.
-
-    Raises:
-        CheckpointError: no weight file, several, a corrupt one, or one that holds no weights.
-    """
-    file = _weight_file(path)
-    try:
-        if file.suffix == ".safetensors":
-            check_seal(file)
-            return load_file(file)
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error below
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"load weights from {file}",
-            why=f"it is not a plain weight file: {str(error).strip().splitlines()[0][:200]}",
-            fix="only tensors are read, never code; save model.state_dict() as .safetensors where it was made",
-        ) from error
-    except (
-        SafetensorError,
-        RuntimeError,
-        EOFError,
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        KeyError,
-    ) as error:
-        raise CheckpointError(
-            f"load weights from {file}",
-            why=f"the file is corrupt or incomplete ({type(error).__name__}: {str(error).strip()[:200]})",
-            fix="download or copy it again",
-        ) from error
-    return _unwrap(content, file)
-
-
-def _weight_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    preferred = path / WEIGHTS
-    if preferred.exists():
-        return preferred
-    files = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".pth", ".pt", ".bin"))
-    if len(files) != 1:
-        raise CheckpointError(
-            f"load weights from the folder {path}",
-            given=", ".join(p.name for p in files) or "no .safetensors, .pth, .pt or .bin file",
-            why=f"it holds no {WEIGHTS}" + (" and several other weight files" if files else ""),
-            fix="give the file itself",
-        )
-    return files[0]
-
-
-def _unwrap(content: object, file: Path) -> StateDict:
-    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
-        inner = next((content[name] for name in WRAPPERS if name in content), None)
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(
-            f"load weights from {file}",
-            given=f"a {type(content).__name__}",
-            why="there is no state dict (names with tensors) in it",
-            fix=f"expected are weights, bare or under one of {', '.join(WRAPPERS)}",
-        )
-    return {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
-
-
 def class_count(state: StateDict) -> int | None:
     """How many classes the head in a state dict has."""
     weight = state.get("head.weight")
-    return None if weight is None else int(weight.shape[0])
+    return None if weight is None or weight.dim() != 2 else int(weight.shape[0])
 
 
 def register_count(state: StateDict) -> int | None:
     """How many registers a state dict has; None where it has none."""
     tokens = state.get(REGISTERS)
-    return None if tokens is None else int(tokens.shape[1])
+    return None if tokens is None or tokens.dim() != 3 else int(tokens.shape[1])
 
 
-def fit(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> StateDict:
+def check_size(state: StateDict, config: ModelConfig, source: str | Path) -> None:
+    """Refuse sizes that are far from the weights', before a network of these sizes fills the memory.
+
+    Raises:
+        CheckpointError: the network would have many times as many numbers as the weights, or other widths.
+    """
+    held, expected = stored_numbers(state), config.parameters
+    if expected > SMALL_NETWORK and expected > SIZE_RATIO * held:
+        raise CheckpointError(
+            f"load weights from {source}",
+            given=f"{held:,} numbers for a model of {expected:,}",
+            why="so few weights cannot be those of a model of this size",
+            fix=_family(state),
+        )
+
+
+def fit(
+    state: StateDict, config: ModelConfig, likely_grid: tuple[int, int], source: str | Path = "a state dict"
+) -> StateDict:
     """Adapt a state dict to a config, saying every change aloud (:class:`RmeetoWarning`).
 
     Patches get weights for another number of channels, image weights become a clip model's, position tables are
@@ -215,8 +173,13 @@ def fit(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> 
 
     likely_grid: patches per column and row that the table was made for, if their number fits it; else it is taken
         for a square.
+    source: where the weights come from, for messages.
+
+    Raises:
+        CheckpointError: what would have to be adapted is not of floating-point numbers.
     """
     state = dict(state)
+    check_dtypes(state, (PATCHES, TEMPORAL, POSITIONS, REGISTERS), source)
     _drop_distillation_head(state)
     _fit_channels(state, config)
     if config.is_video:
@@ -238,7 +201,7 @@ def _drop_distillation_head(state: StateDict) -> None:
 def _fit_channels(state: StateDict, config: ModelConfig) -> None:
     """One channel gets the sum over all, as a grey image in colour would; others get them in turn, rescaled."""
     weight = state.get(PATCHES)
-    if weight is None or weight.dim() < 4 or weight.shape[1] == config.in_chans:
+    if weight is None or weight.dim() < 4 or weight.shape[1] in (0, config.in_chans):
         return
     old, new = weight.shape[1], config.in_chans
     turn = torch.arange(new) % old
@@ -254,20 +217,20 @@ def _fit_time(state: StateDict, config: ModelConfig) -> None:
         if table is None:
             state[TEMPORAL] = weight.new_zeros(1, config.time, config.dim)
             _say("temporal positions start at zero: image weights have none; train them")
-    if table is not None and table.dim() == 3 and table.shape[1] != config.time:
+    if table is not None and table.dim() == 3 and table.shape[1] not in (0, config.time):
         state[TEMPORAL] = resize_temporal_embedding(table, config.time)
         _say(f"temporal positions resampled from {table.shape[1]} to {config.time}")
 
 
 def _fit_grid(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> None:
-    table, wanted = state.get("pos_embed"), config.grid[0] * config.grid[1]
-    if table is None or table.dim() != 3 or table.shape[1] == wanted + 1:
+    table, wanted = state.get(POSITIONS), config.grid[0] * config.grid[1]
+    if table is None or table.dim() != 3 or table.shape[1] in (0, wanted + 1) or not table.shape[2]:
         return
     rows = table.shape[1] - 1
     grid = likely_grid if likely_grid[0] * likely_grid[1] == rows else (isqrt(rows), isqrt(rows))
     if grid[0] * grid[1] == rows:
         old_row = rows // 2 if config.cls_place == "middle" else 0
-        state["pos_embed"] = resize_position_embedding(
+        state[POSITIONS] = resize_position_embedding(
             table,
             grid,
             config.grid,
@@ -332,6 +295,7 @@ def load_into(model: nn.Module, state: StateDict, source: str | Path) -> None:
             why="they do not fit (- missing, + unknown, ! other shape):\n         " + "\n         ".join(shown),
             fix=_family(state),
         )
+    check_dtypes(state, expected, source)
     model.load_state_dict(state, strict=False)
 
 
@@ -340,12 +304,32 @@ def _family(state: StateDict) -> str:
     if any(".attn." in name for name in state):
         return "the file looks like a ViT or DeiT"
     token = state.get("cls_token")
-    if token is not None and any(name.startswith("layers.") for name in state):
+    if token is not None and token.dim() and any(name.startswith("layers.") for name in state):
         likely = (token.shape[-1], TEMPORAL in state)
         names = [name for name, entry in zoo.ZOO.items() if (entry.config.dim, entry.config.is_video) == likely]
         if names:
             return f"the file looks like {' or '.join(names)}"
     return "give the model that the weights were trained for"
+
+
+def say_other_family(source: Path, config: ModelConfig) -> None:
+    """Say aloud that weights seem to be of the other family, Vim or VideoMamba, whose names and shapes are the same."""
+    place = _cls_place(source)
+    if place is not None and place != config.cls_place:
+        theirs, ours = (FAMILIES[one] for one in (place, config.cls_place))
+        _say(
+            f"{source.name} seems to hold the weights of {theirs}, the model is {ours}: they fit, but mean other things"
+        )
+
+
+def _cls_place(source: Path) -> str | None:
+    """Where the class token stood when weights were trained, as a config beside them or the file's name tells."""
+    folder, file = (source, WEIGHTS) if source.is_dir() else (source.parent, source.name)
+    if file == WEIGHTS:
+        sizes = (read_config(folder) or {}).get("config")
+        return sizes.get("cls_place") if isinstance(sizes, dict) else None
+    name = file.lower()
+    return "first" if name.startswith("videomamba") else "middle" if name.startswith("vim_") else None
 
 
 def save_model(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmeeto import paths
 from rmeeto.config import DynamicConfig, ModelConfig, TransformerConfig
-from rmeeto.errors import CheckpointError, UnknownName
+from rmeeto.errors import CheckpointError, ConfigError, RmeetoError, UnknownName
 from rmeeto.models import checkpoint, zoo
 from rmeeto.run_files import why_no_model
 
@@ -39,6 +40,13 @@ def describe(name: str) -> Description:
         UnknownName: no such model, with the nearest that exist.
         CheckpointError: a folder that does not say what is in it.
     """
+    if not isinstance(name, str) or not name:
+        raise ConfigError(
+            "build a model",
+            given=f"{name!r} as its name",
+            why="a name, a folder or an address is a string that is not empty",
+            fix="rmeeto models lists the names",
+        )
     if not is_folder(name):
         try:
             full_name, entry = zoo.find(name)
@@ -63,13 +71,25 @@ def describe(name: str) -> Description:
     try:
         config = read_sizes(content["config"])
         dynamic = DynamicConfig(**content["dynamic"]) if "dynamic" in content else None
-    except (KeyError, TypeError, ValueError, UnknownName) as error:
+        line, own_name = content.get("reduction"), content.get("name") or folder.name
+        if not isinstance(line, str | None) or not isinstance(own_name, str):
+            raise TypeError(f"its name is {own_name!r}, its reduction {line!r}")
+    except (KeyError, TypeError, ValueError, AttributeError, RmeetoError) as error:
         raise CheckpointError(
             f"read the model in {name}",
-            why=f"its {checkpoint.CONFIG} does not describe one ({error})",
+            why=f"its {checkpoint.CONFIG} does not describe one ({reason(error)})",
             fix=f"restore the file, or name the model and pass {name} as its weights",
         ) from error
-    return Description(content.get("name") or folder.name, config, content.get("reduction"), folder, dynamic=dynamic)
+    return Description(own_name, config, line, folder, dynamic=dynamic)
+
+
+def reason(error: Exception) -> str:
+    """What was wrong, on one line."""
+    if isinstance(error, KeyError):
+        return f"there is nothing under {error}"
+    if isinstance(error, RmeetoError):
+        return "; ".join(filter(None, (error.asked, error.given, error.why)))
+    return str(error)
 
 
 def _describe_transformer(name: str) -> Description:
@@ -87,4 +107,4 @@ def read_sizes(values: Mapping[str, Any]) -> ModelConfig | TransformerConfig:
 
 def is_folder(name: str) -> bool:
     """Whether a name stands for a saved model rather than one of the zoo."""
-    return name.startswith(("hf-hub:", "local-dir:")) or Path(name).is_dir()
+    return name.startswith(("hf-hub:", "local-dir:")) or paths.is_folder(name)

@@ -66,10 +66,14 @@ def create_model(
     if state is not None and options.get("registers") is None:
         options["registers"] = checkpoint.register_count(state)
     config = config.changed(**options)
+    if state is not None:
+        assert source is not None
+        checkpoint.check_size(state, config, source)
+        checkpoint.say_other_family(source, config)
     model = fresh_model(config, reduction, impl)
     if state is not None:
         assert source is not None
-        checkpoint.load_into(model, checkpoint.fit(state, config, old_grid), source)
+        checkpoint.load_into(model, checkpoint.fit(state, config, old_grid, source), source)
     return model.eval()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rmeeto.errors import CheckpointError
+from rmeeto.paths import open_file
 
 HASH, DESCRIPTION = "rmeeto_sha256", "rmeeto_config"
 NO_HASH = "0" * 64
@@ -47,11 +48,11 @@ def read_seal(file: Path) -> tuple[str, dict[str, Any]] | None:
     Only the header is read: :func:`check_seal` compares the hash with the content.
     """
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             metadata = _metadata(_header(stream))
         description = json.loads(metadata[DESCRIPTION])
         return (metadata[HASH], description) if isinstance(description, dict) else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -61,11 +62,11 @@ def check_seal(file: Path) -> None:
     Raises:
         CheckpointError: the content is not what was written. OSError: it cannot be read.
     """
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         header = _header(stream)
         try:
             metadata = _metadata(header)
-        except ValueError:
+        except (ValueError, RecursionError):
             return  # the reader that comes next says what is wrong with it
         if not metadata.keys() & {HASH, DESCRIPTION}:
             return
