@@ -107,6 +107,18 @@ def test_half_storage(instruction_set, dtype, reverse):
 
 
 @needs_kernels
+@pytest.mark.parametrize("length", [64, 1024])
+@pytest.mark.parametrize("gated", [False, True])
+def test_nothing_on_the_way_to_the_gradient_of_a_is_kept_in_half_precision(length, gated):
+    """Its error is that of a float32 sum over the tokens, some 1e-6 of the largest, and not bfloat16's 4e-3."""
+    u, delta, A, B, C, skip, gate, bias = operands(2, length, 20, dtype=torch.bfloat16)
+    inputs, grad = (u, delta, A, B, C, skip, gate if gated else None, bias), torch.randn_like(u)
+    _, _, found, *_ = cpp.selective_scan_backward(grad, *inputs, True, False)
+    _, _, truth, *_ = reference.selective_scan_backward(grad.double(), *in_double(inputs), True, False)
+    assert (found - truth).abs().max() < 3e-6 * truth.abs().max()
+
+
+@needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_slices_are_read_where_they_lie(dtype):
     u, delta, A, B, C, skip, gate, bias = operands(2, 33, 24, dtype=dtype)
@@ -153,6 +165,15 @@ def test_expanded_gradient():
 def test_huge_steps_and_rates(instruction_set):
     u, delta, A, B, C, skip, gate, bias = operands(2, 25, 33)
     assert_kernels_agree((u, delta * 100, A * 100, B, C, skip, gate * 50, bias), slack=32)
+
+
+@pytest.mark.parametrize("step", [1e4, 1e20, 1e30])
+def test_what_decays_within_a_step_is_gone(instruction_set, step):
+    """However long the step that multiplies it, the gradient of A is 0, not the smallest decay times that step."""
+    u, delta, A, B, C, *_ = operands(1, 9, 17)
+    inputs = (u, torch.full_like(delta, step), A - 1, B, C, None, None, None)
+    _, _, dA, *_ = cpp.selective_scan_backward(torch.randn_like(u), *inputs, False, False)
+    assert torch.equal(dA, torch.zeros_like(dA))
 
 
 def test_growing_states(instruction_set):

@@ -83,9 +83,10 @@ INLINE bool is_tame(const Block& block, Vec shortest, Vec longest) {
 
 template <bool TAME>
 INLINE Vec decay_of(Vec step, Vec rate) {
-    Vec exponent = step * rate;
-    if (!TAME) exponent = at_most(at_least(exponent, splat(LOWEST)), splat(HIGHEST));
-    return exp2(exponent);
+    const Vec exponent = step * rate;
+    if (TAME) return exp2(exponent);
+    const Vec decay = exp2(at_most(at_least(exponent, splat(LOWEST)), splat(HIGHEST)));
+    return exponent < LOWEST ? Vec{} : decay;  // a gradient multiplies it with steps that may be longer than 2^126
 }
 
 // ---- forward
