@@ -174,9 +174,11 @@ class RunFolder:
 
     def _leave(self) -> None:
         """Give up the lock. What entering made is removed before that, so that it is still ours alone."""
-        durable.take_away(self.path / HOLDER)
-        self._take_away()
-        self._lock.release()
+        try:
+            durable.take_away(self.path / HOLDER)
+            self._take_away()
+        finally:
+            self._lock.release()
 
     def _take_away(self) -> None:
         durable.take_away(*reversed(self._made))
