@@ -78,8 +78,10 @@ class FaultyDisk:
         if not flags & os.O_CREAT:
             descriptor = os.open(path, flags, mode)
         else:
+            new = not os.path.lexists(path)
             descriptor = self._call("open", lambda: os.open(path, flags, mode))
-            self._synced[os.fstat(descriptor).st_ino] = b""
+            if new:
+                self._synced[os.fstat(descriptor).st_ino] = b""
         self._opened[descriptor] = Path(path)
         return descriptor
 
@@ -117,10 +119,10 @@ class FaultyDisk:
 
 
 @contextmanager
-def in_use(disk):
-    """Everything durable is written to this disk, in small portions. A kill ends the block."""
+def in_use(disk, portions=512):
+    """Everything durable is written to this disk, in portions of so many bytes. A kill ends the block."""
     before = durable.os, durable.BUFFER
-    durable.os, durable.BUFFER = disk, 512
+    durable.os, durable.BUFFER = disk, portions
     try:
         yield disk
     except Killed:
