@@ -36,6 +36,7 @@ ROOMS = {
         "rmeeto.models.backbone",
         "rmeeto.models.block",
         "rmeeto.models.dense",
+        "rmeeto.models.snapshot",
         "rmeeto.models.timm_registry",
         "rmeeto.models.vit",
         "rmeeto.data",

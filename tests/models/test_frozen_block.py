@@ -205,8 +205,9 @@ def test_what_changes_the_weights_is_seen():
     with torch.no_grad():
         model.layers[0].norm.weight.mul_(2)
     with torch.inference_mode():
-        assert torch.equal(model(images), before)
-        assert not torch.allclose(freeze(model)(images), before)
+        after = model(images)
+        assert not torch.allclose(after, before)
+        torch.testing.assert_close(freeze(model)(images), after, rtol=1e-4, atol=1e-5)
     model.train()
     assert all(block.prepared is None for block in model.layers)
     assert isinstance(model.layers[0], Block)

@@ -51,7 +51,7 @@ def calls(monkeypatch):
 def one_by_one(model, images):
     """The frozen blocks between the frozen ends."""
     tokens = model.mixed(images)
-    return model.ready(tokens.x).ends.classify(model, tokens)
+    return model.ready(tokens.x).ends.classify(tokens)
 
 
 @pytest.mark.parametrize(("name", "options"), NETWORKS)

@@ -5,6 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import prune
 
 from rmeeto.config import ModelConfig
 from rmeeto.models.mixers import BidirectionalMixer
@@ -178,3 +180,26 @@ def test_a_plan_that_only_closes_up_passes_gaps_on():
     assert moved.gap[0][0, :, 0].tolist() == [3, 0, 3, 5, 11]
     assert moved.gap[1][0, :, 0].tolist() == [3, 3, 0, 12, 4]
     assert Stretch(gap[..., 0]).moved(plan).factor.tolist() == [[3, 0, 0, 5, 4]]
+
+
+@pytest.mark.parametrize("name", ["in_proj", "conv1d", "conv1d_b", "x_proj", "dt_proj", "dt_proj_b", "out_proj"])
+def test_a_wrapped_layer_computes_what_the_layer_does(name):
+    torch.manual_seed(0)
+    mixer, x = BidirectionalMixer(CONFIG), torch.randn(2, LENGTH, CONFIG.dim)
+    expected, _ = mixer(x)
+    setattr(mixer, name, nn.Sequential(getattr(mixer, name)))
+    torch.testing.assert_close(mixer(x)[0], expected)
+
+
+@pytest.mark.parametrize("name", ["in_proj", "conv1d", "conv1d_b", "x_proj", "dt_proj", "dt_proj_b", "out_proj"])
+def test_a_weight_that_a_hook_makes_is_made_at_every_call(name):
+    torch.manual_seed(0)
+    mixer, x = BidirectionalMixer(CONFIG), torch.randn(2, LENGTH, CONFIG.dim)
+    layer = getattr(mixer, name)
+    prune.identity(layer, "weight")
+    before, _ = mixer(x)
+    before.sum().backward()
+    assert layer.weight_orig.grad.abs().sum() > 0
+    with torch.no_grad():
+        layer.weight_orig.mul_(2)
+        assert not torch.allclose(mixer(x)[0], before, rtol=1e-3, atol=0)

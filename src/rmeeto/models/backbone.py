@@ -28,12 +28,11 @@ from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.freezing import Freezable, thaw
 from rmeeto.models.frozen_network import FrozenNetwork
 from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, resize_position_embedding, split_tokens
-from rmeeto.models.linear import Linear
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.pooling import mean_patch
 from rmeeto.models.reducible import Reducible
+from rmeeto.models.snapshot import methods_of
 from rmeeto.models.timm_description import described
-from rmeeto.ops.block import unsupported_reason
 from rmeeto.ops.select import Impl, infers_on_processor
 from rmeeto.reduction import Reduction
 from rmeeto.reduction.schedule import Step
@@ -65,7 +64,7 @@ def head(config: ModelConfig) -> nn.Module:
     """A fresh classifier, or none for no classes."""
     if config.num_classes == 0:
         return nn.Identity()
-    linear = Linear(config.dim, config.num_classes)
+    linear = nn.Linear(config.dim, config.num_classes)
     nn.init.trunc_normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.bias)
     return linear
@@ -193,7 +192,7 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
                 fix=f"resize them, or create_model(..., img_size=…{', frames=…' if config.is_video else ''})",
             )
         ready = self.ready(images)
-        x = None if ready is None else ready.ends.embed(self, images)
+        x = None if ready is None else ready.ends.embed(images)
         if x is None:
             x = self.placed(self.patch_embed(images))
         columns = [torch.full((images.shape[0], 1), place, device=images.device) for place in config.protected]
@@ -216,8 +215,8 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         if self.prepared is None or not infers_on_processor(x):
             return None
         dtype = precision(self.cls_token)
-        if dtype not in self.prepared and unsupported_reason(dtype, self.config.state, self.config.conv_width) is None:
-            self.prepared[dtype] = FrozenNetwork(self, dtype)
+        if dtype not in self.prepared and FrozenNetwork.is_possible(self, dtype):
+            self.prepared[dtype] = FrozenNetwork(self, dtype, [method.of(type(self)) for method in MODEL_METHODS])
         return self.prepared.get(dtype)
 
     def reduced(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
@@ -299,7 +298,7 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         if logits is not None:
             return logits
         tokens = self.mixed(images)
-        logits = None if ready is None else ready.ends.classify(self, tokens)
+        logits = None if ready is None else ready.ends.classify(tokens)
         return self.classify(self.finish(tokens)) if logits is None else logits
 
     def walk(self, images: Tensor) -> Iterator[Tokens]:
@@ -461,4 +460,7 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         }
 
 
+MODEL_METHODS = methods_of(
+    VisionMamba, "embed", "placed", "mixed", "reduced", "read_after", "finish", "pool", "classify"
+)
 STATE_PARAMETERS = {"A_log", "A_b_log", "D", "D_b"}

@@ -12,6 +12,7 @@ from rmeeto.models.freezing import Freezable
 from rmeeto.models.frozen_block import FrozenBlock
 from rmeeto.models.layers import RMSNorm
 from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.snapshot import methods_of
 from rmeeto.ops.select import Impl, infers_on_processor
 from rmeeto.tokens import Features, Tokens
 
@@ -30,7 +31,7 @@ class Block(Freezable[FrozenBlock]):
         ready = self.ready(tokens, needs)
         if ready is not None:
             return ready(tokens, needs)
-        if trained_block.is_possible(self, tokens, needs):
+        if trained_block.is_possible(self, tokens, needs) and JOINED.of(type(self)).is_as_written():
             x, residual = trained_block.run(self, self.drop_path(tokens.x), tokens.residual)
             return tokens.replace(x=x, residual=residual), None
         normed, residual = self.joined(tokens)
@@ -54,13 +55,17 @@ class Block(Freezable[FrozenBlock]):
         if self.prepared is None:
             return None
         if dtype not in self.prepared and FrozenBlock.is_possible(self, dtype):
-            self.prepared[dtype] = FrozenBlock(self, dtype)
+            self.prepared[dtype] = FrozenBlock(self, dtype, [JOINED.of(type(self))])
         found = self.prepared.get(dtype)
-        return found if found is not None and found.is_wanted() else None
+        return found if found is not None and found.snapshot.holds() else None
 
     def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What the mixer sees, and the residual stream with the last block's output added."""
         return self.norm.join(self.drop_path(tokens.x), tokens.residual)
+
+
+(JOINED,) = methods_of(Block, "joined")
+BLOCK_METHODS = (JOINED, *methods_of(Block, "forward"))
 
 
 def precision(weight: Tensor) -> torch.dtype:

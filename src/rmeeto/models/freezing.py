@@ -1,4 +1,4 @@
-"""Modules that can take their weights as given, and prepare for inference what follows from them."""
+"""Models that prepare for inference what follows from their weights."""
 
 from __future__ import annotations
 
@@ -6,42 +6,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import nn
+
+from rmeeto.models.linear import freeze_layer, is_frozen_layer, thaw_layer
 
 Model = TypeVar("Model", bound=nn.Module)
 Prepared = TypeVar("Prepared")
 
 
 class Freezable(nn.Module, Generic[Prepared]):
-    """A module with something that follows from its weights alone, kept between :meth:`freeze` and :meth:`thaw`.
+    """A module with something that follows from its weights, kept between :meth:`freeze` and :meth:`thaw`.
 
-    Whatever may change the weights thaws: training, loading, moving, converting. Copies and files start thawed.
+    Training, loading, moving and converting thaw it with all its parts. Copies and files start thawed.
 
-    prepared: by name or kind, filled in at first use; None while thawed.
+    prepared: by name or kind, filled in at first use; None while thawed. Whatever is put there must notice by itself
+    when weights, parts or settings have changed since.
     """
 
     prepared: dict[Any, Prepared] | None = None
 
     def freeze(self) -> None:
-        """Take the weights as they are now, until :meth:`thaw`."""
+        """Prepare from the weights as they are now, until :meth:`thaw`."""
         self.prepared = {}
 
     def thaw(self) -> None:
-        """Look at the weights at every call again."""
+        """Compute from the weights at every call again."""
         self.prepared = None
 
     def train(self, mode: bool = True) -> Freezable[Prepared]:
         """As ever; training thaws."""
         if mode:
-            self.thaw()
+            thaw(self)
         return super().train(mode)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Freezable[Prepared]:
-        self.thaw()
+        thaw(self)
         return super()._apply(*args, **kwargs)  # type: ignore[no-any-return,no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.thaw()
+        thaw(self)
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -53,36 +57,64 @@ def freeze(model: Model) -> Model:
     """Make a model ready for inference: evaluation mode, and whatever follows from the weights computed once.
 
     On a processor it is up to 1.5 times faster then, most for small batches and reduced models: products use packed
-    copies of their weights. From now on the model goes by the weights it had, until :func:`thaw`, ``model.train()``,
-    ``load_state_dict`` or a move to another device or dtype.
+    copies of the weights. ``model.train()``, ``load_state_dict``, a move to another device or dtype and :func:`thaw`
+    undo it.
+
+    Other changes take effect at the next call: parameters changed in place or replaced, other layers, settings, hooks,
+    methods. The parts that they concern are then computed in the ordinary way, until this function is called again.
+    One kind of change cannot be seen: that of a few values behind PyTorch's back, as ``weight.data[0] = 1`` or a write
+    through ``weight.numpy()`` does (``weight[0] = 1`` under ``torch.no_grad()`` is seen, and so is
+    ``weight.data.mul_(2)``). Call :func:`thaw` or this function again after it. `torch.utils.swap_tensors` refuses the
+    parameters of a frozen model. Parameters that were made in inference mode are replaced by ordinary ones of the same
+    values, because PyTorch does not count changes of the former.
 
     >>> model = freeze(create_model("vim_tiny"))
     """
     model.eval()
-    for module in _freezable(model):
-        module.freeze()
+    _count_changes(model)
+    for module in model.modules():
+        if isinstance(module, Freezable):
+            module.freeze()
+        freeze_layer(module)
     return model
+
+
+def _count_changes(model: nn.Module) -> None:
+    """Replace parameters of inference mode by ordinary ones; one that several modules share stays shared."""
+    ordinary: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if type(parameter) is nn.Parameter and parameter.is_inference():
+                if parameter not in ordinary:
+                    with torch.inference_mode(False), torch.no_grad():
+                        ordinary[parameter] = nn.Parameter(parameter.clone(), requires_grad=parameter.requires_grad)
+                module._parameters[name] = ordinary[parameter]
 
 
 def thaw(model: Model) -> Model:
     """Undo what :func:`freeze` did to the weights; the mode stays."""
-    for module in _freezable(model):
-        module.thaw()
+    for module in model.modules():
+        if isinstance(module, Freezable):
+            module.thaw()
+        thaw_layer(module)
     return model
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether :func:`freeze` has prepared this module, apart from its parts."""
+    return is_frozen_layer(module) or (isinstance(module, Freezable) and module.prepared is not None)
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Freeze a model's weights as they are now, and leave its mode and whatever was thawed as it was found."""
-    was_training, thawed = model.training, [module for module in _freezable(model) if module.prepared is None]
+    was_training, thawed = model.training, [module for module in model.modules() if not is_frozen(module)]
     freeze(model)
     try:
         yield
     finally:
         for module in thawed:
-            module.thaw()
+            if isinstance(module, Freezable):
+                module.thaw()
+            thaw_layer(module)
         model.train(was_training)
-
-
-def _freezable(model: nn.Module) -> Iterator[Freezable[Any]]:
-    return (module for module in model.modules() if isinstance(module, Freezable))

@@ -1,4 +1,4 @@
-"""A block as inference on a processor wants it: nothing about its weights is left to do, and all of it is one call.
+"""CPU inference of a block: weights are packed once, and each forward pass is one call.
 
 At batch 1 a block's arithmetic takes a few milliseconds at most, and less with every reduction, so whatever Python and
 PyTorch do around it is felt.
@@ -6,12 +6,15 @@ PyTorch do around it is felt.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from rmeeto.models.plain import is_plain
+from rmeeto.models.snapshot import Method, Snapshot, passes_all
 from rmeeto.ops.block import BlockOutputs, PackedBlock, unsupported_reason
+from rmeeto.ops.watch import is_watchable
 from rmeeto.tokens import Features, Tokens
 
 if TYPE_CHECKING:
@@ -25,13 +28,15 @@ class FrozenBlock:
     """What :class:`Block` computes, from the weights it has now, in float32 or bfloat16 on a processor.
 
     It takes tokens among which none are missing, and hands out B, C and Δ of both directions, but no y.
+
+    methods: of the block, which the packed one does not call.
     """
 
-    def __init__(self, block: Block, dtype: torch.dtype) -> None:
+    def __init__(self, block: Block, dtype: torch.dtype, methods: Sequence[Method]) -> None:
         mixer, sides = block.mixer, block.mixer.directions()
-        self.choosing, self.state = (mixer, block.norm), mixer.state
+        self.state = mixer.state
         inner = [module for module in block.modules() if module is not block]
-        self.hooks = [module._forward_hooks for module in inner] + [module._forward_pre_hooks for module in inner]
+        self.snapshot = Snapshot([block, *inner], inner, methods)  # before it is packed: a change meanwhile is seen
         self.dt_proj = torch.stack([side.dt_proj.weight.detach().to(dtype) for side in sides])
         self.delta_bias = [side.dt_proj.bias.detach().clone() for side in sides]
         self.packed = PackedBlock(dtype, mixer.block_parameters(block.norm.weight), block.norm.eps, mixer.scale)
@@ -40,11 +45,9 @@ class FrozenBlock:
     def is_possible(block: Block, dtype: torch.dtype) -> bool:
         """Whether block and machine have what it takes."""
         mixer = block.mixer
-        return is_plain(block) and unsupported_reason(dtype, mixer.state, mixer.conv1d.kernel_size[0]) is None
-
-    def is_wanted(self) -> bool:
-        """Whether nobody asks for other kernels, nor has hooks on the layers inside, which would not be called here."""
-        return not any(self.hooks) and all(module.impl in ("auto", "cpp") for module in self.choosing)
+        if not is_plain(block) or not passes_all(block.drop_path) or not all(map(is_watchable, block.parameters())):
+            return False
+        return unsupported_reason(dtype, mixer.state, mixer.conv1d.kernel_size[0]) is None
 
     def __call__(self, tokens: Tokens, needs: frozenset[str]) -> tuple[Tokens, Features | None]:
         """One block: the tokens with new ``x`` and ``residual``; features only where some are needed."""
@@ -53,7 +56,7 @@ class FrozenBlock:
         return Tokens(found.x, found.stream, tokens.protected, tokens.size, plans=tokens.plans), features
 
     def features(self, found: BlockOutputs, needs: frozenset[str]) -> Features:
-        """What both directions computed about the tokens; Δ, which is projected once more, for those alone who ask."""
+        """What both directions computed about the tokens; Δ, which is projected once more, only if it is needed."""
         (B, C), (B_behind, C_behind) = (side[..., : self.state].unbind(-2) for side in found.B_and_C)
         bias, bias_behind = self.delta_bias
         delta = None

@@ -1,20 +1,21 @@
-"""A frozen model as inference on a processor wants it: from images to logits in one call.
+"""CPU inference of a whole frozen model: from images to logits in one call.
 
-That is for whoever wants logits and nothing else. Who reads features, source maps or what stands between two blocks,
-has hooks in one, reduces by more than plain merging or puts something else in a layer's place gets what every block
-computes by itself.
+Used only for plain logits. The model runs block by block instead if features or source maps are read, if a block has
+hooks or a replaced layer, or if the reduction is more than plain merging.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from rmeeto.models.block import Block
-from rmeeto.models.frozen_ends import FrozenEnds
-from rmeeto.ops.block import PackedBlock
+from rmeeto.models.block import BLOCK_METHODS, Block
+from rmeeto.models.frozen_ends import FrozenEnds, layers_of
+from rmeeto.models.snapshot import Method, Snapshot
+from rmeeto.ops.block import PackedBlock, unsupported_reason
 from rmeeto.ops.merging import Matching
 from rmeeto.ops.network import PackedNetwork
 from rmeeto.reduction import Schedule, TokenMerge
@@ -26,16 +27,20 @@ if TYPE_CHECKING:
 class FrozenNetwork:
     """What :class:`VisionMamba` computes, from the weights it has now, in float32 or bfloat16 on a processor.
 
-    ends: what stands before and behind the blocks, for whoever calls the blocks one by one.
+    ends: what stands before and behind the blocks, for a pass that calls the blocks one by one.
+    methods: of the model, which no packed part calls.
     """
 
-    def __init__(self, model: VisionMamba, dtype: torch.dtype) -> None:
-        self.dtype, self.ends, self.layers = dtype, FrozenEnds(model, dtype), [*model.layers]
-        self.frozen = [vars(layer).get("prepared") for layer in self.layers]
-        inside = [module for layer in self.layers for module in layer.modules()]
-        self.hooks = [hooks for module in inside for hooks in (module._forward_hooks, module._forward_pre_hooks)]
-        self.choosing = [module for module in inside if hasattr(module, "impl")]
+    def __init__(self, model: VisionMamba, dtype: torch.dtype, methods: Sequence[Method]) -> None:
+        self.dtype, self.ends, self.methods = dtype, FrozenEnds(model, dtype, methods), methods
+        self.blocks: tuple[Snapshot, list[PackedBlock]] | None = None
         self.latest: tuple[Schedule, Matching, PackedNetwork] | None = None
+
+    @staticmethod
+    def is_possible(model: VisionMamba, dtype: torch.dtype) -> bool:
+        """Whether machine and ends have what it takes; each block answers for itself."""
+        reason = unsupported_reason(dtype, model.config.state, model.config.conv_width)
+        return reason is None and FrozenEnds.is_possible(model)
 
     def __call__(self, model: VisionMamba, images: Tensor) -> Tensor | None:
         """Logits of images or clips; None where they must go from block to block."""
@@ -49,46 +54,42 @@ class FrozenNetwork:
 
     def network(self, model: VisionMamba, images: Tensor) -> PackedNetwork | None:
         """What takes these images the whole way now."""
-        if images.dtype != self.ends.dtype or images.shape[1:] != model.config.input_size or not self.is_wanted(model):
+        if images.dtype != self.ends.dtype or images.shape[1:] != model.config.input_size:
             return None
-        matching, latest = matching_of(model), self.latest
-        if matching is None:
+        matching, blocks = matching_of(model), self.blocks or self.snapshot_blocks(model)
+        if matching is None or blocks is None or not blocks[0].holds():
             return None
-        if latest is not None and latest[0] is model.schedule and latest[1] == matching:
-            return latest[2]
-        found = self.packed(model, matching)
-        if found is not None:
-            self.latest = model.schedule, matching, found
-        return found
+        latest = self.latest
+        if latest is None or latest[0] is not model.schedule or latest[1] != matching:
+            network = self.packed(model, matching, blocks[1])
+            if network is None:
+                return None
+            latest = self.latest = model.schedule, matching, network
+        return latest[2]
 
-    def is_wanted(self, model: VisionMamba) -> bool:
-        """Whether all is as it was packed, and nobody asks for other kernels or would notice that no block is called.
+    def snapshot_blocks(self, model: VisionMamba) -> tuple[Snapshot, list[PackedBlock]] | None:
+        """All blocks, and whether everything is as it is now; None if something cannot be packed, or has changed."""
+        if not self.ends.snapshot.holds() or not packed_blocks(model, self.dtype):
+            return None
+        called = [*layers_of(model), *(module for layer in model.layers for module in layer.modules())]
+        prepared = [(vars(layer), "prepared", layer.prepared) for layer in model.layers]
+        settings = [(model, "config"), (model, "_impl")]
+        snapshot = Snapshot([model, model.layers, *called], called, (*self.methods, *BLOCK_METHODS), settings, prepared)
+        blocks = packed_blocks(model, self.dtype)  # once more: nothing has changed while the snapshot was taken
+        self.blocks = (snapshot, blocks) if blocks and self.ends.snapshot.holds() else None
+        return self.blocks
 
-        What is looked at here has left the caches since the last image, so it is as little as can be.
-        """
-        layers = [*model.layers]
-        return (
-            layers == self.layers
-            and not any(self.hooks)
-            and all(module.impl in ("auto", "cpp") for module in self.choosing)
-            and all(vars(layer).get("prepared") is frozen for layer, frozen in zip(layers, self.frozen, strict=True))
-            and not any("forward" in vars(layer) for layer in layers)
-            and self.ends.is_wanted(model)
-        )
-
-    def packed(self, model: VisionMamba, matching: Matching) -> PackedNetwork | None:
-        """The whole under the present reduction; None where a part cannot be had in one call."""
+    def packed(self, model: VisionMamba, matching: Matching, blocks: list[PackedBlock]) -> PackedNetwork | None:
+        """The whole under the present reduction; None without an embedding or a classifier."""
         embedding, classifier = self.ends.embedding, self.ends.classifier
         if embedding is None or classifier is None:
             return None
-        blocks, counts = packed_blocks(model, self.dtype), model.schedule.counts[: len(self.layers)]
-        return (
-            PackedNetwork(embedding, blocks, classifier, model.config.protected, counts, matching) if blocks else None
-        )
+        counts = model.schedule.counts[: len(blocks)]
+        return PackedNetwork(embedding, blocks, classifier, model.config.protected, counts, matching)
 
 
 def packed_blocks(model: VisionMamba, dtype: torch.dtype) -> list[PackedBlock]:
-    """All blocks; none at all where one of them is not what it seems."""
+    """The packed blocks; an empty list if any block was replaced or cannot be packed."""
     blocks = []
     for layer in model.layers:
         found = layer.frozen(dtype) if type(layer) is Block else None

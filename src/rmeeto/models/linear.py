@@ -1,68 +1,122 @@
-"""A linear layer whose weight can be packed once, in the layout that the processor multiplies in.
+"""Linear layers whose weight is packed once, in the layout that the processor multiplies in.
 
 An image has a few hundred tokens, and fewer after every reduction: too few to make up for bringing the weight into that
 layout anew at each call, as PyTorch's products do. With packed weights the processor takes the same time per token
 whether there are 58 of them or 1,576, so that tokens saved are time saved.
+
+The layers are `torch.nn.Linear` itself, so that other software which looks for that type (quantisation, adapters) finds
+them. While a layer is frozen, :class:`PackedProduct` stands in the place of its ``forward``.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules import module as modules_of_torch
 
-from rmeeto.models.freezing import Freezable
 from rmeeto.ops.select import infers_on_processor
+from rmeeto.ops.watch import Watch, is_watchable
+
+FORWARD_HOOKS = (modules_of_torch._global_forward_hooks, modules_of_torch._global_forward_pre_hooks)
+FORWARD = nn.Linear.forward  # somebody may replace it, for layers that are frozen too
 
 
-class Linear(Freezable[Tensor], nn.Linear):
-    """:class:`torch.nn.Linear` that multiplies by a packed copy of its weight while it is frozen.
+class PackedProduct:
+    """``forward`` of a frozen layer: multiplies by a packed copy of its weight.
 
-    Names and shapes of its parameters are those of its base class. Only inference on a processor packs; a step of
-    training, another device and a compiled graph compute as ever.
+    Only inference on a processor does; a step of training, another device and a compiled graph compute as ever. A
+    changed weight is packed anew. Copies and files of the layer are not frozen.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
+    def __init__(self, layer: nn.Linear) -> None:
+        self.layer = layer
+        self.packed: dict[torch.dtype, tuple[Tensor, Watch, Tensor]] = {}  # the weight, how it was, and packed
+
+    def __call__(self, input: Tensor) -> Tensor:
         """``x Wᵀ + bias`` of ``(…, in_features)``."""
-        return self._product(input, self.bias)
+        if nn.Linear.forward is not FORWARD:
+            return nn.Linear.forward(self.layer, input)
+        return self.product(input, self.layer.bias)
 
-    def product(self, x: Tensor) -> Tensor:
-        """``x Wᵀ`` alone, for those who add the bias themselves."""
-        return self._product(x, None)
-
-    def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        if self.prepared is None or not infers_on_processor(x):
-            return F.linear(x, self.weight, bias)
+    def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``x Wᵀ``, with a bias if one is given."""
+        weight = self.layer.weight
+        if self.layer.training or not infers_on_processor(x) or not is_watchable(weight):
+            return F.linear(x, weight, bias)
         dtype = product_dtype(x)
         if dtype not in packing_dtypes():
-            return F.linear(x, self.weight, bias)
+            return F.linear(x, weight, bias)
         bias = None if bias is None else bias.to(dtype)
-        return multiply(x if x.dtype == dtype else x.to(dtype), self.packed(dtype), bias)
+        return multiply(x if x.dtype == dtype else x.to(dtype), self._packed(weight, dtype), bias)
 
-    def packed(self, dtype: torch.dtype) -> Tensor:
-        """The weight for :func:`multiply`, kept while frozen."""
-        if self.prepared is None:
-            return pack(self.weight.detach().to(dtype))
-        if dtype not in self.prepared:
-            self.prepared[dtype] = pack(self.weight.detach().to(dtype))
-        return self.prepared[dtype]
+    def _packed(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        of, watch, packed = self.packed.get(dtype, (None, None, None))
+        if of is not weight or watch is None or packed is None or not watch.is_same():
+            watch, packed = Watch(tensors=[weight]), pack(weight.detach().to(dtype))
+            self.packed[dtype] = weight, watch, packed
+        return packed
 
-
-def adopt(model: nn.Module) -> None:
-    """Turn the plain linear layers of somebody else's model into ones that can be frozen; parameters stay."""
-    for layer in model.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = Linear
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OrdinaryForward, (self.layer,)
 
 
-def release(model: nn.Module) -> None:
-    """Undo :func:`adopt`."""
-    for layer in model.modules():
-        if type(layer) is Linear:
-            vars(layer).pop("prepared", None)
-            layer.__class__ = nn.Linear  # type: ignore[assignment]
+class OrdinaryForward:
+    """``forward`` of a copy of a frozen layer: that of its class."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.layer = layer
+
+    def __call__(self, input: Tensor) -> Tensor:
+        """``x Wᵀ + bias`` of ``(…, in_features)``."""
+        return nn.Linear.forward(self.layer, input)
+
+
+def freeze_layer(layer: nn.Module) -> None:
+    """Let a linear layer multiply by a packed copy of its weight, unless it has another ``forward`` than its class."""
+    if type(layer) is nn.Linear and has_own_forward(layer):
+        vars(layer)["forward"] = PackedProduct(layer)
+
+
+def thaw_layer(layer: nn.Module) -> None:
+    """Undo :func:`freeze_layer`."""
+    if is_frozen_layer(layer):
+        del vars(layer)["forward"]
+
+
+def is_frozen_layer(layer: nn.Module) -> bool:
+    """Whether :func:`freeze_layer` has been there."""
+    return type(vars(layer).get("forward")) is PackedProduct
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Whether a module computes by the ``forward`` of its class, packed or not."""
+    forward = module.forward
+    return (
+        type(forward) in (PackedProduct, OrdinaryForward) or getattr(forward, "__func__", None) is type(module).forward
+    )
+
+
+def product_and_bias(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``x Wᵀ`` and the bias ``(out,)``, for those who add it themselves.
+
+    Of a layer that is more than the two (quantised, adapted, parametrised, with hooks) what it gives, and zeros.
+    """
+    if is_plain(layer) and layer.bias is not None:
+        forward = layer.forward
+        return forward.product(x) if type(forward) is PackedProduct else F.linear(x, layer.weight), layer.bias
+    product = layer(x)
+    return product, product.new_zeros(product.shape[-1:])
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a call of a layer is a product and nothing else."""
+    if type(layer) is not nn.Linear or not has_own_forward(layer) or nn.Linear.forward is not FORWARD:
+        return False
+    return not (layer._forward_hooks or layer._forward_pre_hooks or any(FORWARD_HOOKS))
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

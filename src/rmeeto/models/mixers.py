@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
-from rmeeto.models.freezing import Freezable
-from rmeeto.models.linear import Linear
+from rmeeto.models.linear import FORWARD_HOOKS, product_and_bias
 from rmeeto.ops import Walk, bidirectional_scan, causal_conv, selective_scan
 from rmeeto.ops.block import BlockParameters, DirectionParameters
-from rmeeto.ops.select import Impl, is_intercepted
+from rmeeto.ops.select import Impl
 from rmeeto.timing import Timing
 from rmeeto.tokens import Features, step_sizes
 
@@ -25,8 +24,8 @@ class Direction(NamedTuple):
     A_log: nn.Parameter
     skip: nn.Parameter
     conv: nn.Conv1d
-    x_proj: Linear
-    dt_proj: Linear
+    x_proj: nn.Linear
+    dt_proj: nn.Linear
     reverse: bool
 
     def decay_rates(self) -> Tensor:
@@ -46,7 +45,7 @@ class Direction(NamedTuple):
         )
 
 
-class BidirectionalMixer(Freezable[Tensor]):
+class BidirectionalMixer(nn.Module):
     """Two selective scans over the tokens, one from each end, that share their projections in and out.
 
     Maps ``(b, l, d)`` to ``(b, l, d)`` and hands out the features of both directions in time order. Parameter
@@ -56,21 +55,21 @@ class BidirectionalMixer(Freezable[Tensor]):
     def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
         super().__init__()
         e, n, rank = config.inner, config.state, config.rank
-        self.rank, self.state = rank, n
+        self.rank, self.state, self.conv_width = rank, n, config.conv_width
         self.impl: Impl = impl
         self.scale = 0.5 if config.halve else 1.0
         self.A_log = nn.Parameter(torch.empty(e, n))
         self.D = nn.Parameter(torch.empty(e))
         self.A_b_log = nn.Parameter(torch.empty(e, n))
         self.D_b = nn.Parameter(torch.empty(e))
-        self.in_proj = Linear(config.dim, 2 * e, bias=False)
+        self.in_proj = nn.Linear(config.dim, 2 * e, bias=False)
         self.conv1d = nn.Conv1d(e, e, config.conv_width, groups=e)
-        self.x_proj = Linear(e, rank + 2 * n, bias=False)
-        self.dt_proj = Linear(rank, e)
+        self.x_proj = nn.Linear(e, rank + 2 * n, bias=False)
+        self.dt_proj = nn.Linear(rank, e)
         self.conv1d_b = nn.Conv1d(e, e, config.conv_width, groups=e)
-        self.x_proj_b = Linear(e, rank + 2 * n, bias=False)
-        self.dt_proj_b = Linear(rank, e)
-        self.out_proj = Linear(e, config.dim, bias=False)
+        self.x_proj_b = nn.Linear(e, rank + 2 * n, bias=False)
+        self.dt_proj_b = nn.Linear(rank, e)
+        self.out_proj = nn.Linear(e, config.dim, bias=False)
         self.reset_parameters(config.depth)
 
     def directions(self) -> tuple[Direction, Direction]:
@@ -146,19 +145,21 @@ class BidirectionalMixer(Freezable[Tensor]):
         if there is not None:
             there = there[..., None].to(u.dtype)
             u = u * there
-        u = causal_conv(u, side.conv.weight, side.conv.bias, silu=True, reverse=side.reverse, impl=self.impl)
+        u = self.convolve(u, side)
         if there is not None:
             u = u * there  # the convolution has put its bias and its neighbours there
         dt, B, C = side.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
-        return Walk(u, side.dt_proj.product(dt), self.decay_rates(side), B, C, side.skip, side.dt_proj.bias)
+        delta, bias = product_and_bias(side.dt_proj, dt)
+        return Walk(u, delta, side.decay_rates(), B, C, side.skip, bias)
 
-    def decay_rates(self, side: Direction) -> Tensor:
-        """A of a direction, computed once while frozen."""
-        if self.prepared is None or torch.is_grad_enabled() or is_intercepted():
-            return side.decay_rates()
-        if side.reverse not in self.prepared:
-            self.prepared[side.reverse] = side.decay_rates()
-        return self.prepared[side.reverse]
+    def convolve(self, u: Tensor, side: Direction) -> Tensor:
+        """A direction's causal convolution and SiLU of ``(b, l, e)``."""
+        conv = side.conv
+        if is_plain_convolution(conv):
+            return causal_conv(u, conv.weight, conv.bias, silu=True, reverse=side.reverse, impl=self.impl)
+        ahead = u.flip(1) if side.reverse else u
+        y = F.silu(conv(F.pad(ahead.mT, (self.conv_width - 1, 0))).mT)
+        return y.flip(1) if side.reverse else y
 
     def scan(self, walk: Walk, gate: Tensor, *, timing: Timing | None, reverse: bool) -> Tensor:
         """What one direction gives, gated."""
@@ -180,3 +181,13 @@ class BidirectionalMixer(Freezable[Tensor]):
 
 
 HANDED_OUT = ("delta", "B", "C", "delta_bias")
+
+
+def is_plain_convolution(conv: nn.Module) -> bool:
+    """Whether a call of a layer convolves by its weight, parametrised or not, and does nothing else.
+
+    Hooks count: those of pruning and of the older weight norm make the weight at each call.
+    """
+    if not isinstance(conv, nn.Conv1d) or getattr(conv.forward, "__func__", None) is not nn.Conv1d.forward:
+        return False
+    return not (conv._forward_hooks or conv._forward_pre_hooks or any(FORWARD_HOOKS))

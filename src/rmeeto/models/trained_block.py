@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from rmeeto.models.linear import FORWARD_HOOKS
 from rmeeto.models.plain import is_plain
+from rmeeto.models.snapshot import BACKWARD_HOOKS, methods_are_as_written, replaces_methods
 from rmeeto.ops.block import unsupported_reason
 from rmeeto.ops.select import trains_on_processor
 from rmeeto.ops.trainable_block import trainable_block
@@ -26,7 +28,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def is_possible(block: Block, tokens: Tokens, needs: frozenset[str]) -> bool:
     """Whether kernels of this machine can train the block on these tokens: float32, some and none missing, no features.
 
-    Whoever has put something else in a layer's place, or hooks on it, goes the ordinary way.
+    Not if something else stands in the place of a layer, a parameter or a method, or if there are hooks on a layer.
     """
     if needs & INSIDE or tokens.timing is not None or tokens.present is not None or not trains_on_processor(tokens.x):
         return False
@@ -35,7 +37,10 @@ def is_possible(block: Block, tokens: Tokens, needs: frozenset[str]) -> bool:
     mixer = block.mixer
     if not is_plain(block) or not all(module.impl in ("auto", "cpp") for module in (mixer, block.norm)):
         return False
-    if any(getattr(module, hooks) for module in block.modules() if module is not block for hooks in HOOKS):
+    inner = [module for module in block.modules() if module is not block]
+    if any(getattr(module, hooks) for module in inner for hooks in HOOKS) or any(FORWARD_HOOKS + BACKWARD_HOOKS):
+        return False
+    if not methods_are_as_written() or any(map(replaces_methods, (block, *inner))):
         return False
     if any(x.dtype != torch.float32 or not x.is_contiguous() for x in block.parameters()):
         return False

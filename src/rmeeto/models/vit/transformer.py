@@ -22,7 +22,7 @@ from rmeeto.config import IMAGENET_MEAN, IMAGENET_STD, TransformerConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.backbone import Trace, VisionMamba
-from rmeeto.models.linear import adopt, release
+from rmeeto.models.freezing import thaw
 from rmeeto.models.reducible import Reducible
 from rmeeto.models.vit.block import attention_half, check_block, mlp_half
 from rmeeto.models.vit.dense import intermediates
@@ -215,18 +215,17 @@ def reduce(model: nn.Module, reduction: Reduction | str | None) -> Any:
             reduction.schedule(stack_of(sizes(transformer)))  # raises what it has to before anything is touched
         whole_class: Any = type(transformer)
         transformer.__class__ = reducible_class(whole_class)
-        adopt(transformer)
     reducible: Any = model
     reducible.reduction = reduction
     return model
 
 
 def restore(model: nn.Module) -> Any:
-    """Undo :func:`reduce`, in place: a timm model is of its own class again, a model of rmeeto's is whole."""
+    """Undo :func:`reduce`, in place: a timm model is thawed and of its own class again, rmeeto's own is whole."""
     if isinstance(model, ReducibleTransformer):
         del model._reduction, model._needs, model.schedule
         model.__class__ = model.whole_class  # type: ignore[assignment]
-        release(model)
+        thaw(model)
     elif isinstance(model, VisionMamba):
         model.reduction = None
     return model

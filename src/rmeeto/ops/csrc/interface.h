@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 11;
+constexpr int INTERFACE_VERSION = 12;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -219,4 +219,27 @@ struct Network {
     Embedding embedding;            // all but where it goes
     Classification classification;  // all but what is classified
 };
+
+// What a frozen model was made from: entries of Python's dictionaries, how many others have, and tensors of PyTorch.
+struct Watch {
+    int64_t entries;
+    void* const* dictionaries;  // (entries,)
+    void* const* names;         // (entries,)
+    void* const* values;        // (entries,)
+    int64_t counted;
+    void* const* counted_at;  // (counted,) dictionaries
+    const int64_t* counts;    // (counted,)
+    int64_t tensors;
+    void* const* handles;     // (tensors,): an at::Tensor is one pointer
+    const int64_t* versions;  // (tensors,): how often each was changed in place
+    void* const* data;        // (tensors,)
+    const int64_t* bytes;     // (tensors,)
+    uint64_t sample;          // what rmeeto_sample found
+    void* (*item)(void* dictionary, void* name);  // PyDict_GetItemWithError
+    int64_t (*count)(void* dictionary);           // PyDict_Size
+    int64_t (*version)(void* const* handle);      // at::TensorBase::_version
+    int (*data_at)(void* const* handle, void**);  // aoti_torch_get_data_ptr
+};
+
+enum Watched : int { OTHER_TENSORS = 0, ALL_THE_SAME = 1, OTHER_ENTRIES = 2 };
 }

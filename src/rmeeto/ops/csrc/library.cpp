@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "network.h"
 #include "reduction.h"
+#include "watch.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -179,3 +180,8 @@ EXPORT void rmeeto_end_release(FrozenEnd* end) {
 EXPORT int rmeeto_network(const Network* network, int threads) {
     return rmeeto::run_network(*chosen(), *network, threads);
 }
+
+// Both while Python's lock is held.
+EXPORT uint64_t rmeeto_sample(const Watch* watch) { return rmeeto::sample_of(*watch); }
+
+EXPORT int rmeeto_compare(const Watch* watch) { return rmeeto::compare(*watch); }

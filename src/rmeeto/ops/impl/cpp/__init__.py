@@ -29,11 +29,14 @@ from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, tokens
 from rmeeto.ops.impl.cpp.pairs import closest_pairs
 from rmeeto.ops.impl.cpp.scan import scan_both, selective_scan, selective_scan_backward
 from rmeeto.ops.impl.cpp.search import nearest, nearest_seen
+from rmeeto.ops.impl.cpp.watch import ALL_THE_SAME, OTHER_ENTRIES, Watch, compare, handle_of, readers, sample
 
 __all__ = [
+    "ALL_THE_SAME",
     "DISTANCES",
     "LIBRARY",
     "MAX_STATES",
+    "OTHER_ENTRIES",
     "STORAGE",
     "WIDTHS",
     "BlockDirection",
@@ -43,6 +46,7 @@ __all__ = [
     "Classification",
     "Embedding",
     "Network",
+    "Watch",
     "absence",
     "add_norm",
     "add_norm_backward",
@@ -50,6 +54,8 @@ __all__ = [
     "causal_conv",
     "causal_conv_backward",
     "closest_pairs",
+    "compare",
+    "handle_of",
     "instruction_set",
     "lay_out",
     "library",
@@ -59,6 +65,8 @@ __all__ = [
     "merge_rows_backward",
     "nearest",
     "nearest_seen",
+    "readers",
+    "sample",
     "scan_both",
     "selective_scan",
     "selective_scan_backward",
