@@ -11,6 +11,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms as tv
 
+from rmeeto.data.augmentation import complete
 from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.data.policy import check_policy
 from rmeeto.errors import ConfigError, DataError
@@ -151,7 +152,7 @@ def _timm_stages(preparation: Preparation, recipe: Recipe) -> tuple[list[Any], A
             why=f"timm does not know it ({type(error).__name__}: {error})",
             fix='for instance "rand-m9-mstd0.5-inc1", or "none"',
         ) from error
-    return [crop, augment], finish
+    return [crop, complete(augment)], finish
 
 
 def _glyph_training_transform(preparation: Preparation) -> Transform:
