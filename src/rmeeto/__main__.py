@@ -1,6 +1,21 @@
-"""``python -m rmeeto`` is the command ``rmeeto``."""
+"""The command ``rmeeto``, and ``python -m rmeeto``."""
 
-from rmeeto.cli import main
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the command line and leave the process with its exit code; Ctrl-C is answered from the first import on."""
+    try:
+        from rmeeto.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while Python ends there is nothing left to tidy up
+
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -148,8 +147,7 @@ def _run(
         source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=rank, processes=count, views=views
     )
     total = len(range(rank, len(source.labels), count))
-    # workers ignore signals: they must be told to end even where an error keeps this frame alive until the exit
-    with closing(batches), progress.task(description, total=total) as task:
+    with batches, progress.task(description, total=total) as task:
         for batch in batches:
             unreadable += batch.unreadable
             if batch.unreadable and not allow_missing and count == 1:

@@ -95,11 +95,12 @@ def samples(source: Source, model: VisionMamba, batch: int) -> Tensor:
     """A batch of evaluation inputs, evenly spaced over the source and so over its classes; those that can be read."""
     apart = max(1, len(source.labels) // batch)
     for first in range(apart):
-        for found in evaluation_batches(
+        with evaluation_batches(
             source, Preparation.of(model), batch_size=batch, workers=0, rank=first, processes=apart
-        ):
-            if len(found.labels):
-                return found.images
+        ) as batches:
+            for found in batches:
+                if len(found.labels):
+                    return found.images
     return noise(model, batch)  # an evaluation would have refused such a source
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -15,32 +16,40 @@ from rmeeto.cli.data import data
 from rmeeto.cli.demo import demo
 from rmeeto.cli.doctor import doctor
 from rmeeto.cli.eval import evaluate
+from rmeeto.cli.failures import exit_code, explain
 from rmeeto.cli.flops import flops
 from rmeeto.cli.models import models
 from rmeeto.cli.predict import predict
 from rmeeto.cli.retrain import retrain
 from rmeeto.cli.show import show
 from rmeeto.cli.tune import tune
-from rmeeto.errors import RmeetoError
 
-MISTAKE, INTERRUPTED = 2, 130  # 128 + SIGINT, as shells count
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+# A wrong command line, which typer itself tells; the class is click's, which newer versions of typer contain
+USAGE_ERROR: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 class Verbs(TyperGroup):
-    """Runs a verb. What the user can mend becomes a panel; anything else is our bug and keeps its traceback."""
+    """Runs a verb. Whatever exception ends it becomes one panel; the traceback is shown where RMEETO_DEBUG is set."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run, with our warnings on one line each.
 
         Raises:
-            typer.Exit: 2 after an :class:`RmeetoError` (or its own ``exit_code``), 130 after Ctrl-C.
+            typer.Exit: 2 after an :class:`rmeeto.RmeetoError` (or its own ``exit_code``), 1 after any other
+                exception, 130 after Ctrl-C.
         """
         try:
             with console.only_our_words():
-                return super().invoke(ctx)
-        except RmeetoError as error:
-            console.show_error(error)
-            raise typer.Exit(getattr(error, "exit_code", MISTAKE)) from None
+                result = super().invoke(ctx)
+                sys.stdout.flush()  # a closed pipe is found here, and not when Python ends
+                return result
+        except (USAGE_ERROR, typer.Abort, typer.Exit):
+            raise
+        except Exception as error:
+            explained = explain(error)
+            console.show_failure(error, explained)
+            raise typer.Exit(exit_code(explained)) from None
         except KeyboardInterrupt:
             console.note("interrupted")
             raise typer.Exit(INTERRUPTED) from None

@@ -11,9 +11,10 @@ import json
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -23,6 +24,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
+from rmeeto.cli.failures import wants_traceback
 from rmeeto.cli.progress import Bars, Lines
 from rmeeto.errors import RmeetoError
 from rmeeto.jsontext import to_json
@@ -36,11 +38,19 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+class _Console(Console):
+    """Tells of a reader that has gone by an ordinary exception, so that a run saves its state before it ends."""
+
+    def on_broken_pipe(self) -> None:
+        """Called within the handling of the error."""
+        raise
+
+
 def _console(stream: TextIO) -> Console:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=AS_BYTES)  # names of files may be in any encoding
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False)
+    return _Console(file=stream, width=width, highlight=False)
 
 
 def out() -> Console:
@@ -96,14 +106,31 @@ def note(text: str) -> None:
         err().print(Text(text))
 
 
+def show_failure(error: Exception, explained: RmeetoError) -> None:
+    """What ended a command, as one panel on stderr, after the traceback if the user asked for it."""
+    _discard_broken_output(error)
+    with suppress(OSError, ValueError):  # of a stderr that is closed as well
+        if wants_traceback():
+            sys.stderr.write("".join(traceback.format_exception(error)))
+        show_error(explained)
+
+
 def show_error(error: RmeetoError) -> None:
     """An error as a panel on stderr: what was asked, what was given, why not, and the way out."""
     rows = Table.grid(Column(style="dim"), Column(overflow="fold"), padding=(0, 2, 0, 0))
-    for label, text in (("given", error.given), ("why", error.why), ("fix", error.fix)):
+    told = [("given", error.given), ("why", error.why), ("fix", error.fix)]
+    for label, text in [*told, *(("note", note) for note in getattr(error, "__notes__", ()))]:
         if text is not None:
             rows.add_row(label, Text(text, style="green" if label == "fix" else ""))
     asked = Text(error.asked, style="bold", overflow="fold")
     err().print(Panel(Group(asked, rows), title="error", title_align="left", border_style="red"))
+
+
+def _discard_broken_output(error: Exception) -> None:
+    """What is still to be written to a closed pipe would make Python complain once more at its end."""
+    if isinstance(error, BrokenPipeError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 from timm.data.auto_augment import AugmentOp, AugMixAugment, AutoAugment, RandAugment
@@ -19,8 +19,7 @@ def posterize(image: Image.Image, bits_to_keep: int, **options: Any) -> Image.Im
     """
     if bits_to_keep < 1:
         return Image.new(image.mode, image.size)
-    posterized: Image.Image = posterize_by_pillow(image, bits_to_keep, **options)
-    return posterized
+    return cast(Image.Image, cast(Any, posterize_by_pillow)(image, bits_to_keep, **options))
 
 
 def complete(steps: Any) -> Any:

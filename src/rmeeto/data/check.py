@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, cast
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from rmeeto.data.clips import ClipFiles
 from rmeeto.data.lists import WrongLines
-from rmeeto.data.loader import leave_signals_to_the_main_process
 from rmeeto.data.open import open_data, splits_of
 from rmeeto.data.samples import UNREADABLE, failure
 from rmeeto.data.source import ImageSource, Source, Split
 from rmeeto.data.video import TIMEOUT_SECONDS, count_frames
+from rmeeto.data.workers import Stream
 from rmeeto.progress import SILENT, Progress
 
 
@@ -97,14 +97,9 @@ def _check_split(data: str, split: Split, workers: int, timeout_seconds: float, 
     if isinstance(source, ClipFiles):
         source = replace(source, timeout_seconds=timeout_seconds)
     findings = []
-    loader = DataLoader(
-        Inspection(source),
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=leave_signals_to_the_main_process,
-    )
-    with progress.task(f"checking {split}", total=len(source.labels)) as task:
-        for finding in loader:
+    inspected: Stream[Finding] = Stream(Inspection(source), workers, batch_size=None)
+    with inspected, progress.task(f"checking {split}", total=len(source.labels)) as task:
+        for finding in inspected:
             findings.append(finding)
             task.advance(1)
     problems = tuple(finding.problem for finding in findings if finding.problem is not None)

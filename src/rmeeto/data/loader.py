@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 from rmeeto.data.reading import evaluation_reading, training_reading
 from rmeeto.data.samples import Batch, Draw, EvaluationSamples, TrainingSamples, collate
@@ -14,6 +13,7 @@ from rmeeto.data.sampling import ONE_VIEW, Views
 from rmeeto.data.source import Source
 from rmeeto.data.subset import stratified
 from rmeeto.data.transforms import Preparation
+from rmeeto.data.workers import Stream
 from rmeeto.errors import DataError
 from rmeeto.pace import Pace
 from rmeeto.randomness import seed_of
@@ -57,24 +57,15 @@ def training_indices(source: Source, recipe: Recipe) -> tuple[int, ...]:
 
 def training_batches(
     source: Source, indices: Sequence[int], preparation: Preparation, pace: Pace, *, first_step: int = 0, rank: int = 0
-) -> Generator[Batch, None, None]:
+) -> Stream[Batch]:
     """Micro-batches of one process from ``first_step`` on; the workers live as long as the run.
 
     Raises:
-        DataError: not one can be read, or the model takes something else than these (images, clips).
+        DataError: the model takes something else than these (images, clips); while reading: not one can be read.
     """
     recipe = pace.recipe
-    reading = training_reading(source, preparation, recipe)
-    loader = DataLoader(
-        TrainingSamples(source, indices, reading, recipe.seed),
-        batch_sampler=TrainingOrder(pace, first_step, rank),
-        num_workers=recipe.workers,
-        collate_fn=collate,
-        worker_init_fn=leave_signals_to_the_main_process,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # drawing the workers' base seed must not move the global one
-    )
-    for batch in loader:
+
+    def check(batch: Batch) -> None:
         if len(batch.labels) < pace.micro_batch:
             raise DataError(
                 f"train on {source.address}",
@@ -82,7 +73,14 @@ def training_batches(
                 why=f"none of the {len(indices)} training images can be read",
                 fix="check the files: are they complete, and images at all?",
             )
-        yield batch
+
+    return Stream(
+        TrainingSamples(source, indices, training_reading(source, preparation, recipe), recipe.seed),
+        recipe.workers,
+        collate_fn=collate,
+        batch_sampler=TrainingOrder(pace, first_step, rank),
+        check=check,
+    )
 
 
 def evaluation_batches(
@@ -94,7 +92,7 @@ def evaluation_batches(
     rank: int = 0,
     processes: int = 1,
     views: Views = ONE_VIEW,
-) -> Generator[Batch, None, None]:
+) -> Stream[Batch]:
     """The source's images or clips in order, as batches; of several processes each takes its share.
 
     batch_size: inputs at a time. All views of a clip stay together, so a batch has at least as many.
@@ -104,21 +102,9 @@ def evaluation_batches(
         ConfigError: several views of images.
     """
     reading = evaluation_reading(source, preparation, views)
-    yield from DataLoader(
+    return Stream(
         EvaluationSamples(source, range(rank, len(source.labels), processes), reading),
-        batch_size=max(1, batch_size // views.count),
-        num_workers=workers,
+        workers,
         collate_fn=collate,
-        worker_init_fn=leave_signals_to_the_main_process,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
+        batch_size=max(1, batch_size // views.count),
     )
-
-
-def leave_signals_to_the_main_process(worker: int) -> None:
-    """Ctrl-C and schedulers signal the whole group; workers read on until the main process has finished its step.
-
-    They end when it closes the loader, and within seconds when it dies.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -60,7 +60,7 @@ def measure_step(recipe: Recipe, source: Source, progress: Progress = SILENT) ->
     batches = training_batches(source, range(len(source.labels)), Preparation.of(model), pace)
     times: list[float] = []
     before = time.perf_counter()
-    with progress.task("measuring this machine", TRIAL_STEPS) as task:
+    with batches, progress.task("measuring this machine", TRIAL_STEPS) as task:
         for batch in islice(batches, TRIAL_STEPS):
             optimizer.zero_grad()
             torch.autograd.backward(F.cross_entropy(model(batch.images), batch.labels))

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: finish the step, save, and say how to go on."""
+"""Ctrl-C and termination: stop where nothing is torn apart, save, and say how to go on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Interruption:
 
     def __init__(self, fix: str) -> None:
         self.requested = False
-        self._deferring = False
+        self._deferring = 0
         self._fix = fix
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -43,13 +43,16 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A block that signals must not tear apart; one that came in it is raised at its end."""
-        self._deferring = True
+        """A block that signals must not tear apart; one that came in it is raised at its end.
+
+        Of blocks within each other the end of the outermost counts.
+        """
+        self._deferring += 1
         try:
             yield
         finally:
-            self._deferring = False
-        if self.requested:
+            self._deferring -= 1
+        if self.requested and not self._deferring:
             raise self.error()
 
     def error(self) -> Interrupted:

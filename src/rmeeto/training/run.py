@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 
 from accelerate import Accelerator
@@ -34,7 +35,7 @@ from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import save_model
 from rmeeto.models.factory import create_model
 from rmeeto.pace import Pace
-from rmeeto.processes import PeerLost, talking
+from rmeeto.processes import talking
 from rmeeto.progress import SILENT, Progress, Task
 from rmeeto.randomness import seed_of, seeded
 from rmeeto.recipe import PUBLISHED, Recipe
@@ -44,7 +45,7 @@ from rmeeto.results import EpochScore, Results, Score
 from rmeeto.table import add_speeds, score, warn_at_chance
 from rmeeto.training.average import WeightAverage
 from rmeeto.training.conditions import WHAT_FOLLOWS, changes, conditions_of, device_name
-from rmeeto.training.interruption import Interruption
+from rmeeto.training.interruption import Interrupted, Interruption
 from rmeeto.training.objective import Objective, make_teacher
 from rmeeto.training.run_folder import RunFolder
 from rmeeto.training.run_state import Journal, has_usable_weights, load_state, read_journal, restore, save_state
@@ -61,6 +62,9 @@ def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT
     run that has not begun, and returns the results of one that is complete. Under a launcher such as torchrun the
     processes share each step's images; process 0 alone writes and speaks.
 
+    Whatever exception ends a run leaves as it is, with a note on how to go on. The state after the last whole step is
+    saved first, and no process that reads images is left.
+
     Raises:
         RunError: the output folder is in use, the disk is full, the loss is not finite, or the run was interrupted.
         DataError, CheckpointError, ConfigError, UnknownName: before anything is written.
@@ -74,10 +78,11 @@ def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT
         if (results := folder.finished(recipe)) is not None:
             return results
         run = _Run(recipe, accelerator, folder, progress if accelerator.is_main_process else SILENT)
-        with Interruption(fix=f"go on with --resume (resume=True); the state is in {folder.path}") as interruption:
+        fix = f"go on with --resume (resume=True); the state is in {folder.path}"
+        with Interruption(fix) as interruption, run.rescued():
             run.evaluate_before()
             run.train(interruption)
-        return run.finish()
+            return run.finish()
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
@@ -147,7 +152,11 @@ class _Run:
         self._started = self._last_save = time.perf_counter()
         self._seconds_before = self.journal.seconds
         self._weights_work = True  # False after a step whose loss or gradient was not finite
+        self._saved_step, self._tried_to_save = self.journal.step, self._position()
         self._stepped, self._stepping_seconds = 0, 0.0
+        self._torn = False  # weights are changed whose step the journal does not count yet
+        self._on_change: Callable[[], object] = _nothing
+        self.stepper.optimizer.register_step_pre_hook(self._before_change)
 
     def _begin_or_resume(self) -> None:
         """Take over a saved state if there is one; only now, that model and data are in order, touch the folder."""
@@ -186,6 +195,39 @@ class _Run:
             self.log.write("changed_conditions", journal.step, changes=changed)
             self.progress.message(f"not as before: {'; '.join(changed)}; {WHAT_FOLLOWS}")
 
+    @contextmanager
+    def rescued(self) -> Iterator[None]:
+        """A block whose exceptions end the run: save the state after the last whole step, and say how to go on."""
+        try:
+            yield
+        except Exception as error:
+            if self.accelerator.is_main_process:
+                self._rescue(error)
+            raise
+
+    def _rescue(self, error: Exception) -> None:
+        newer = self._position() != self._tried_to_save
+        if newer and not self._torn:
+            try:
+                self._save_state()
+            except (RunError, OSError, RuntimeError, MemoryError) as refusal:
+                error.add_note(f"the newest state could not be saved: {refusal}")
+        if not self._weights_work:
+            error.add_note("the last steps were skipped, because loss or gradient was not finite: try a smaller lr")
+        if self.folder.states.exist() and not isinstance(error, Interrupted):
+            error.add_note(
+                f"the state after step {self._saved_step} of {self.pace.total_steps} is saved in "
+                f"{self.folder.path}: go on with --resume (resume=True)"
+            )
+
+    def _position(self) -> tuple[int, int, int]:
+        """How far the run has come: steps, evaluations before training, evaluations after an epoch."""
+        return self.journal.step, len(self.journal.before), len(self.journal.after)
+
+    def _before_change(self, *optimizer: object) -> None:
+        self._on_change()
+        self._torn = True
+
     def evaluate_before(self) -> None:
         """The rows that training is measured against: the unreduced model and the training-free reduced one."""
         if self.journal.before:
@@ -212,12 +254,15 @@ class _Run:
             rank=self.accelerator.process_index,
         )
         steps, epochs = self.pace.steps_per_epoch, self.recipe.epochs
-        with closing(batches):
+        # of several processes none may stop before all have agreed on it
+        together = self.accelerator.num_processes > 1
+        with batches:
             for epoch in range(len(self.journal.after), epochs):
                 done = self.journal.step - epoch * steps
-                with interruption.deferred(), self.progress.task(f"{name}, epoch {epoch + 1}/{epochs}", steps) as task:
-                    task.advance(done)
-                    self._steps((epoch + 1) * steps, batches, task, interruption)
+                task = self.progress.task(f"{name}, epoch {epoch + 1}/{epochs}", steps)
+                with interruption.deferred() if together else nullcontext(), task as bar:
+                    bar.advance(done)
+                    self._steps((epoch + 1) * steps, batches, bar, interruption)
                     self._save_state()
                 self.model.reduction = self.reduction
                 self._end_epoch(epoch + 1)
@@ -270,31 +315,29 @@ class _Run:
             started = time.perf_counter()
             if self.recipe.anneal:
                 self.model.reduction = self._reduction_at(step)
-            try:
+            # a signal waits from the first changed weight until the step is counted and logged
+            with ExitStack() as whole:
+                self._on_change = partial(whole.enter_context, interruption.deferred())
                 report = self.stepper.step(step, batches, interrupted=interruption.requested)
-            except PeerLost:
-                self._save_state()  # the weights are still those after the last whole step
-                raise
-            self._stepped += 1
-            self._stepping_seconds += time.perf_counter() - started
-            self.journal.step = step + 1
-            self._note(report)
-            self._weights_work = report.taken
-            if report.taken and self.average is not None:
-                self.average.update(self.model)
-            interval.add(report)
-            task.advance(1, loss=report.loss, **self._time_left())
-            if (step + 1) % self.recipe.log_every_steps == 0 or step + 1 == until:
-                epoch = (step + 1) / self.pace.steps_per_epoch
-                lr = self.pace.learning_rate(step)
-                self.log.write("step", step + 1, epoch=epoch, lr=lr, **interval.figures(), **self._so_far())
-                interval = Interval(self.recipe.images_per_step)
-            alone = self.accelerator.num_processes == 1
-            if report.interrupted or (alone and interruption.requested):  # several agree on it within the next step
-                self._save_state()
-                raise interruption.error()
-            if time.perf_counter() - self._last_save > self.recipe.save_every_seconds:
-                self._save_state()
+                whole.enter_context(interruption.deferred())  # where no weight was changed, from here
+                if report.taken and self.average is not None:
+                    self.average.update(self.model)
+                self.journal.step = step + 1
+                self._torn, self._weights_work = False, report.taken
+                self._stepped += 1
+                self._stepping_seconds += time.perf_counter() - started
+                self._note(report)
+                interval.add(report)
+                task.advance(1, loss=report.loss, **self._time_left())
+                if (step + 1) % self.recipe.log_every_steps == 0 or step + 1 == until:
+                    epoch = (step + 1) / self.pace.steps_per_epoch
+                    lr = self.pace.learning_rate(step)
+                    self.log.write("step", step + 1, epoch=epoch, lr=lr, **interval.figures(), **self._so_far())
+                    interval = Interval(self.recipe.images_per_step)
+                if report.interrupted:  # several processes agree on it within a step
+                    raise interruption.error()
+                if time.perf_counter() - self._last_save > self.recipe.save_every_seconds:
+                    self._save_state()
 
     def _reduction_at(self, step: int) -> Reduction | None:
         """What the model trains with in a step: less than the whole reduction until annealing ends.
@@ -374,10 +417,12 @@ class _Run:
         if not (self._weights_work and has_usable_weights(self.model)):
             return
         self._last_save = time.perf_counter()
+        self._tried_to_save = self._position()
         self.journal.seconds = self._seconds()
         if self.accelerator.is_main_process:
             self.log.sync()
             save_state(self.folder.states, self.recipe, self.journal, self.model, self.average, self.stepper.optimizer)
+        self._saved_step = self.journal.step
 
     def _time_left(self) -> dict[str, str]:
         """Of all training to come, evaluations not counted, at the mean pace of this attempt."""
@@ -386,6 +431,10 @@ class _Run:
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
+
+
+def _nothing() -> None:
+    """What happens before weights change, where nobody has asked for more."""
 
 
 def _check_same_classes(train: tuple[str, ...], val: tuple[str, ...], address: str) -> None:

@@ -56,10 +56,12 @@ class Calibration:
         apart = max(parts, math.ceil(len(source.labels) / images))  # one process of so many reads every such image
         batches: list[Tensor] = []
         unreadable: list[str] = []
-        with progress.task("reading calibration images", len(range(part, len(source.labels), apart))) as task:
-            for batch in evaluation_batches(
-                source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=part, processes=apart
-            ):
+        reading = evaluation_batches(
+            source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=part, processes=apart
+        )
+        total = len(range(part, len(source.labels), apart))
+        with reading, progress.task("reading calibration images", total) as task:
+            for batch in reading:
                 unreadable += batch.unreadable
                 if len(batch.labels):
                     batches.append(batch.images.to(device))
