@@ -170,6 +170,16 @@ def test_dual_numbers(operation):
     assert_close([found.primal, found.tangent], expected)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Dynamo says where it gives up
+def test_tangents_in_a_compiled_function():
+    x, weight, tangent = tokens(), torch.randn(CHANNELS, 1, 3), tokens()
+
+    def along(x, tangent):
+        return jvp(lambda x: ops.causal_conv(x, weight), (x,), (tangent,))
+
+    assert_close(torch.compile(along, backend="eager")(x, tangent), along(x, tangent))
+
+
 @needs_kernels
 def test_kernels_asked_for_by_name_have_no_tangents(operation):
     function, operands = operation

@@ -169,7 +169,7 @@ def is_transformed() -> bool:
 
 def is_differentiated_forward() -> bool:
     """Whether this runs under forward-mode differentiation, that of `torch.func.jvp` or `torch.autograd.forward_ad`."""
-    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+    return forward_ad._current_level >= 0
 
 
 def availability() -> dict[str, str]:
