@@ -145,7 +145,7 @@ def predict(
 ) -> Iterator[Prediction]:
     """Predict batch by batch, in the order of ``paths``: images, or clips where the model takes those.
 
-    names: of the classes, by label; by default :func:`class_names` of their number.
+    names: of the classes, by label; by default the model's own, or :func:`class_names` of their number.
 
     Raises:
         ConfigError: the names are not as many as the model's classes.
@@ -153,7 +153,8 @@ def predict(
     >>> for prediction in predict(model, find_files(["photos"])):
     ...     print(prediction.image, prediction.guesses[0].name)
     """
-    names = class_names(model.num_classes) if names is None else names
+    if names is None:
+        names = model.class_names or class_names(model.num_classes)
     if len(names) != model.num_classes:
         raise ConfigError(
             "name the classes",

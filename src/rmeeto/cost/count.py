@@ -73,6 +73,17 @@ class Cost:
                 terms[name] = terms.get(name, 0) + count
         return dict(sorted(terms.items(), key=lambda item: -item[1]))
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: operations by name."""
+        rows = "".join(
+            f"<tr><td>{name}</td><td style='text-align:right'>{count / 1e6:,.1f}</td></tr>"
+            for name, count in self.terms.items()
+        )
+        return f"<p>{self}</p><table><tr><th>part</th><th>10⁶ operations per image</th></tr>{rows}</table>"
+
     def __str__(self) -> str:
         tokens, least = self.schedule.tokens, "at least " if self.lower_bound else ""
         return (

@@ -335,7 +335,7 @@ def _cls_place(source: Path) -> str | None:
 def save_model(
     model: nn.Module, folder: str | Path, *, name: str | None = None, metadata: Mapping[str, str] | None = None
 ) -> Path:
-    """Write ``config.json`` (sizes, reduction) and ``model.safetensors`` (weights, with metadata) into a folder.
+    """Write ``config.json`` (sizes, reduction, class names) and ``model.safetensors`` (weights, metadata) to a folder.
 
     What was there before stays until the new weights are complete on the disk. They hold their own SHA-256, which is
     checked whenever they are loaded, and the content of ``config.json`` (see :mod:`rmeeto.models.seal`).
@@ -352,6 +352,9 @@ def save_model(
         "reduction": None if reduction is None else str(reduction),
         "config": asdict(model.config),  # type: ignore[call-overload]
     }
+    names = getattr(model, "class_names", None)
+    if names is not None:
+        content["class_names"] = list(names)
     dynamic = getattr(model, "dynamic", None)
     if dynamic is not None:
         content["dynamic"] = asdict(dynamic)

@@ -20,7 +20,7 @@ class Description:
 
     name: of the zoo, or the one it was saved under. config: its sizes. reduction: the line saved with it.
     folder: where it was saved, None for one of the zoo. pretrained: address of the zoo's weights, if they exist.
-    dynamic: of a Dynamic Vision Mamba, the shares that it has learned to run.
+    dynamic: of a Dynamic Vision Mamba, the shares that it has learned to run. class_names: saved with it, by label.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Description:
     folder: Path | None = None
     pretrained: str | Path | None = None
     dynamic: DynamicConfig | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 def describe(name: str) -> Description:
@@ -74,13 +75,17 @@ def describe(name: str) -> Description:
         line, own_name = content.get("reduction"), content.get("name") or folder.name
         if not isinstance(line, str | None) or not isinstance(own_name, str):
             raise TypeError(f"its name is {own_name!r}, its reduction {line!r}")
+        names = content.get("class_names")
+        if names is not None and not (isinstance(names, list) and all(isinstance(each, str) for each in names)):
+            raise TypeError("its class_names are not a list of names")
     except (KeyError, TypeError, ValueError, AttributeError, RmeetoError) as error:
         raise CheckpointError(
             f"read the model in {name}",
             why=f"its {checkpoint.CONFIG} does not describe one ({reason(error)})",
             fix=f"restore the file, or name the model and pass {name} as its weights",
         ) from error
-    return Description(own_name, config, line, folder, dynamic=dynamic)
+    class_names = None if names is None else tuple(names)
+    return Description(own_name, config, line, folder, dynamic=dynamic, class_names=class_names)
 
 
 def reason(error: Exception) -> str:

@@ -57,8 +57,25 @@ def create_model(
     elif reduction is None and described.reduction is not None:
         reduction = parse_reduction(described.reduction)
     if isinstance(described.config, TransformerConfig):
-        return _transformer(described, described.config, pretrained, weights, reduction, impl, options)
-    config, source = described.config, _weights(described, pretrained, weights)
+        model = _transformer(described, described.config, pretrained, weights, reduction, impl, options)
+    else:
+        model = _mamba(described, described.config, pretrained, weights, reduction, impl, options)
+    if weights is None:  # other weights are for classes of their own
+        model.class_names = described.class_names
+    return model
+
+
+def _mamba(
+    described: Description,
+    config: ModelConfig,
+    pretrained: bool,
+    weights: str | Path | None,
+    reduction: Reduction | None,
+    impl: Impl,
+    options: dict[str, Any],
+) -> VisionMamba:
+    """A Vision Mamba, by its name or as it was saved."""
+    source = _weights(described, pretrained, weights)
     old_grid = config.grid
     state = None if source is None else checkpoint.read_weights(source)
     if state is not None and options.get("num_classes") is None:

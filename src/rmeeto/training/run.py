@@ -133,6 +133,7 @@ class _Run:
         self.model = build_model(recipe, len(self.train_data.classes))
         _check_same_classes(self.train_data.classes, self.val_data.classes, recipe.data)
         check_classes(self.train_data, self.model.num_classes)
+        self.model.class_names = self.train_data.classes
         self.indices = training_indices(self.train_data, recipe)
         self.pace = Pace(recipe, len(self.indices), accelerator.num_processes)
         if accelerator.is_main_process and (warning := self.pace.warning()):

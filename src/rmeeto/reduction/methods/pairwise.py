@@ -184,6 +184,16 @@ class TokenMerge(PairwiseReduction):
     stretch: let a token that stands for s original ones take s^stretch times its step of time in every later scan
         (our own; 0 leaves time alone, at 1 it takes as long as the tokens that it absorbed).
 
+    Shared with the other methods, and described in full by :class:`ScheduledReduction`, ``PairwiseReduction``:
+    r, ratio, gflops, fewer: how much to remove, one of the four: tokens per reducing block (a number or a list), the
+        reduction ratio to reach, the most 10⁹ operations an image may cost, or how many times fewer operations.
+    blocks: which blocks reduce (``even``, ``odd``, ``all``, ``lower``, ``upper``, ``6::6``). slope: r rises or falls
+        over them. minimum: of tokens that stay.
+    features: what tokens are compared by (X, B, C, delta; Q, K, V). distance: cosine, l1 or l2.
+    grouping: odd-even, front-behind or random. order: of the remaining tokens, kept, dropped or odd-even.
+    window, frames: how far away a partner may be, in patches and in frames; None looks at all.
+    nth, rank, pairing, shuffle: variants for the paper's comparisons.
+
     >>> TokenMerge(r=11, features="C")
     TokenMerge('merge:r=11,features=C')
     """
