@@ -226,6 +226,14 @@ def test_what_went_wrong_is_told(results):
     assert "2, for a loss that was not finite" in text
 
 
+def test_a_run_on_clips_is_told_in_clips(results):
+    recipe = Recipe(model="videomamba_tiny", model_options={"frames": 8}, reduction=REDUCTION, data="clips").to_toml()
+    text = everything(replace(results, recipe=recipe, skipped_images=("a.mp4: broken",)))
+    assert "1,297 training and 500 validation clips" in text
+    assert "clips/s" in text
+    assert "images" not in text.split("Reproduce")[0].replace("merged groups", "")
+
+
 def test_charts_take_their_colours_from_the_page():
     svg = loss_chart([1, 2, 3], [0.9, 0.5, 0.4]).svg
     assert "var(--trained)" in svg

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from rmeeto.doctor import Machine
 from rmeeto.recipe import Recipe
+from rmeeto.report.kinds import kind_of
 from rmeeto.report.words import duration, plural
 from rmeeto.results import Results
 
 
 def facts(results: Results, recipe: Recipe, machine: Machine) -> list[tuple[str, str]]:
     """Names and values, in the order of reading."""
+    many = kind_of(recipe).many
     found = [
         ("model", recipe.model),
         ("reduction", recipe.reduction),
         (
             "data",
-            f"{recipe.data}: {results.train_images:,} training and {results.val_images:,} validation images of "
+            f"{recipe.data}: {results.train_images:,} training and {results.val_images:,} validation {many} of "
             f"{results.classes} classes (fingerprint {results.data_fingerprint})",
         ),
         (
             "training",
             f"{plural(len(results.epochs), 'epoch')}, {plural(results.steps, 'step')} of "
-            f"{recipe.images_per_step} images, learning rate {recipe.lr:g} → {recipe.min_lr:g}",
+            f"{recipe.images_per_step} {many}, learning rate {recipe.lr:g} → {recipe.min_lr:g}",
         ),
         ("seed", f"{recipe.seed}"),
         (
@@ -36,7 +38,7 @@ def facts(results: Results, recipe: Recipe, machine: Machine) -> list[tuple[str,
     if machine.accelerators:
         found.append(("accelerators", ", ".join(machine.accelerators)))
     if results.skipped_images:
-        found.append(("unreadable images", f"{len(results.skipped_images)} left out of training"))
+        found.append((f"unreadable {many}", f"{len(results.skipped_images)} left out of training"))
     if results.skipped_steps:
         found.append(("skipped steps", f"{results.skipped_steps}, for a loss that was not finite"))
     return found

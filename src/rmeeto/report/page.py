@@ -16,11 +16,13 @@ from jinja2 import Environment, StrictUndefined
 
 from rmeeto import __version__
 from rmeeto.bench import BenchReport
+from rmeeto.data.media import Kind
 from rmeeto.doctor import Machine
 from rmeeto.recipe import parse_recipe
 from rmeeto.reduction import Schedule
 from rmeeto.report.charts import Chart, accuracy_chart, loss_chart, tokens_chart
 from rmeeto.report.facts import facts
+from rmeeto.report.kinds import kind_of
 from rmeeto.report.table import table, timed
 from rmeeto.report.words import duration, plural, signed
 from rmeeto.results import Results, Row
@@ -81,7 +83,7 @@ def report(
     recipe = parse_recipe(results.recipe)
     if speed is not None:
         results = timed(results, recipe.reduction, speed)
-    reduced = Reduced.of(results)
+    reduced, kind = Reduced.of(results), kind_of(recipe)
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
         (files("rmeeto") / "templates" / "report.html.j2").read_text(encoding="utf-8")
     )
@@ -90,8 +92,8 @@ def report(
         kicker=f"{recipe.model} · {recipe.data} · {'trained whole' if reduced is None else recipe.reduction}",
         headline=headline(results, reduced),
         tiles=tiles(results, reduced),
-        table=table(results.rows, speed),
-        charts=chart_sections(results, reduced, log, schedule),
+        table=table(results.rows, speed, kind),
+        charts=chart_sections(results, reduced, log, schedule, kind),
         gallery=gallery(pictures),
         command=command,
         facts=facts(results, recipe, machine),
@@ -139,7 +141,7 @@ def tiles(results: Results, reduced: Reduced | None) -> list[Tile]:
 
 
 def chart_sections(
-    results: Results, reduced: Reduced | None, log: Log, schedule: Schedule | None
+    results: Results, reduced: Reduced | None, log: Log, schedule: Schedule | None, kind: Kind
 ) -> list[dict[str, Any]]:
     """The charts that there is something to draw for."""
     sections = []
@@ -161,7 +163,8 @@ def chart_sections(
     if len(steps) > 1:
         curves.append(loss_chart([record["step"] for record in steps], [record["loss"] for record in steps]))
     if curves:
-        note = "Accuracy on the validation images, the first point before any training; loss on the training images, "
+        note = f"Accuracy on the validation {kind.many}, the first point before any training; "
+        note += f"loss on the training {kind.many}, "
         note += "with the recipe’s augmentation and label smoothing, so it does not reach zero."
         sections.append({"title": "Re-training" if reduced else "Training", "note": note, "charts": curves})
     return sections

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rmeeto.bench import BenchReport, Measurement
+from rmeeto.data.media import IMAGES, Kind
 from rmeeto.report.words import operations
 from rmeeto.results import Results, Row
 
@@ -49,8 +50,8 @@ def largest_setting(speed: BenchReport) -> tuple[Measurement, ...]:
     return max(speed.settings(), key=lambda setting: setting[0].batch)
 
 
-def table(rows: Sequence[Row], speed: BenchReport | None) -> Table:
-    """Lay out the rows. speed: the benchmark that timed them, if one did."""
+def table(rows: Sequence[Row], speed: BenchReport | None, kind: Kind = IMAGES) -> Table:
+    """Lay out the rows. speed: the benchmark that timed them, if one did. kind: of what the model takes."""
     top5 = any(row.top5_percent is not None for row in rows)
     columns = [
         "",
@@ -60,12 +61,12 @@ def table(rows: Sequence[Row], speed: BenchReport | None) -> Table:
         "FLOPs, exact",
         "FLOPs, paper’s count",
         "tokens at the end",
-        "images/s",
+        f"{kind.many}/s",
         "speed-up, measured",
         "speed-up, by FLOPs",
     ]
     lines = (Line(row.name, STYLES.get(row.name, "trained"), cells(row, rows[0], top5=top5)) for row in rows)
-    return Table(tuple(columns), tuple(lines), note(rows, speed))
+    return Table(tuple(columns), tuple(lines), note(rows, speed, kind))
 
 
 def cells(row: Row, first: Row, *, top5: bool) -> tuple[str, ...]:
@@ -83,10 +84,10 @@ def cells(row: Row, first: Row, *, top5: bool) -> tuple[str, ...]:
     )
 
 
-def note(rows: Sequence[Row], speed: BenchReport | None) -> str:
+def note(rows: Sequence[Row], speed: BenchReport | None, kind: Kind) -> str:
     """What the columns mean and how the speeds were measured."""
     meaning = (
-        f"On {rows[-1].images:,} images that were not trained on. "
+        f"On {rows[-1].images:,} {kind.many} that were not trained on. "
         "Exact FLOPs count both scan directions; the paper’s count is its own counter’s, one direction. "
     )
     if speed is None:
