@@ -26,6 +26,7 @@ from rmeeto.results import Row, Score
 SPEED_ROUNDS = 10
 SPEED_SECONDS = 10.0
 SPEED_BATCH_ON_CPU = 32
+SHORT_SECONDS = 0.02  # of a pass: what else the machine does then shows in its speed
 GATE_CLASSES = 10  # below, a model that has learnt little is too close to chance to tell
 GATE_DEVIATIONS = 3
 
@@ -84,6 +85,12 @@ def add_speeds(
         return Row(**asdict(score), images_per_second=len(images) / statistics.median(taken), speedup=speedup)
 
     return tuple(map(row, scores, reductions))
+
+
+def speeds_are_rough(rows: Sequence[Row], batch_size: int) -> bool:
+    """Whether the passes behind the speeds were so short that another run may find speed-ups some tenths away."""
+    batch = min(batch_size, SPEED_BATCH_ON_CPU)
+    return any(row.images_per_second * SHORT_SECONDS > batch for row in rows)
 
 
 def noise(model: VisionMamba, batch: int) -> Tensor:

@@ -1,13 +1,17 @@
 """eval and retrain: what reaches the recipe, what comes out, and the options that people may rely on."""
 
+from dataclasses import asdict
+
 import pytest
 from typer.main import get_command
 
+from rmeeto import table
 from rmeeto.cli import app
 from rmeeto.cli.retrain import recipe_from
 from rmeeto.errors import ConfigError
 from rmeeto.models.checkpoint import read_config
 from rmeeto.recipe import PUBLISHED, load_recipe
+from rmeeto.results import Row
 from toys import SIZES
 
 RETRAIN_OPTIONS = """
@@ -82,6 +86,26 @@ def test_eval_compares_reductions_with_the_unreduced_model(rmeeto_json, model_fo
     assert all(row["images"] == 6 for row in rows)
     assert rows[0]["speedup"] == 1
     assert all(row["images_per_second"] > 0 and row["speedup"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(("images_per_second", "rough"), [(3000, True), (1000, False)])
+def test_eval_says_when_speeds_are_rough(
+    rmeeto_cli, rmeeto_json, model_folder, pictures, monkeypatch, images_per_second, rough
+):
+    def speeds(scores, *rest):
+        return tuple(Row(**asdict(score), images_per_second=images_per_second, speedup=1.0) for score in scores)
+
+    monkeypatch.setattr(table, "add_speeds", speeds)
+    options = ("eval", model_folder, "--data", pictures, "-j", 0)
+    assert ("the speeds are rough" in rmeeto_cli(*options).stderr) is rough
+    assert rmeeto_json(*options)["rough_speeds"] is rough
+
+
+def test_retraining_needs_a_folder_of_its_own_for_training(rmeeto_cli, model_folder, pictures, tmp_path):
+    flat = pictures / "train"
+    refused = rmeeto_cli("retrain", model_folder, "--data", flat, "-o", tmp_path / "run", code=2).stderr
+    assert "there is no train/ folder in it" in refused
+    assert "serves for evaluation only" in " ".join(refused.replace("│", " ").split())
 
 
 def test_eval_counts_what_a_threshold_removes(rmeeto_json, model_folder, pictures):

@@ -62,7 +62,7 @@ def evaluate(
     from rmeeto.evaluate import evaluate as run
     from rmeeto.models.description import describe
     from rmeeto.reduction import parse_reduction
-    from rmeeto.table import add_speeds, score
+    from rmeeto.table import add_speeds, score, speeds_are_rough
 
     described = describe(model)
     lines = reduce or ([described.reduction] if described.reduction else [])
@@ -91,10 +91,15 @@ def evaluate(
     rows = add_speeds(scores, reductions, network, source, batch, place, find_precision(precision, place))
     kind = Preparation.of(network).kind
     looked = {"views": asdict(views)} if kind is CLIPS else {}
+    rough = speeds_are_rough(rows, batch)
     if as_json:
         rows_as_values = [asdict(row) for row in rows]
-        console.print_json({"model": described.name, "data": data, **looked, "rows": rows_as_values})
+        console.print_json(
+            {"model": described.name, "data": data, **looked, "rows": rows_as_values, "rough_speeds": rough}
+        )
     else:
         how = f", {views}" if looked else ""
         title = f"{described.name} on {rows[0].images} {kind.many} of {data}{how}"
         console.out().print(rows_table(rows, title))
+        if rough:
+            console.note("the speeds are rough: a pass of so small a model is short; rmeeto bench measures closely")
