@@ -18,7 +18,7 @@ from rmeeto.models.snapshot import Method, Snapshot
 from rmeeto.ops.block import PackedBlock, unsupported_reason
 from rmeeto.ops.merging import Matching
 from rmeeto.ops.network import PackedNetwork
-from rmeeto.reduction import Schedule, TokenMerge
+from rmeeto.reduction import Reduction, Schedule, TokenMerge
 
 if TYPE_CHECKING:
     from rmeeto.models.backbone import VisionMamba
@@ -33,8 +33,9 @@ class FrozenNetwork:
 
     def __init__(self, model: VisionMamba, dtype: torch.dtype, methods: Sequence[Method]) -> None:
         self.dtype, self.ends, self.methods = dtype, FrozenEnds(model, dtype, methods), methods
+        self.input_size = model.config.input_size
         self.blocks: tuple[Snapshot, list[PackedBlock]] | None = None
-        self.latest: tuple[Schedule, Matching, PackedNetwork] | None = None
+        self.latest: tuple[Reduction | None, Schedule, PackedNetwork] | None = None
 
     @staticmethod
     def is_possible(model: VisionMamba, dtype: torch.dtype) -> bool:
@@ -54,18 +55,19 @@ class FrozenNetwork:
 
     def network(self, model: VisionMamba, images: Tensor) -> PackedNetwork | None:
         """What takes these images the whole way now."""
-        if images.dtype != self.ends.dtype or images.shape[1:] != model.config.input_size:
+        if images.dtype != self.ends.dtype or images.shape[1:] != self.input_size:
             return None
-        matching, blocks = matching_of(model), self.blocks or self.snapshot_blocks(model)
-        if matching is None or blocks is None or not blocks[0].holds():
+        blocks = self.blocks or self.snapshot_blocks(model)
+        if blocks is None or not blocks[0].holds():
             return None
-        latest = self.latest
-        if latest is None or latest[0] is not model.schedule or latest[1] != matching:
-            network = self.packed(model, matching, blocks[1])
-            if network is None:
-                return None
-            latest = self.latest = model.schedule, matching, network
-        return latest[2]
+        latest, reduction = self.latest, model.reduction
+        if latest is not None and latest[0] is reduction and latest[1] is model.schedule:
+            return latest[2] if reduction is None or reduction.as_written() else None  # type: ignore[attr-defined]
+        matching = matching_of(model)
+        network = None if matching is None else self.packed(model, matching, blocks[1])
+        if network is not None:
+            self.latest = reduction, model.schedule, network
+        return network
 
     def snapshot_blocks(self, model: VisionMamba) -> tuple[Snapshot, list[PackedBlock]] | None:
         """All blocks, and whether everything is as it is now; None if something cannot be packed, or has changed."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn.modules import module as modules_of_torch
+from torch.utils.hooks import RemovableHandle
 
 from rmeeto.models.layers import PatchEmbed, RMSNorm
 from rmeeto.models.linear import FORWARD_HOOKS, has_own_forward
@@ -88,29 +89,42 @@ class Snapshot:
         settings: Sequence[tuple[nn.Module, str]] = (),
         entries: Sequence[Entry] = (),
     ) -> None:
-        self._modules, self._methods = [*modules], (*METHODS, *methods)
+        self._modules, methods = [*modules], (*METHODS, *methods)
+        self._owners, self._names = [method.kind for method in methods], [method.name for method in methods]
+        self._functions = [method.function for method in methods]
         self._types = [*map(type, self._modules)]
         parts = [(of, name, of[name]) for module in self._modules for of in _parts_of(module) for name in of]
         self._entries: list[Entry] = [*parts, *entries]
         named = [(module, name) for module in self._modules for name in SETTINGS.get(type(module), ())]
         self._settings: list[Entry] = [(vars(module), name, vars(module)[name]) for module, name in [*named, *settings]]
-        hooks = [hooks for module in called for hooks in (module._forward_hooks, module._forward_pre_hooks)]
+        self._hooks = [hooks for module in called for hooks in (module._forward_hooks, module._forward_pre_hooks)]
         lists = [module._modules for module in self._modules if isinstance(module, nn.ModuleList)]
-        self._counted: list[tuple[dict[Any, Any], int]] = [
-            *((one, 0) for one in hooks),
-            *((one, len(one)) for one in lists),
-        ]
+        self._counted: list[tuple[dict[Any, Any], int]] = [(one, len(one)) for one in lists]
         self._tensors = Watch(tensors=[part for _, _, part in parts if isinstance(part, Tensor)])
         self._objects: Watch | None = None
+        self._hooks_so_far: int | None = None
 
     def holds(self) -> bool:
         """Whether all of that is as it was."""
-        if any(FORWARD_HOOKS) or [*map(type, self._modules)] != self._types:
+        if any(FORWARD_HOOKS) or self._are_hooked() or [*map(type, self._modules)] != self._types:
             return False
-        if not all(method.is_as_written() for method in self._methods):
+        if [*map(getattr, self._owners, self._names)] != self._functions:
             return False
         are_same = self._objects is not None and self._objects.is_same()
         return (are_same or self._are_equal()) and bool(self._tensors.is_same())
+
+    def _are_hooked(self) -> bool:
+        """Whether somebody waits for one of the modules to be called.
+
+        PyTorch numbers all hooks of a process; while no other has been registered there is nothing to look for.
+        """
+        if self._hooks_so_far == RemovableHandle.next_id:
+            return False
+        so_far = RemovableHandle.next_id
+        if any(self._hooks):
+            return True
+        self._hooks_so_far = so_far
+        return False
 
     def _are_equal(self) -> bool:
         """Whether objects do what those of then did; these are then the ones to compare with."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from array import array
 from collections.abc import Iterable, Sequence
+from ctypes import addressof
 from operator import is_
 from typing import Any
 
@@ -55,9 +56,10 @@ class Watch:
         self._kept = [x.untyped_storage() for x in tensors], [weakref.ref(x) for x in tensors]
         self._watch = cpp.Watch()
         self._arrays: list[array[int]] = []  # which the structure points to
-        self._is_sampled = cpp.absence() is None
-        readers = cpp.readers() if self._is_sampled else None
-        self._is_read = readers is not None
+        self._address = addressof(self._watch)
+        self._library = None if cpp.absence() is not None else cpp.watching()
+        readers = None if self._library is None else cpp.readers()
+        self._compare = None if self._library is None or readers is None else self._library.rmeeto_compare
         self._fill(tensors=len(tensors), data=self._data, bytes=[span(x) * x.itemsize for x in tensors])
         if readers is not None:
             self._fill(
@@ -76,8 +78,8 @@ class Watch:
 
     def is_same(self) -> bool | None:
         """True if all is as it was; False if a tensor has changed; None if an entry or a number of them has."""
-        if self._is_read:
-            outcome = cpp.compare(self._watch)
+        if self._compare is not None:
+            outcome = self._compare(self._address)
             return None if outcome == cpp.OTHER_ENTRIES else outcome == cpp.ALL_THE_SAME
         if not all(map(is_, map(dict.get, self._dictionaries, self._names), self._values)):
             return None
@@ -88,7 +90,9 @@ class Watch:
         return self._sample() == int(self._watch.sample)
 
     def _sample(self) -> int:
-        return cpp.sample(self._watch) if self._is_sampled else hash(tuple(map(_some_values, self._tensors)))
+        if self._library is None:
+            return hash(tuple(map(_some_values, self._tensors)))
+        return int(self._library.rmeeto_sample(self._address))
 
     def _fill(self, **fields: int | Iterable[int]) -> None:
         for name, value in fields.items():

@@ -29,7 +29,7 @@ from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, tokens
 from rmeeto.ops.impl.cpp.pairs import closest_pairs
 from rmeeto.ops.impl.cpp.scan import scan_both, selective_scan, selective_scan_backward
 from rmeeto.ops.impl.cpp.search import nearest, nearest_seen
-from rmeeto.ops.impl.cpp.watch import ALL_THE_SAME, OTHER_ENTRIES, Watch, compare, handle_of, readers, sample
+from rmeeto.ops.impl.cpp.watch import ALL_THE_SAME, OTHER_ENTRIES, Watch, handle_of, readers, watching
 
 __all__ = [
     "ALL_THE_SAME",
@@ -54,7 +54,6 @@ __all__ = [
     "causal_conv",
     "causal_conv_backward",
     "closest_pairs",
-    "compare",
     "handle_of",
     "instruction_set",
     "lay_out",
@@ -66,11 +65,11 @@ __all__ = [
     "nearest",
     "nearest_seen",
     "readers",
-    "sample",
     "scan_both",
     "selective_scan",
     "selective_scan_backward",
     "tokens",
     "unsupported_reasons",
     "use_instruction_set",
+    "watching",
 ]

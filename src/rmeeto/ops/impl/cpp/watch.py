@@ -32,19 +32,13 @@ class Watch(Structure):
     )
 
 
-def sample(watch: Watch) -> int:
-    """Return a number that follows from a few words of each tensor."""
-    return int(_library().rmeeto_sample(ctypes.byref(watch)))
-
-
-def compare(watch: Watch) -> int:
-    """Return which objects are others; :func:`readers` has found the functions."""
-    return int(_library().rmeeto_compare(ctypes.byref(watch)))
-
-
 @cache
-def _library() -> PyDLL:
-    """The library by calls that keep Python's lock, without which dictionaries cannot be read."""
+def watching() -> PyDLL:
+    """Return the library by calls that keep Python's lock, without which dictionaries cannot be read.
+
+    ``rmeeto_compare`` returns which objects are others, ``rmeeto_sample`` a number that follows from a few words of
+    each tensor.
+    """
     loaded = PyDLL(str(library_path()))
     loaded.rmeeto_compare.argtypes, loaded.rmeeto_sample.argtypes = [c_void_p], [c_void_p]
     loaded.rmeeto_sample.restype = c_uint64
