@@ -75,7 +75,7 @@ def build_library(target):
         known = {name: flags for name, flags in INSTRUCTION_SETS.items() if knows(compiler, flags)}
         jobs = {name: ["kernels.cpp", f"-DRMEETO_ISA={name}", *flags] for name, flags in known.items()} | {
             "library": ["library.cpp", *(f"-DRMEETO_HAS_{name.upper()}" for name in known)],
-            "parallel": ["parallel.cpp"],
+            **{name: [f"{name}.cpp"] for name in ("parallel", "helpers", "memory")},
         }
 
         def compile_one(name):

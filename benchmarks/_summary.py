@@ -73,6 +73,13 @@ def of_growth(result: Result) -> Iterator[Row]:
     yield f"peak at {held['tokens']:,} tokens, in activations of two blocks", f"{held['multiple']}×"
 
 
+def of_busy(result: Result) -> Iterator[Row]:
+    for row in result["rows"]:
+        if row["neighbours"]:
+            what = f"{row['what']}, {row['neighbours']} busy neighbours: multiple of the quiet time"
+            yield what, f"{row['multiple']:.2f} (fair {row['fair_multiple']:.2f})"
+
+
 def of_gpu_check(result: Result) -> Iterator[Row]:
     yield "tensors checked, wrong", f"{result['tensors_checked']}, {len(result['wrong'])}"
     for row in result["rows"]:
@@ -88,5 +95,6 @@ HEADLINES: dict[str, Callable[[Result], Iterator[Row]]] = {
     "model": of_model,
     "training": of_training,
     "growth": of_growth,
+    "busy": of_busy,
     "gpu_check": of_gpu_check,
 }

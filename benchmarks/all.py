@@ -75,6 +75,13 @@ def jobs_of(device: torch.device, threads: int, plot: Path) -> list[Job]:
             ),
             Job("training", common, f"{common} {small_step} --model vim_digits --image 16", model, 7),
             Job("growth", common, f"{common} {small_growth}", model, 5),
+            Job(
+                "busy",
+                common,
+                f"{common} --model vim_digits --neighbours 1 --rounds 2 --passes 2 --no-peers",
+                model,
+                5,
+            ),
         ]
     cuda = f"{common} --device cuda"
     return [

@@ -1,7 +1,9 @@
 """What the benchmarks decide, not how fast anything is."""
 
+import contextlib
 import importlib
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -159,3 +161,63 @@ def test_every_job_exists_and_has_a_headline(benchmark, device):
     for job in benchmark("all").jobs_of(torch.device(device), 2, Path("growth.svg")):
         assert (FOLDER / f"{job.script}.py").is_file()
         assert job.script in benchmark("_summary").HEADLINES
+
+
+# ---- neighbours
+
+
+def is_alive(process):
+    """Whether a process runs: an ended one that nobody has asked about does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt, SystemExit])
+def test_neighbours_end_with_the_block(benchmark, monkeypatch, end):
+    module = benchmark("_neighbours")
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
+    with contextlib.suppress(KeyboardInterrupt, SystemExit), module.neighbours(2) as processes:
+        assert len(processes) == 2
+        assert all(is_alive(process) for process in processes)
+        if end:
+            raise end
+    assert not any(is_alive(process) for process in processes)
+
+
+@needs_proc
+def test_neighbours_end_with_a_killed_parent():
+    program = "import _neighbours\nwith _neighbours.neighbours(2) as ids: print(*ids, flush=True); input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        processes = [int(word) for word in parent.stdout.readline().split()]
+        assert len(processes) == 2
+        parent.kill()
+    end = time.monotonic() + 20
+    while any(is_alive(process) for process in processes):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("threads", "neighbours", "cores", "multiple"),
+    [(2, 0, 2, 1), (2, 1, 2, 1.5), (2, 4, 2, 3), (2, 1, 4, 1), (4, 4, 2, 2)],
+)
+def test_a_fair_share_of_the_cores(benchmark, threads, neighbours, cores, multiple):
+    assert benchmark("_neighbours").fair_multiple(threads, neighbours, cores) == multiple
+
+
+def test_multiples_are_of_the_quiet_time(benchmark, monkeypatch):
+    busy = benchmark("busy")
+    monkeypatch.setattr(busy, "cores", lambda: 2)
+    quiet, with_two = busy.report({"model": {0: [10.0, 11.0, 12.0], 2: [20.0, 22.0, 99.0]}}, threads=2)
+    assert (quiet["multiple"], quiet["fair_multiple"]) == (1, 1)
+    assert (with_two["multiple"], with_two["fair_multiple"], with_two["worst_ms"]) == (2, 2, 99)
+    assert list(benchmark("_summary").of_busy({"rows": [quiet, with_two]})) == [
+        ("model, 2 busy neighbours: multiple of the quiet time", "2.00 (fair 2.00)")
+    ]

@@ -1,131 +1,86 @@
 #include "parallel.h"
 
 #include <atomic>
-#include <cstdlib>
-#include <new>
-#include <system_error>
 #include <thread>
-#include <vector>
+
+#include "helpers.h"
+#include "patience.h"
+#include "work.h"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
-#include <sys/mman.h>
-#endif
-#if defined(__SSE2__)
-#include <immintrin.h>
 #endif
 
 namespace rmeeto {
 namespace {
 
-constexpr size_t LARGE_PAGE = 1 << 21;
-
-std::align_val_t alignment(Pages pages) { return std::align_val_t{pages == Pages::LARGE ? LARGE_PAGE : 64}; }
-
-void* allocate(size_t bytes, Pages pages = Pages::ORDINARY) {
-    void* const memory = ::operator new(bytes, alignment(pages), std::nothrow);
-#if defined(MADV_HUGEPAGE)
-    // The rest behind the last whole page stays in ordinary ones, as all of it does where there are no others.
-    if (memory && pages == Pages::LARGE) madvise(memory, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE);
-#endif
-    return memory;
-}
-
-void release(void* memory, Pages pages = Pages::ORDINARY) { ::operator delete(memory, alignment(pages)); }
-
-// A thread keeps its scratch memory between calls: fresh pages would cost more than a small scan.
-class Scratch {
-public:
-    void* reserve(size_t bytes) {
-        if (bytes > size_) {
-            release(data_);
-            data_ = allocate(bytes);
-            size_ = data_ ? bytes : 0;
-        }
-        return data_;
-    }
-    ~Scratch() { release(data_); }
-
-private:
-    void* data_ = nullptr;
-    size_t size_ = 0;
-};
-
-// Numbers below 1e-38 take a slow path in many processors and mean nothing here: they count as zero while we work.
-class TinyNumbersAreZero {
-#if defined(__SSE2__)
-public:
-    TinyNumbersAreZero() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
-    ~TinyNumbersAreZero() { _mm_setcsr(before_); }
-
-private:
-    unsigned before_;
-#else
-public:
-    TinyNumbersAreZero() {}
-    ~TinyNumbersAreZero() {}
-#endif
-};
-
-struct Work {
-    int64_t items;
-    size_t scratch_bytes;
-    Body body;
-    const void* job;
-    std::atomic<int64_t> next{0};
-    std::atomic<bool> out_of_memory{false};
-};
-
-void take_items(void* pointer) {
-    thread_local Scratch scratch;
-    Work& work = *static_cast<Work*>(pointer);
-    void* const memory = scratch.reserve(work.scratch_bytes);
-    if (!memory && work.scratch_bytes) {
-        work.out_of_memory = true;
-        return;
-    }
-    const TinyNumbersAreZero mode;
-    for (int64_t item; (item = work.next.fetch_add(1, std::memory_order_relaxed)) < work.items;)
-        work.body(work.job, item, memory);
-}
-
-// PyTorch's own OpenMP runtime, when the caller has found it: its threads are awake already, and spinning. Threads of
-// our own would share the cores with them.
+// PyTorch's own OpenMP runtime, when the caller has found it: its threads spin for some milliseconds after each of
+// PyTorch's operations, and would share the cores with any others.
 using GompParallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
-GompParallel gomp_parallel = nullptr;
+std::atomic<GompParallel> gomp_parallel{nullptr};
 
-// A forked child has none of its parent's threads, and OpenMP would wait for them for ever.
+// A forked child has none of its parent's threads.
 bool forked = false;
 
 #if defined(__unix__) || defined(__APPLE__)
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 #endif
 
-void run_on_own_threads(Work& work, int threads) {
-    std::vector<std::thread> helpers;
-    try {
-        for (int i = 1; i < threads; i++) helpers.emplace_back(take_items, &work);
-    } catch (const std::system_error&) {
-        // No more threads to be had; those that started, and this one, do the work.
+// OpenMP's threads all have to come to the end of a call, whether there was anything left for them or not. On a busy
+// machine that takes until the system has let each of them in, so for a while our own helpers do the work instead.
+Patience crowded;
+
+// Time that this thread has spent waiting for threads that were not running, less a tolerated share of all time.
+thread_local int64_t waited_in_vain = 0;
+constexpr int64_t TOLERATED_SHARE = 8;  // an eighth
+constexpr int64_t INTOLERABLE = 3 * MILLISECOND;
+
+struct OpenmpCall {
+    Work& work;
+    std::thread::id caller;
+    int64_t began;
+    int64_t done = 0;               // when the caller found no more items
+    std::atomic<int64_t> lost{0};  // the most that another thread was not running, from the beginning on
+};
+
+void take_part(void* pointer) {
+    OpenmpCall& call = *static_cast<OpenmpCall*>(pointer);
+    if (std::this_thread::get_id() == call.caller) {
+        take_items(call.work);
+        call.done = now();
+        return;
     }
-    take_items(&work);
-    for (std::thread& helper : helpers) helper.join();
+    LostTime time;
+    time.begin();
+    take_items(call.work);
+    const int64_t lost = time.so_far(now()) + (time.began() - call.began);
+    int64_t most = call.lost.load(std::memory_order_relaxed);
+    while (lost > most && !call.lost.compare_exchange_weak(most, lost)) {}
+}
+
+void run_on_openmp(GompParallel parallel, Work& work, int threads) {
+    OpenmpCall call{work, std::this_thread::get_id(), now()};
+    parallel(take_part, &call, static_cast<unsigned>(threads), 0);
+    const int64_t end = now(), waited = end - call.done, lost = call.lost.load();
+    waited_in_vain += (waited < lost ? waited : lost) - (end - call.began) / TOLERATED_SHARE;
+    if (waited_in_vain < 0) waited_in_vain = 0;
+    if (waited_in_vain < INTOLERABLE) return;
+    waited_in_vain = 0;
+    crowded.disturb(end);
 }
 
 }  // namespace
 
-Buffer::Buffer(size_t bytes, Pages pages) : pages_(pages), data_(allocate(bytes, pages)) {}
-Buffer::~Buffer() { release(data_, pages_); }
-
 bool for_each(int64_t items, int threads, size_t scratch_bytes, Body body, const void* job) {
     Work work{items, scratch_bytes, body, job};
     if (threads > items) threads = static_cast<int>(items);
+    const GompParallel parallel = gomp_parallel.load(std::memory_order_relaxed);
     if (threads <= 1 || forked)
-        take_items(&work);
-    else if (gomp_parallel)
-        gomp_parallel(take_items, &work, static_cast<unsigned>(threads), 0);
+        take_items(work);
+    else if (parallel && !crowded.lasts(now()))
+        run_on_openmp(parallel, work, threads);
     else
-        run_on_own_threads(work, threads);
+        run_with_helpers(work, threads);
     return !work.out_of_memory;
 }
 

@@ -1,8 +1,10 @@
-// Work shared among threads, and each thread's scratch memory.
+// Work shared among threads.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+#include "memory.h"
 
 namespace rmeeto {
 
@@ -16,22 +18,5 @@ bool for_each(int64_t items, int threads, size_t scratch_bytes, Body body, const
 
 // The same for bodies that may fail; false if one did.
 bool for_all(int64_t items, int threads, bool (*body)(const void* job, int64_t item), const void* job);
-
-// Pages of megabytes spare whoever reads large memory once, from end to end, the look-up of a page every 4 KB.
-enum class Pages { ORDINARY, LARGE };
-
-// Memory on a 64-byte boundary that goes when the scope does; null if there is none.
-class Buffer {
-public:
-    explicit Buffer(size_t bytes, Pages pages = Pages::ORDINARY);
-    ~Buffer();
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-    void* data() const { return data_; }
-
-private:
-    Pages pages_;
-    void* data_;
-};
 
 }  // namespace rmeeto
