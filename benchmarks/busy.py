@@ -5,8 +5,8 @@ peers DeiT-S in PyTorch and, where `openvino` is installed, in OpenVINO. Every r
 and there every model has a turn: one pass that is not counted, then some that are. A fair share is what a program gets
 whose threads run as long as everybody else's.
 
-Prints the multiples and writes benchmarks/results/busy.json. Let nothing else run meanwhile. No speed is reported if the
-tests of the operations are red.
+Prints the multiples and writes benchmarks/results/busy.json. Let nothing else run meanwhile. No speed is reported if
+the tests of the operations are red.
 
     python benchmarks/busy.py [--neighbours 1 2 4] [--rounds 5] [--passes 4] [--threads 2] [--no-peers]
 """

@@ -1,5 +1,6 @@
 #include "helpers.h"
 
+#include <initializer_list>
 #include <mutex>
 #include <new>
 #include <system_error>
@@ -142,12 +143,13 @@ private:
     Turns turns_;
 };
 
-// A thread whose signals go to others: an application's handlers do not expect threads that they do not know.
+// Signals sent to the process go to other threads: an application's handlers do not expect this one.
 bool start_thread(Helper& helper) {
 #if defined(__unix__) || defined(__APPLE__)
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    for (const int own_fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&blocked, own_fault);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
 #endif
     bool is_started = true;
     try {
@@ -178,7 +180,7 @@ public:
 private:
     // One more than there are, if the machine has a core for it or a single caller wants it; null otherwise.
     Helper* start(int place, int wanted) {
-        const int cores = (int)std::thread::hardware_concurrency();
+        static const int cores = (int)std::thread::hardware_concurrency();
         if (is_full_ || place >= (wanted < cores ? cores - 1 : wanted)) return nullptr;
         const std::unique_lock<std::mutex> lock(starting_, std::try_to_lock);
         if (!lock) return nullptr;  // another caller is at it; this one begins without
