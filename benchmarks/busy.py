@@ -38,7 +38,10 @@ def parse_arguments():
     parser.add_argument("--passes", type=int, default=4, help="that count, in a turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-peers", dest="peers", action="store_false")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.rounds * asked.passes < 2:
+        parser.error("quartiles take at least two passes: more rounds or more passes")
+    return asked
 
 
 def our_models(name):
