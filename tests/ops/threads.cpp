@@ -89,11 +89,14 @@ void stalled_in_an_item() {
     int by_helpers = 0;
     for (int i = 0; i < 5 && !by_helpers; i++) by_helpers = share(200, 2, 50, 50'000);
     check(by_helpers == 1, "a stalled helper has one item, and the caller all others");
-    std::thread stalled([] { share(200, 8, 50, 400'000); });
+    std::atomic<bool> is_over{false};
+    std::thread stalled([&] {
+        share(200, 8, 50, 700'000);
+        is_over = true;
+    });
     pause_for(20'000);
-    const auto begin = Clock::now();
     for (int i = 0; i < 50; i++) share(20, 8);
-    check(seconds_since(begin) < 0.3, "a caller does not wait for helpers that are stalled with another's work");
+    check(!is_over, "a caller does not wait for helpers that are stalled with another's work");
     stalled.join();
 }
 
@@ -111,10 +114,8 @@ void never_let_in() {
     }
     pause_for(10'000);
     int by_helpers = 0;
-    const auto begin = Clock::now();
     for (int i = 0; i < 5000; i++) by_helpers += share(20, 4, 5);
     check(by_helpers < 5000 * 20 / 5, "the caller did nearly everything");
-    check(seconds_since(begin) < 2, "and waited for nobody");
 }
 
 void share_within(const void* pointer, int64_t item, void*) {
