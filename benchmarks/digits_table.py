@@ -11,7 +11,7 @@ from pathlib import Path
 
 import rmeeto
 from rmeeto import ReleasedMerge, TokenMerge, TokenPrune
-from rmeeto.evaluate import evaluate
+from rmeeto.evaluation import evaluate
 
 METHODS = {
     "merge": TokenMerge,  # the class token's true place is tracked

@@ -25,7 +25,7 @@ from rmeeto import Recipe, TokenMerge, VisionMamba, create_model, flops, parse_r
 from rmeeto.cost import stack_of
 from rmeeto.data import open_data
 from rmeeto.errors import ConfigError
-from rmeeto.evaluate import evaluate
+from rmeeto.evaluation import evaluate
 from rmeeto.progress import SILENT
 
 # Every method at the paper's blocks (every second one) unless its name says otherwise, with its authors' choices.

@@ -9,7 +9,7 @@ from rmeeto.demo import run_demo
 from rmeeto.demo.plan import announcement, bench_batch, fit
 from rmeeto.demo.run import unused_folder
 from rmeeto.errors import ConfigError
-from rmeeto.evaluate import evaluate
+from rmeeto.evaluation import evaluate
 from rmeeto.models.zoo import ZOO
 from rmeeto.recipe import load_recipe
 from rmeeto.results import load_results

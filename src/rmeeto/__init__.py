@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rmeeto.config import ModelConfig
     from rmeeto.cost import flops
     from rmeeto.errors import RmeetoError, RmeetoWarning
+    from rmeeto.evaluation import evaluate
     from rmeeto.models.backbone import VisionMamba
     from rmeeto.models.checkpoint import save_model
     from rmeeto.models.cuda_graph import CudaGraph
@@ -49,6 +50,7 @@ _HOMES = {
     "VisionMamba": "rmeeto.models.backbone",
     "causal_conv": "rmeeto.ops",
     "create_model": "rmeeto.models.factory",
+    "evaluate": "rmeeto.evaluation",
     "flops": "rmeeto.cost",
     "freeze": "rmeeto.models.freezing",
     "keep_freed_memory": "rmeeto.allocator",
@@ -78,6 +80,7 @@ __all__ = [
     "VisionMamba",
     "causal_conv",
     "create_model",
+    "evaluate",
     "flops",
     "freeze",
     "keep_freed_memory",

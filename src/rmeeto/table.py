@@ -17,7 +17,7 @@ from rmeeto.cost import flops
 from rmeeto.data import Preparation, Source, evaluation_batches
 from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RmeetoWarning
-from rmeeto.evaluate import Evaluation, Spent
+from rmeeto.evaluation import Evaluation, Spent
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.freezing import frozen
 from rmeeto.reduction import Reduction

@@ -13,7 +13,7 @@ import sys
 import torch
 
 import rmeeto.data
-import rmeeto.evaluate
+import rmeeto.evaluation
 import rmeeto.training  # noqa: F401
 from rmeeto.__main__ import main
 

@@ -157,7 +157,7 @@ EXCEPTIONS = {
     "in the loop": ("at(4, lambda: fail(KeyError('place')))", 4, (*DEFECT, "KeyError: 'place'", "rmeeto/training/")),
     "in a worker": ("in_workers(lambda: fail(KeyError('pixel')))", SOME, (*DEFECT, "KeyError: 'pixel' (in a worker")),
     "in an evaluation": (
-        "import rmeeto.evaluate as e; real = e._score; done = []\n"
+        "import rmeeto.evaluation as e; real = e._score; done = []\n"
         "def score(*a):\n    done.append(1)\n    return fail(ZeroDivisionError('division by zero')) if len(done) > 1 "
         "else real(*a)\ne._score = score",
         EPOCH,
@@ -239,7 +239,7 @@ PHASES = {
         False,
     ),
     "in a step": (f"at(4, {CTRL_C})", True),
-    "in an evaluation": (f"import rmeeto.evaluate as e; e._score = {CTRL_C[:6]} *a{CTRL_C[6:]}", False),
+    "in an evaluation": (f"import rmeeto.evaluation as e; e._score = {CTRL_C[:6]} *a{CTRL_C[6:]}", False),
     "while results are put together": (
         f"import rmeeto.training.run as r; r.add_speeds = {CTRL_C[:6]} *a{CTRL_C[6:]}",
         True,
@@ -310,15 +310,12 @@ def test_the_traceback_is_shown_to_those_who_ask_for_it(run):
 
 
 VERBS = {
-    "eval": "import rmeeto.evaluate as m; m._score = lambda *a: fail(KeyError('here'))",
+    "eval": "import rmeeto.evaluation as m; m._score = lambda *a: fail(KeyError('here'))",
     "predict": "import rmeeto.predict as m; m._guess = lambda *a: fail(KeyError('here'))",
     "show": "import rmeeto.viz as m; m.merged_groups = lambda *a: fail(KeyError('here'))",
     "bench": "import rmeeto.bench.timing as m; m.Stopwatch.seconds = lambda *a: fail(KeyError('here'))",
     "tune": "import rmeeto.tuning.calibration as m; m.Calibration.divergence = lambda *a: fail(KeyError('here'))",
     "demo": "import rmeeto.demo.run as m; m.measure_step = lambda *a: fail(KeyError('here'))",
-    "flops": "import rmeeto.cost as m; m.flops = m.count = lambda *a, **k: fail(KeyError('here'))",
-    "models": "import rmeeto.models.zoo as m; m.list_models = lambda *a: fail(KeyError('here'))",
-    "doctor": "import rmeeto.doctor as m; m.machine = lambda *a: fail(KeyError('here'))",
 }
 
 
@@ -332,7 +329,6 @@ def test_a_defect_ends_every_command_with_one_message(nursery, pictures, model_f
         "bench": (model_folder, "--rounds", 5, "--no-memory"),
         "tune": (model_folder, "--data", pictures, "--fewer", 1.1),
         "demo": ("-o", tmp_path / "demo"),
-        "flops": (model_folder,),
     }
     outcome = Outcome(nursery, (verb, *more.get(verb, ())), tmp_path, VERBS[verb], lambda process: None)
     outcome.assert_clean(1, *DEFECT, "KeyError: 'here'")

@@ -23,7 +23,7 @@ from rmeeto.data import (
 from rmeeto.data.clip_transforms import CropsOverFrames, clip_training_transform
 from rmeeto.data.sampling import Dense, Sparse
 from rmeeto.errors import ConfigError, DataError
-from rmeeto.evaluate import evaluate, mean_over_views
+from rmeeto.evaluation import evaluate, mean_over_views
 from rmeeto.pace import Pace
 from rmeeto.recipe import Recipe
 from rmeeto.training.objective import Objective

@@ -18,7 +18,7 @@ import rmeeto.training.run_state
 from rmeeto import create_model
 from rmeeto.data import Preparation, evaluation_transform, open_data
 from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning, RunError
-from rmeeto.evaluate import evaluate
+from rmeeto.evaluation import evaluate
 from rmeeto.pace import Pace
 from rmeeto.recipe import Recipe, parse_recipe
 from rmeeto.results import load_results

@@ -59,7 +59,7 @@ def evaluate(
 
     from rmeeto.data import CLIPS, Preparation, Views, open_data
     from rmeeto.devices import find_device, find_precision
-    from rmeeto.evaluate import evaluate as run
+    from rmeeto.evaluation import evaluate as run
     from rmeeto.models.description import describe
     from rmeeto.reduction import parse_reduction
     from rmeeto.table import add_speeds, score, speeds_are_rough

@@ -29,7 +29,7 @@ from rmeeto.data import (
 )
 from rmeeto.devices import backend, find_device, find_precision
 from rmeeto.errors import ConfigError, DataError, RmeetoWarning, RunError
-from rmeeto.evaluate import evaluate
+from rmeeto.evaluation import evaluate
 from rmeeto.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import save_model

@@ -17,7 +17,7 @@ from rmeeto.data import check_classes, open_data
 from rmeeto.devices import find_device, find_precision
 from rmeeto.durable import write_text
 from rmeeto.errors import ConfigError
-from rmeeto.evaluate import evaluate
+from rmeeto.evaluation import evaluate
 from rmeeto.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.freezing import frozen

@@ -8,7 +8,7 @@ from rmeeto import create_model, parse_reduction
 from rmeeto.cost import count
 from rmeeto.data import Preparation, evaluation_transform, open_data
 from rmeeto.errors import ConfigError, DataError, RunError, UnknownName
-from rmeeto.evaluate import evaluate
+from rmeeto.evaluation import evaluate
 from toys import COLOURS, SIZES, Recorder, make_folder, truncate
 
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -149,7 +149,7 @@ def test_bfloat16_is_near_float32(model, folder):
 def test_an_error_of_ours_does_not_keep_the_process_from_ending(folder):
     """Workers ignore signals, so an unhandled error must still tell them to end, or the exit waits for ever."""
     code = (
-        "import sys, rmeeto; from rmeeto.evaluate import evaluate\n"
+        "import sys, rmeeto; from rmeeto.evaluation import evaluate\n"
         f"model = rmeeto.create_model('vim_tiny', num_classes=3, **{SIZES})\n"
         "model.head = None\n"
         "evaluate(model, sys.argv[1], workers=1, batch_size=2)\n"
@@ -191,3 +191,10 @@ def test_colours_are_told_apart_by_a_model_that_looks_at_them(folder):
 
     reader = MeanColour(create_model("vim_tiny", **SIZES, num_classes=3))
     assert evaluate(reader, folder, workers=0).top1_percent == 100
+
+
+def test_evaluating_is_one_of_the_public_names():
+    import rmeeto
+
+    assert rmeeto.evaluate is evaluate
+    assert "evaluate" in rmeeto.__all__
