@@ -89,7 +89,7 @@ def evaluate(
         RunError: the model's logits are not finite. PeerLost: another process has ended.
 
     >>> evaluate(create_model("vim_digits", pretrained=True), "digits", workers=0).top1_percent
-    98.6
+    99.4
     """
     source = data if not isinstance(data, str | Path) else open_data(data, "val")
     check_classes(source, model.num_classes)
