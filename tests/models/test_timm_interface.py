@@ -313,3 +313,14 @@ def test_timm_reads_back_what_it_saved_for_the_hub(tmp_path):
     timm.models.save_for_hf(model, tmp_path, model_args={"depth": 8})
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
     assert torch.equal(again(images(model)), model(images(model)))
+
+
+@pytest.mark.skipif(not hasattr(timm.models, "get_model_args"), reason="this timm does not remember options of models")
+def test_timm_exports_what_a_model_is_now(tmp_path):
+    model = build(reduction="merge:r=2")
+    model.set_input_size((48, 40))
+    model.reset_classifier(3, "avg")
+    timm.models.save_for_hf(model, tmp_path)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert again.config == model.config
+    assert torch.equal(again(images(model)), model(images(model)))

@@ -165,6 +165,11 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         return self.pretrained_cfg
 
     @property
+    def _traits(self) -> dict[str, Any]:
+        """What timm writes down of the present size when it exports a model."""
+        return {"img_size": self.config.img_size, "fixed_input_size": True, "first_conv": "patch_embed.proj"}
+
+    @property
     def feature_info(self) -> list[dict[str, Any]]:
         """What :meth:`forward_intermediates` yields after each block, in timm's form."""
         config = self.config
