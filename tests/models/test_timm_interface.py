@@ -308,6 +308,7 @@ def test_feature_extractors_are_chosen_by_timms_name():
         timm.create_model("vim_tiny", **SIZES, features_only=True, feature_cls="fx")
 
 
+@pytest.mark.skipif(not hasattr(timm.models, "save_for_hf"), reason="this timm keeps its export to itself")
 def test_timm_reads_back_what_it_saved_for_the_hub(tmp_path):
     model = timm.create_model("vim_digits", pretrained=True)
     timm.models.save_for_hf(model, tmp_path, model_args={"depth": 8})
