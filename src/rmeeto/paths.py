@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from rmeeto.errors import DataError, RmeetoError
+from rmeeto.errors import DataError, RmeetoError, RunError
 
 MOST_TEXT = 16 << 20  # bytes; far more than any recipe, config or list of names that people write
 AS_BYTES = "rmeeto.as_bytes"  # an error handler for encodings, see `shown`
@@ -65,6 +65,22 @@ def check_file(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for is_kind, name in KINDS if is_kind(status.st_mode)), "something else")
         raise NotAFile(f"{kind}, not a file")
+
+
+def check_output(path: str | Path) -> None:
+    """Refuse a file that cannot be written, before the work is done whose result it is to hold.
+
+    Raises:
+        RunError: an impossible path, a folder, or a place in a folder that takes no files.
+    """
+    asked = f"write {shown(str(path))}"
+    target = given_path(path, asked, RunError)
+    if target.is_dir():
+        raise RunError(asked, why="it is a folder", fix="name a file in it")
+    folder = next(one for one in target.absolute().parents if one.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        kind = "no new files may be written there" if folder.is_dir() else "it is not a folder"
+        raise RunError(asked, given=shown(str(folder)), why=kind, fix="choose another output")
 
 
 def read_text(path: str | os.PathLike[str], *, most: int = MOST_TEXT) -> str:

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from rmeeto.cli import console
 from rmeeto.cli.flops import default_reductions
-from rmeeto.cli.model import RANDOM, build
+from rmeeto.cli.model import RANDOM, build, fitting_reductions
 from rmeeto.cli.numbers import whole_numbers
 from rmeeto.cli.options import ImplOption, JsonOption, ModelArgument, ReducesOption, WeightsOption
 from rmeeto.errors import ConfigError
@@ -53,11 +53,10 @@ def bench(
 
     from rmeeto.bench import bench as measure
     from rmeeto.models.description import describe
-    from rmeeto.reduction import parse_reduction
 
     described = describe(model)
     lines = lines or default_reductions(described)
-    parsed = dict.fromkeys(parse_reduction(line) for line in lines if line != "merge:r=0")
+    parsed = fitting_reductions(described, (line for line in lines if line != "merge:r=0"))
     report = measure(
         build(model, weights or unimportant_weights(model), impl=impl),
         [reduction for reduction in parsed if reduction is not None],

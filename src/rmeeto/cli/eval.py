@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rmeeto.cli import console
-from rmeeto.cli.model import build
+from rmeeto.cli.model import build, fitting_reductions
 from rmeeto.cli.options import (
     BatchOption,
     CropsOption,
@@ -61,13 +61,13 @@ def evaluate(
     from rmeeto.devices import find_device, find_precision
     from rmeeto.evaluation import evaluate as run
     from rmeeto.models.description import describe
-    from rmeeto.reduction import parse_reduction
     from rmeeto.table import add_speeds, score, speeds_are_rough
 
     described = describe(model)
     lines = reduce or ([described.reduction] if described.reduction else [])
-    reductions = list(dict.fromkeys([None, *map(parse_reduction, lines)]))
+    reductions = fitting_reductions(described, ["none", *lines])
     place = find_device(device)
+    kind_of_numbers = find_precision(precision, place)
     source = open_data(data, "val")
     views = Views(sampling, frame_stride, segments, crops)
     network = build(model, weights, impl=impl)
@@ -88,7 +88,7 @@ def evaluate(
             description=f"evaluating {name}",
         )
         scores.append(score(name, network, evaluation))
-    rows = add_speeds(scores, reductions, network, source, batch, place, find_precision(precision, place))
+    rows = add_speeds(scores, reductions, network, source, batch, place, kind_of_numbers)
     kind = Preparation.of(network).kind
     looked = {"views": asdict(views)} if kind is CLIPS else {}
     rough = speeds_are_rough(rows, batch)

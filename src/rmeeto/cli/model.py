@@ -8,7 +8,11 @@ from rmeeto.cli import console
 from rmeeto.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rmeeto.data.media import Kind
     from rmeeto.models.backbone import VisionMamba
+    from rmeeto.models.description import Description
     from rmeeto.ops.select import Impl
     from rmeeto.reduction import Reduction
 
@@ -30,6 +34,30 @@ def build(model: str, weights: str | None, *, impl: Impl, reduction: Reduction |
     if weights is None and str(published := describe(model).pretrained).startswith("hf-hub:"):
         console.note(f"weights: {published}")  # a first download takes a while
     return create_model(model, pretrained=True, weights=weights, reduction=reduction, impl=impl)
+
+
+def fitting_reductions(described: Description, lines: Iterable[str]) -> list[Reduction | None]:
+    """The reductions that lines describe, each once, once it is sure that the model can be reduced by them.
+
+    Raises:
+        ConfigError, UnknownName: a line that describes none, or one that this model is too small for.
+    """
+    from rmeeto.cost import stack_of
+    from rmeeto.reduction import parse_reduction
+
+    reductions = list(dict.fromkeys(map(parse_reduction, lines)))
+    for reduction in reductions:
+        if reduction is not None:
+            reduction.schedule(stack_of(described.config))
+    return reductions
+
+
+def kind_of_files(model: str) -> Kind:
+    """Images or clips, whichever a model takes, known without building it."""
+    from rmeeto.data import CLIPS, IMAGES
+    from rmeeto.models.description import describe
+
+    return CLIPS if describe(model).config.is_video else IMAGES
 
 
 def check_may_be_random(model: str) -> None:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from rmeeto.cli import console
-from rmeeto.cli.model import build
+from rmeeto.cli.model import build, fitting_reductions, kind_of_files
 from rmeeto.cli.options import (
     BatchOption,
     FilesArgument,
@@ -46,15 +46,14 @@ def predict(
 
     A file that cannot be read is named and left out, and the exit code is then 1.
     """
-    from rmeeto.data import Preparation
+    from rmeeto.models.description import describe
     from rmeeto.predict import find_files, read_class_names
     from rmeeto.predict import predict as run
-    from rmeeto.reduction import parse_reduction
 
     names = read_class_names(labels) if labels is not None else saved_names(model)
-    reduction = None if reduce is None else parse_reduction(reduce)
+    (reduction,) = fitting_reductions(describe(model), [reduce]) if reduce is not None else [None]
+    paths = find_files(files, kind_of_files(model))  # before weights are downloaded
     network = build(model, weights, impl=impl, reduction=reduction)
-    paths = find_files(files, Preparation.of(network).kind)
     predictions = list(run(network, paths, top=top, batch_size=batch, names=names, progress=console.progress()))
     if as_json:
         console.print_json({"model": model, "predictions": [prediction.to_dict() for prediction in predictions]})

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmeeto.cli import console
-from rmeeto.cli.model import build
+from rmeeto.cli.model import build, fitting_reductions, kind_of_files
 from rmeeto.cli.numbers import whole_numbers
 from rmeeto.cli.options import FilesArgument, ImplOption, JsonOption, ModelArgument, ReduceOption, WeightsOption
 from rmeeto.errors import ConfigError
+from rmeeto.paths import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,15 +45,16 @@ def show(
     wanted = None if blocks is None else whole_numbers("--blocks", blocks, least=0)
 
     from rmeeto import viz
-    from rmeeto.data import CLIPS, Preparation
+    from rmeeto.data import CLIPS
+    from rmeeto.models.description import describe
     from rmeeto.predict import find_files
-    from rmeeto.reduction import parse_reduction
 
-    reduction = None if reduce is None else parse_reduction(reduce)
-    network = build(model, weights, impl=impl, reduction=reduction)
-    kind = Preparation.of(network).kind
+    (reduction,) = fitting_reductions(describe(model), [reduce]) if reduce is not None else [None]
+    kind = kind_of_files(model)
     viz.check_format(output, films=kind is CLIPS)
+    check_output(output)
     paths = at_most(MOST_CLIPS if kind is CLIPS else MOST_IMAGES, find_files(files, kind), kind.many)
+    network = build(model, weights, impl=impl, reduction=reduction)
     if not viz.reducing_blocks(network):
         raise ConfigError(
             "draw merged groups",

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column
 
 from rmeeto.cli import console
-from rmeeto.cli.model import build
+from rmeeto.cli.model import build, fitting_reductions
 from rmeeto.cli.options import (
     BatchOption,
     DataOption,
@@ -23,6 +23,9 @@ from rmeeto.cli.options import (
 )
 from rmeeto.cli.rows import operations
 from rmeeto.errors import ConfigError
+from rmeeto.paths import check_output
+
+AMOUNTS = ("r=", "ratio=", "gflops=", "fewer=")
 
 if TYPE_CHECKING:
     from rmeeto.tuning import TuneResult
@@ -58,14 +61,15 @@ def tune(
     """
     if data is None:
         raise ConfigError(f"tune {model}", why="nothing says on which images", fix="--data DIR, with train/ and val/")
-    line = with_budget(reduce, {"gflops": gflops, "fewer": fewer, "ratio": ratio})
+    line = with_budget(model, reduce, {"gflops": gflops, "fewer": fewer, "ratio": ratio})
+    if output is not None:
+        check_output(output)
 
-    from rmeeto.reduction import parse_reduction
+    from rmeeto.models.description import describe
     from rmeeto.tuning import tune as run
 
-    parsed = parse_reduction(line)
-    if parsed is None:
-        raise ConfigError(f"tune {model}", why="--reduce none has no schedule", fix="for instance --reduce merge")
+    (parsed,) = fitting_reductions(describe(model), [line])
+    assert parsed is not None
     result = run(
         build(model, weights, impl=impl),
         data,
@@ -87,11 +91,27 @@ def tune(
         print_result(result, output)
 
 
-def with_budget(line: str, budgets: dict[str, float | None]) -> str:
-    """A method's line with the budgets that were given as options."""
+def with_budget(model: str, line: str, budgets: dict[str, float | None]) -> str:
+    """A method's line with the budgets that were given as options.
+
+    Raises:
+        ConfigError: no method, or nothing that says how much it may cost.
+    """
+    if line.strip() == "none":
+        raise ConfigError(f"tune {model}", why="--reduce none has no schedule", fix="for instance --reduce merge")
     method, _, options = line.partition(":")
     given = [f"{name}={value!r}" for name, value in budgets.items() if value is not None]
-    return f"{method}:{','.join([*filter(None, [options]), *given])}"
+    if (
+        not given
+        and not line.startswith("@")
+        and not any(part.strip().startswith(AMOUNTS) for part in options.split(","))
+    ):
+        raise ConfigError(
+            f"tune {model}",
+            why="exactly one of --gflops, --fewer and --ratio (or r in --reduce) says how much is reduced",
+            fix="--gflops 3.6, --fewer 1.4 or --ratio 0.3",
+        )
+    return f"{method}:{','.join([*filter(None, [options]), *given])}" if given else line
 
 
 def print_result(result: TuneResult, output: str | None) -> None:

@@ -89,10 +89,11 @@ class ModelConfig:
             object.__setattr__(self, name, whole_number(asked, name, getattr(self, name), least=least, most=most))
         if self.dt_rank is not None:
             object.__setattr__(self, "dt_rank", whole_number(asked, "dt_rank", self.dt_rank, most=1_000_000))
-        rate = number(asked, "drop_path_rate", self.drop_path_rate, least=0)
-        if rate >= 1:
-            raise ConfigError(asked, given=f"drop_path_rate={rate:g}", why="it is the probability of skipping: below 1")
-        object.__setattr__(self, "drop_path_rate", rate)
+        for name in ("drop_path_rate", "drop_rate"):
+            rate = number(asked, name, getattr(self, name), least=0)
+            if rate >= 1:
+                raise ConfigError(asked, given=f"{name}={rate:g}", why="it is the probability of leaving out: below 1")
+            object.__setattr__(self, name, rate)
         object.__setattr__(self, "mean", _per_channel("mean", self.mean, -math.inf))
         object.__setattr__(self, "std", _per_channel("std", self.std, 1e-6))
         if len(self.mean) != len(self.std):

@@ -10,7 +10,7 @@ from rmeeto.config import ModelConfig, TransformerConfig
 from rmeeto.cost.attention import AttentionNetwork
 from rmeeto.cost.mamba import MambaNetwork
 from rmeeto.cost.network import Convention, Network, Terms
-from rmeeto.errors import UnknownName
+from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.reduction.protocol import Reduction
 from rmeeto.reduction.schedule import Schedule, Stack
 
@@ -103,6 +103,13 @@ def flops(model: Reducible | Counted, *, convention: Convention = "exact") -> Co
     """
     if isinstance(model, Counted):
         return model.cost(convention)
+    if not hasattr(model, "config") or not hasattr(model, "reduction"):
+        raise ConfigError(
+            "count the operations of a model",
+            given=f"a {type(model).__name__}",
+            why="only models of rmeeto say what they consist of",
+            fix="build it with rmeeto.create_model, or put a timm VisionTransformer through rmeeto.reduce(model, None)",
+        )
     return count(model.config, model.reduction, convention=convention)
 
 

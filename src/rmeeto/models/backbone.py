@@ -27,6 +27,7 @@ from rmeeto.models.block import Block, precision
 from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.freezing import Freezable, thaw
 from rmeeto.models.frozen_network import FrozenNetwork
+from rmeeto.models.images import check_images
 from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens, resize_position_embedding, split_tokens
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.pooling import mean_patch
@@ -189,6 +190,7 @@ class VisionMamba(Reducible, Freezable[FrozenNetwork]):
         Registers have none: they learn what each needs to know of its place.
         """
         config = self.config
+        check_images(images, self.cls_token)
         if images.shape[1:] != config.input_size:
             raise UnsupportedInput(
                 f"run the model on {'clips' if config.is_video else 'images'}",

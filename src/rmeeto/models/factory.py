@@ -10,8 +10,8 @@ from rmeeto.errors import CheckpointError, ConfigError
 from rmeeto.models import checkpoint
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.description import Description, describe
-from rmeeto.ops.select import Impl
-from rmeeto.reduction import Reduction, parse_reduction
+from rmeeto.ops.select import Impl, check_impl
+from rmeeto.reduction import Reduction, as_reduction
 
 
 def create_model(
@@ -46,16 +46,15 @@ def create_model(
     142
     """
     described = describe(name)
+    if not isinstance(described.config, TransformerConfig):
+        check_impl(impl)
     if described.dynamic is not None:
         raise CheckpointError(
             f"build the model in {name}",
             why="it is a Dynamic Vision Mamba: what it reduces is in its weights, not in a reduction",
             fix="rmeeto.models.dyvm.load_dynamic(folder) builds it, in Python only",
         )
-    if isinstance(reduction, str):
-        reduction = parse_reduction(reduction)
-    elif reduction is None and described.reduction is not None:
-        reduction = parse_reduction(described.reduction)
+    reduction = as_reduction(described.reduction if reduction is None else reduction)
     if isinstance(described.config, TransformerConfig):
         model = _transformer(described, described.config, pretrained, weights, reduction, impl, options)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rmeeto.cost import stack_of
-from rmeeto.reduction import Reduction, Schedule
+from rmeeto.reduction import Reduction, Schedule, as_reduction
 
 
 class Reducible:
@@ -41,11 +41,12 @@ class Reducible:
 
     @property
     def reduction(self) -> Reduction | None:
-        """How tokens are reduced; None leaves the model whole."""
+        """How tokens are reduced; None leaves the model whole. A line such as ``"merge:r=11"`` may be assigned too."""
         return self._reduction
 
     @reduction.setter
-    def reduction(self, reduction: Reduction | None) -> None:
+    def reduction(self, reduction: Reduction | str | None) -> None:
+        reduction = as_reduction(reduction)
         stack = stack_of(self.config)
         self.schedule = stack.whole() if reduction is None else reduction.schedule(stack)
         self._reduction = reduction

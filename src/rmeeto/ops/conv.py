@@ -9,8 +9,9 @@ from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops.impl import reference
+from rmeeto.ops.operands import shapes, unfit
 from rmeeto.ops.registration import register_gradient, run
-from rmeeto.ops.select import Impl, choose
+from rmeeto.ops.select import Impl, check_impl, choose
 
 OPERANDS = ("x", "weight", "bias")
 
@@ -52,13 +53,18 @@ def causal_conv(
     >>> causal_conv(torch.rand(2, 197, 768), torch.rand(768, 1, 4), torch.rand(768)).shape
     torch.Size([2, 197, 768])
     """
+    check_impl(impl)
     _check(x, weight, bias)
     return cast(Tensor, run("causal_conv", x, weight, bias, silu, reverse, impl))
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    why = None
-    if x.ndim != 3 or x.shape[1] == 0 or not x.is_floating_point():
+    given = {"x": x, "weight": weight, "bias": bias}
+    if x is None or weight is None:
+        why = "x and weight are needed"
+    elif (why := unfit(given)) is not None:
+        pass
+    elif x.ndim != 3 or x.shape[1] == 0:
         why = "x must be floating (b, l, e) with at least one token"
     elif weight.ndim != 3 or weight.shape[:2] != (x.shape[2], 1) or weight.shape[2] == 0:
         why = f"weight must be (e, 1, k) with e = {x.shape[2]}"
@@ -67,10 +73,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     elif weight.device != x.device or (bias is not None and bias.device != x.device):
         why = f"x is on {x.device}, the weights are not"
     if why is not None:
-        shapes = f"x {tuple(x.shape)} {x.dtype}, weight {tuple(weight.shape)}"
-        if bias is not None:
-            shapes += f", bias {tuple(bias.shape)}"
-        raise UnsupportedInput("causal_conv", given=shapes, why=why, fix="see its docstring for the shapes")
+        raise UnsupportedInput("causal_conv", given=shapes(given), why=why, fix="see its docstring for the shapes")
 
 
 # The same construction as in `rmeeto.ops.scan`.

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops.impl import reference
+from rmeeto.ops.operands import shapes, unfit
 from rmeeto.ops.registration import register_gradient, run
-from rmeeto.ops.select import Impl, Implementation, choose
+from rmeeto.ops.select import Impl, Implementation, check_impl, choose
 
 OPERANDS = ("u", "delta", "A", "B", "C", "skip", "gate", "delta_bias")
 
@@ -70,7 +71,10 @@ def selective_scan(
     >>> selective_scan(u, delta, A, B, C, gate=gate, reverse=True).shape
     torch.Size([2, 197, 768])
     """
+    check_impl(impl)
     operands = (u, delta, A, B, C, skip, gate, delta_bias)
+    if any(x is None for x in operands[:5]):
+        raise _misfit(dict(zip(OPERANDS, operands, strict=True)), "u, delta, A, B and C are needed")
     check_operands(u, A, dict(zip(OPERANDS, operands, strict=True)))
     dtype = u.dtype
     return cast(
@@ -94,7 +98,9 @@ def selective_scan(
 
 def check_operands(u: Tensor, A: Tensor, given: Mapping[str, Tensor | None]) -> None:
     """Raise `UnsupportedInput` unless the operands (by name, absent ones None or left out) fit these two."""
-    if u.ndim != 3 or A.ndim != 2 or u.shape[1] == 0 or not u.is_floating_point():
+    if (why := unfit(given)) is not None:
+        raise _misfit(given, why)
+    if u.ndim != 3 or A.ndim != 2 or u.shape[1] == 0:
         raise _misfit(given, f"u must be floating (b, l, e) with at least one token, and A (e, n); u is {u.dtype}")
     (batch, length, e), n = u.shape, A.shape[1]
     tokens, states, channels = (batch, length, e), (batch, length, n), (e,)
@@ -108,8 +114,7 @@ def check_operands(u: Tensor, A: Tensor, given: Mapping[str, Tensor | None]) -> 
 
 
 def _misfit(given: Mapping[str, Tensor | None], why: str) -> UnsupportedInput:
-    shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in given.items() if x is not None)
-    return UnsupportedInput("selective_scan", given=shapes, why=why, fix="see its docstring for the shapes")
+    return UnsupportedInput("selective_scan", given=shapes(given), why=why, fix="see its docstring for the shapes")
 
 
 # One opaque operation with the implementation chosen inside: a compiled or exported graph carries the

@@ -122,8 +122,7 @@ def choose(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> Implementa
     """
     if impl == "auto":
         return _choose_by_device(op_name, tensors)
-    if impl not in IMPLEMENTATIONS:
-        raise UnknownName("implementation", impl, ("auto", *IMPLEMENTATIONS))
+    check_impl(impl)
     absence = _absence(impl)
     reasons = [absence] if absence else _reasons(impl, op_name, tensors)
     if reasons:
@@ -134,6 +133,12 @@ def choose(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> Implementa
             fix='impl="auto" takes what fits, impl="reference" takes everything',
         )
     return _module(impl)
+
+
+def check_impl(impl: object) -> None:
+    """Raise :class:`UnknownName` for an implementation that does not exist."""
+    if not isinstance(impl, str) or (impl != "auto" and impl not in IMPLEMENTATIONS):
+        raise UnknownName("implementation", str(impl), ("auto", *IMPLEMENTATIONS))
 
 
 def infers_on_processor(x: Tensor) -> bool:
@@ -149,7 +154,7 @@ def trains_on_processor(x: Tensor) -> bool:
 
 
 def _is_plain_memory(x: Tensor) -> bool:
-    return type(x) is Tensor and x.is_cpu and not is_intercepted()
+    return type(x) is Tensor and x.is_cpu and x.layout is torch.strided and not is_intercepted()
 
 
 def is_intercepted() -> bool:

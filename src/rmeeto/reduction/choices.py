@@ -3,16 +3,52 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from rmeeto.checks import number, whole_number
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.reduction.schedule import Stack
+
+MOST = 2**62  # of a whole number: tensors count in 64 bits
 
 
 def literal_fields(kind: Any) -> dict[str, tuple[object, ...]]:
     """The ``Literal`` fields of a dataclass and their choices."""
     hints = get_type_hints(kind)
     return {f.name: get_args(hints[f.name]) for f in fields(kind) if get_origin(hints[f.name]) is Literal}
+
+
+def check_types(value: Any) -> None:
+    """Bring the numbers of a reduction to the types of their fields.
+
+    Raises:
+        ConfigError: a field of another type than it is annotated with.
+    """
+    hints = get_type_hints(type(value))
+    for field in fields(value):
+        given, hint = getattr(value, field.name), hints[field.name]
+        kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+        if (given is None and NoneType in kinds) or any(get_origin(kind) is Literal for kind in kinds):
+            continue
+        object.__setattr__(value, field.name, _as_one_of(field.name, given, kinds))
+
+
+def _as_one_of(name: str, given: object, kinds: tuple[Any, ...]) -> object:
+    asked = f"reduce with {name}"
+    if any(get_origin(kind) is tuple for kind in kinds) and isinstance(given, list | tuple):
+        return tuple(whole_number(asked, name, count, least=-MOST, most=MOST) for count in given)
+    if float in kinds:
+        # NaN and infinity are left to the method, which knows its field's range and refuses them with that reason
+        return given if isinstance(given, float) else number(asked, name, given)
+    if int in kinds:
+        return whole_number(asked, name, given, least=-MOST, most=MOST)
+    if type(given) not in kinds:
+        words = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+        raise ConfigError(
+            asked, given=f"{str(given)[:80]!r} ({type(given).__name__})", why=f"{name} is of type {words}"
+        )
+    return given
 
 
 def check_choices(value: Any) -> None:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import ConfigError
-from rmeeto.reduction.choices import check_choices, check_count, check_features
+from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
 from rmeeto.reduction.match import matching_operations
 from rmeeto.reduction.plan import Plan, flat_index, interleave, survivors, take
 from rmeeto.reduction.protocol import Widths
@@ -66,10 +66,13 @@ class ReleasedMerge:
     varies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_count("r", self.r)
         check_choices(self)
         if self.every < 1 or self.nth < 1:
             raise ConfigError(f"every={self.every}, nth={self.nth}", why="both count from 1")
+        if self.shuffle is not None and not 0 <= self.shuffle <= 1:
+            raise ConfigError(f"shuffle={self.shuffle:g} of the tokens", why="a share lies between 0 and 1")
 
     def __str__(self) -> str:
         return format_reduction(self)
@@ -215,6 +218,7 @@ class ReleasedTransformerMerge:
     varies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_count("r", self.r)
         check_choices(self)
 

@@ -9,11 +9,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from itertools import groupby
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.paths import given_path, read_text
+
+MOST_BLOCKS = 10_000  # that a network has, so counts in a list
+LONGEST_LINE = 100_000  # characters
 
 
 def format_reduction(value: Any) -> str:
@@ -46,6 +49,8 @@ def parse_spec(text: str, methods: Mapping[str, type]) -> Any:
     """
     if text.strip().startswith("@"):
         text = read_line(text.strip()[1:])
+    if len(text) > LONGEST_LINE:
+        raise ConfigError("read a reduction", given=f"{text[:40]!r} …", why=f"it has {len(text):,} characters")
     name, _, rest = text.strip().partition(":")
     if name not in methods:
         raise UnknownName("reduction method", name, methods)
@@ -65,6 +70,11 @@ def parse_spec(text: str, methods: Mapping[str, type]) -> Any:
                 fix=f"write {name}:{option}=VALUE",
             )
         options[option] = _read(option, value, hints[option])
+    for field in fields(kind):
+        if field.default is MISSING and field.default_factory is MISSING and field.name not in options:
+            raise ConfigError(
+                f"read the reduction {text!r}", why=f"it needs {field.name}", fix=f"write {name}:{field.name}=VALUE"
+            )
     return kind(**options)
 
 
@@ -72,10 +82,11 @@ def read_line(path: str) -> str:
     """The one-line form that a JSON file keeps under ``reduction``."""
     asked = f"read a reduction from {path}"
     try:
-        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        content = json.loads(read_text(given_path(path, asked, ConfigError)))
     except OSError as error:
-        raise ConfigError(asked, why=str(error.strerror), fix="rmeeto tune --output FILE writes one") from error
-    except ValueError as error:
+        why = error.strerror or str(error)
+        raise ConfigError(asked, why=why, fix="rmeeto tune --output FILE writes one") from error
+    except (ValueError, RecursionError) as error:
         raise ConfigError(asked, why=f"it is not JSON ({error})", fix="write the line itself") from error
     line = content.get("reduction") if isinstance(content, dict) else None
     if not isinstance(line, str):
@@ -99,9 +110,9 @@ def _read(option: str, value: str, hint: Any) -> object:
         except ValueError:
             continue
     raise ConfigError(
-        f"read {option}={value}",
+        f"read {option}={value[:80]}",
         why=f"{option} takes {' or '.join(getattr(kind, '__name__', str(kind)) for kind in accepted)}",
-        fix="counts are a number (11) or a list (5*10+71)" if option == "r" else None,
+        fix=f"counts are a number (11) or a list (5*10+71) of at most {MOST_BLOCKS:,}" if option == "r" else None,
     )
 
 
@@ -115,5 +126,8 @@ def _read_counts(value: str) -> tuple[int, ...]:
     counts: list[int] = []
     for term in value.split("+"):
         count, times, repeat = term.partition("*")
-        counts += [int(count)] * (int(repeat) if times else 1)
+        number = int(repeat) if times else 1
+        if number < 1 or len(counts) + number > MOST_BLOCKS:
+            raise ValueError(value)
+        counts += [int(count)] * number
     return tuple(counts)

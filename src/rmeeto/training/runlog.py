@@ -69,9 +69,18 @@ def read_log(path: str | Path) -> list[Record]:
 
     A line that was cut off in the middle, or damaged, is left out. Events: ``start``, ``resume``, ``damaged_state``,
     ``changed_conditions``, ``step``, ``evaluation``, ``skipped_step``, ``unreadable_image``, ``end``.
+
+    Raises:
+        RunError: the file cannot be read.
     """
     records: list[Record] = []
-    for line in Path(path).read_text(encoding="utf-8", errors="replace").split("\n"):
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise RunError(
+            f"read the log {path}", why=error.strerror or str(error), fix="give a run's log.jsonl"
+        ) from error
+    for line in text.split("\n"):
         try:
             record = json.loads(line)
             is_record = isinstance(record["event"], str) and isinstance(record["step"], int)

@@ -128,7 +128,9 @@ def tune(
             "tune a schedule", given=f"images={images}, evaluations={evaluations}", why="both count from 1"
         )
     problem = Problem(method, stack_of(model.config))
+    method.schedule(problem.stack)  # or refuse the budget now
     place = find_device(device)
+    find_precision(precision, place)
     training, validation = open_data(data, "train"), open_data(data, "val")
     check_classes(training, model.num_classes)
     with frozen(model.to(place)):

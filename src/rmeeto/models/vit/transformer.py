@@ -23,12 +23,13 @@ from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.backbone import Trace, VisionMamba
 from rmeeto.models.freezing import thaw
+from rmeeto.models.images import check_images
 from rmeeto.models.reducible import Reducible
 from rmeeto.models.vit.block import attention_half, check_block, mlp_half
 from rmeeto.models.vit.dense import intermediates
 from rmeeto.models.vit.pool import pool
 from rmeeto.models.vit.sizes import published, sizes
-from rmeeto.reduction import Reduction, parse_reduction
+from rmeeto.reduction import Reduction, as_reduction
 from rmeeto.reduction.plan import take
 from rmeeto.reduction.schedule import Step
 from rmeeto.tokens import Tokens
@@ -74,6 +75,7 @@ class ReducibleTransformer(Reducible, VisionTransformer):
 
     def embed(self, images: Tensor) -> Tokens:
         """``(b, c, h, w)`` images to tokens: class, distillation and register tokens, then the patches."""
+        check_images(images, self.patch_embed.proj.weight)
         x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
         if x.shape[1] != self.schedule.start:
             raise UnsupportedInput(
@@ -207,8 +209,7 @@ def reduce(model: nn.Module, reduction: Reduction | str | None) -> Any:
     101
     >>> restore(model)
     """
-    if isinstance(reduction, str):
-        reduction = parse_reduction(reduction)
+    reduction = as_reduction(reduction)
     if not isinstance(model, VisionMamba | ReducibleTransformer):
         transformer: Any = plain_transformer(model)
         if reduction is not None:

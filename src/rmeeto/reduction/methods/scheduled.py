@@ -10,7 +10,7 @@ from typing import ClassVar, Self, cast
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.budget import for_operations, for_ratio
-from rmeeto.reduction.choices import check_choices, check_count, check_features
+from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
 from rmeeto.reduction.protocol import Reduction, Widths
 from rmeeto.reduction.schedule import Schedule, Stack, block_numbers, constant, linear, listed
 from rmeeto.reduction.spec import format_reduction
@@ -47,8 +47,8 @@ class ScheduledReduction:
     varies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.r, Sequence):
-            object.__setattr__(self, "r", tuple(self.r))  # a list is welcome; a value must be hashable
+        check_types(self)  # a list is welcome and becomes a tuple: a value must be hashable
+        check_choices(self)
         self._check_one_amount()
         for count in self.r if isinstance(self.r, tuple) else [] if self.r is None else [self.r]:
             check_count("r", count)
@@ -67,7 +67,6 @@ class ScheduledReduction:
                 fix="1.4 leaves 71 % of the operations",
             )
         self._check_shape()
-        check_choices(self)
 
     def _check_one_amount(self) -> None:
         amounts = {name: getattr(self, name) for name in ("r", "ratio", "gflops", "fewer")}
