@@ -80,10 +80,11 @@ def library() -> ctypes.CDLL:
 
 
 def share_threads(library: ctypes.CDLL) -> None:
-    """Lend the kernels the threads of PyTorch's OpenMP runtime; without one they start their own at every call.
+    """Lend the kernels the threads of PyTorch's OpenMP runtime; without one they use threads of their own.
 
-    PyTorch's threads spin for a while after each of its parallel regions, waiting for the next, and would keep the
-    cores from anybody else's.
+    PyTorch's threads spin for some milliseconds after each of its parallel regions, waiting for the next, and would
+    keep the cores from any others. While other programs keep the cores busy, the kernels use their own all the same:
+    they need not wait for those that the system does not run.
     """
     try:
         parallel = ctypes.CDLL(None).GOMP_parallel
