@@ -2,7 +2,8 @@
 
 Takes float32 and bfloat16 tokens, and float16 by way of float32, and does its arithmetic in float32. The library has a
 plain C interface and is loaded with ctypes at first use, so one build serves every version of Python and PyTorch. It
-works on as many threads as `torch.get_num_threads` says: PyTorch's own where it can, and its own ones where it cannot or the machine is busy.
+works on as many threads as `torch.get_num_threads` says: PyTorch's where it can, and its own ones where it cannot or
+other programs keep the machine busy.
 
 The structures, each beside the operation that fills it in, are those of ``csrc/interface.h``.
 """
