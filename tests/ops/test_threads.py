@@ -109,8 +109,7 @@ def test_a_team_that_is_let_in_late_is_left_alone_for_a_while(openmp):
     for _ in range(20):
         normalise()
     calls = team.calls
-    if time.monotonic() - begin < 0.09:
-        assert calls == 1
+    assert calls <= 2 + (time.monotonic() - begin) / 0.1  # no period is shorter
     team.late_seconds = 0.0
     normalise_until(team, calls=calls + 1)
 
