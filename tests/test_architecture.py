@@ -25,7 +25,7 @@ LAYERS = [
     {"ops"},
     {"tokens", "progress", "durable", "run_files"},
     {"timing"},
-    {"errors", "allocator", "paths", "jsontext", "randomness", "checks"},
+    {"errors", "allocator", "paths", "jsontext", "randomness", "checks", "when_imported"},
 ]
 # `import rmeeto` hands out names from everywhere, lazily.
 OUTSIDE = {"rmeeto", "rmeeto.__main__", "rmeeto._timm_hook"}

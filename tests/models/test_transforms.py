@@ -112,3 +112,14 @@ def test_gradients_of_a_penalty_on_gradients(model, images):
     model.double()
     expected = gradients_of(model, images.double())
     assert_same_gradients(found, {name: gradient.to(images.dtype) for name, gradient in expected.items()})
+
+
+def test_a_frozen_model_as_a_function_of_other_parameters():
+    model, other = freeze(model_of(TokenMerge(r=3))), model_of(TokenMerge(r=3))
+    torch.nn.init.normal_(other.layers[2].mixer.out_proj.weight)
+    images = images_of(model)
+    with torch.no_grad():
+        before = model(images)
+        found = functional_call(model, dict(other.named_parameters()), (images,))
+        torch.testing.assert_close(found, other(images))
+        torch.testing.assert_close(model(images), before)

@@ -1,5 +1,6 @@
 """The operations that PyTorch lacks: tensors in, tensors out, nothing of models."""
 
+from rmeeto.ops import flop_formulas
 from rmeeto.ops.bidirectional import Walk, bidirectional_scan
 from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.layout import lay_out
@@ -9,6 +10,7 @@ from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.norm import add_norm
 from rmeeto.ops.pairs import closest_pairs
 from rmeeto.ops.scan import selective_scan
+from rmeeto.when_imported import when_imported
 
 __all__ = [
     "Matching",
@@ -23,3 +25,5 @@ __all__ = [
     "merge_rows",
     "selective_scan",
 ]
+
+when_imported("torch.utils.flop_counter", flop_formulas.register)

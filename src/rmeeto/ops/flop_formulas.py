@@ -1,0 +1,172 @@
+"""How many operations ours are, for `torch.utils.flop_counter.FlopCounterMode`.
+
+The convention is PyTorch's for products, where a multiplication and an addition are two, and that of the ``exact``
+convention of `rmeeto.flops` for everything inside our operations: every addition, multiplication, exponential and
+division is one. PyTorch counts products, convolutions and attention alone, so what models leave to its own element-wise
+operations (position tables, the final norm, the halving of a sum) is in `rmeeto.flops` and not in its counter.
+
+Gradients are counted by the equations of `rmeeto.ops.impl.reference`. Shapes come without values: every distance counts
+as a cosine does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SIGMOID = 4  # negate, exp, add, divide
+SILU = SIGMOID  # divide the input instead of 1
+SILU_SLOPE = SIGMOID + 4
+SOFTPLUS = 3  # exp, add, log
+
+Shape = torch.Size
+Formula = Callable[..., int]
+
+
+def register() -> None:
+    """Tell PyTorch's counter, which is slow to import: call this once it is imported."""
+    from torch.utils.flop_counter import register_flop_formula
+
+    for name, formula in SHAPE_FORMULAS.items():
+        register_flop_formula(getattr(torch.ops.rmeeto, name))(formula)
+    register_flop_formula(torch.ops.rmeeto.nearest_seen, get_raw=True)(nearest_seen)
+
+
+def selective_scan(
+    u: Shape,
+    delta: Shape,
+    A: Shape,
+    B: Shape,
+    C: Shape,
+    skip: Shape | None,
+    gate: Shape | None,
+    delta_bias: Shape | None,
+    delta_softplus: bool,
+    *rest: Any,
+    **more: Any,
+) -> int:
+    """Per state: Δ·A, exp, B·Δu, h·Ā + that (2), C·h summed (2). Per channel: Δu and what is asked for."""
+    step = (delta_bias is not None) + SOFTPLUS * delta_softplus
+    around = 2 * (skip is not None) + (SILU + 1) * (gate is not None)
+    return u.numel() * (7 * A[1] + 1 + step + around)
+
+
+def selective_scan_backward(
+    grad: Shape,
+    u: Shape,
+    delta: Shape,
+    A: Shape,
+    B: Shape,
+    C: Shape,
+    skip: Shape | None,
+    gate: Shape | None,
+    delta_bias: Shape | None,
+    delta_softplus: bool,
+    *rest: Any,
+    **more: Any,
+) -> int:
+    """Per state: the forward walk without C (5), dh (2), what is passed on (1), w (1), six sums of products (12)."""
+    per_channel = 1 + 1 + 2  # Δu, du, dΔ
+    per_channel += 2 * (delta_bias is not None) + (SOFTPLUS + SIGMOID + 1) * delta_softplus
+    per_channel += 6 * (skip is not None)  # in y, in du, and its own
+    per_channel += (SILU + 1 + SILU_SLOPE + 2) * (gate is not None)
+    return u.numel() * (21 * A[1] + per_channel)
+
+
+def bidirectional_scan(u: Shape, delta: Shape, A: Shape, *rest: Any, **more: Any) -> int:
+    """Two scans, each gated, and their sum."""
+    return 2 * selective_scan(u, u, A, u, u, A, u, A, True) + u.numel()
+
+
+def bidirectional_scan_backward(grad: Shape, u: Shape, delta: Shape, A: Shape, *rest: Any, **more: Any) -> int:
+    """Those of two scans, and the sum of the gate's."""
+    return 2 * selective_scan_backward(grad, u, u, A, u, u, A, u, A, True) + u.numel()
+
+
+def causal_conv(x: Shape, weight: Shape, bias: Shape | None, silu: bool, *rest: Any, **more: Any) -> int:
+    """A product for each tap, their sum, the bias."""
+    return x.numel() * (2 * weight[2] - (bias is None) + SILU * silu)
+
+
+def causal_conv_backward(
+    grad: Shape, x: Shape, weight: Shape, bias: Shape | None, silu: bool, *rest: Any, **more: Any
+) -> int:
+    """Two gradients of products; before SiLU's slope, the convolution once more."""
+    once_more = (causal_conv(x, weight, bias, False) // max(x.numel(), 1) + SILU_SLOPE + 1) * silu
+    return x.numel() * (4 * weight[2] + (bias is not None) + once_more)
+
+
+def add_norm(x: Shape, *rest: Any, **more: Any) -> int:
+    """Join, square, sum, scale, weigh; `rmeeto.flops` counts a join before the first block, too."""
+    return 5 * x.numel()
+
+
+def add_norm_backward(grad: Shape, *rest: Any, **more: Any) -> int:
+    """The scale (2), what comes in weighed (1), its part along the stream (2), the sum (4), the weight's (3)."""
+    return 12 * grad.numel()
+
+
+def merge_rows(values: Shape, kept: Shape, source: Shape, *rest: Any, **more: Any) -> int:
+    """Difference, weight, add."""
+    return 3 * source.numel() * values[2]
+
+
+def merge_rows_backward(grad: Shape, kept: Shape, source: Shape, *rest: Any, **more: Any) -> int:
+    """Every row's share."""
+    return (kept.numel() + source.numel()) * grad[2]
+
+
+def nearest(a: Shape, b: Shape, distance: str, nth: int, reach: int, *rest: Any, **more: Any) -> int:
+    """Normalise all rows, compare those within reach."""
+    return _compare(a, b, a[0] * _pairs(a[1], b[1], reach))
+
+
+def nearest_seen(a: Tensor, b: Tensor, low: Tensor, high: Tensor, *rest: Any, **more: Any) -> int:
+    """Normalise all rows, compare those seen: all where tensors have no values."""
+    with_values = type(low) is Tensor and not low.is_meta
+    pairs = int((high - low).clamp(min=0).sum()) if with_values else low.numel() * b.shape[1]
+    return _compare(a.shape, b.shape, pairs)
+
+
+def closest_pairs(
+    features: Shape, protected: Shape, r: int, distance: str, nth: int, reach: int, *rest: Any, **more: Any
+) -> int:
+    """As `nearest`, of candidates and targets."""
+    batch, length, width = features
+    rows = length - protected[1]
+    targets = rows // 2
+    return nearest(Shape((batch, rows - targets, width)), Shape((batch, targets, width)), distance, nth, reach)
+
+
+def lay_out(*args: Any, **more: Any) -> int:
+    """Positions alone."""
+    return 0
+
+
+def _compare(a: Shape, b: Shape, pairs: int) -> int:
+    return 3 * (a.numel() + b.numel()) + pairs * (2 * a[2] + 1)
+
+
+def _pairs(rows: int, columns: int, reach: int) -> int:
+    """Of one image, where row i sees the columns [i - reach, i + reach)."""
+    return sum(max(0, min(columns, i + reach) - max(0, i - reach)) for i in range(rows))
+
+
+SHAPE_FORMULAS: dict[str, Formula] = {
+    "selective_scan": selective_scan,
+    "selective_scan_backward": selective_scan_backward,
+    "bidirectional_scan": bidirectional_scan,
+    "bidirectional_scan_backward": bidirectional_scan_backward,
+    "causal_conv": causal_conv,
+    "causal_conv_backward": causal_conv_backward,
+    "add_norm": add_norm,
+    "add_norm_backward": add_norm_backward,
+    "merge_rows": merge_rows,
+    "merge_rows_backward": merge_rows_backward,
+    "nearest": nearest,
+    "closest_pairs": closest_pairs,
+    "lay_out": lay_out,
+}

@@ -1,0 +1,81 @@
+"""PyTorch's own counter of operations: what it sees of ours, and what `rmeeto.flops` says."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+import small_models
+from rmeeto import flops, freeze, parse_reduction
+from small_models import images_of
+
+BATCH = 2
+
+
+def counted(run):
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def missing(model):
+    """Operations per image that PyTorch does not count: they are element-wise ones of its own."""
+    cost = flops(model)
+    elementwise = cost.terms["position table"] + cost.terms["final norm"]
+    halving = sum(cost.schedule.tokens) * model.config.inner if model.config.halve else 0
+    return elementwise + halving
+
+
+@pytest.mark.parametrize(
+    "line", [None, "merge:r=5", "merge:r=5,window=3", "merge:r=5,order=dropped", "merge:r=5,distance=l2", "prune:r=5"]
+)
+@pytest.mark.parametrize("name", ["vim_tiny", "videomamba_tiny"])
+def test_a_model_costs_what_our_own_count_says(name, line):
+    model = small_models.model_of(name, reduction=None if line is None else parse_reduction(line))
+    images, expected = images_of(model, BATCH), BATCH * (flops(model).total - missing(model))
+    assert counted(lambda: model(images)) == expected
+    with torch.no_grad():
+        assert counted(lambda: model(images)) == expected
+        assert counted(lambda: freeze(model)(images)) == expected  # in one call where nobody looks
+    assert counted(lambda: model.train()(images)) == expected
+
+
+def test_clips_that_merge_within_a_frame():
+    model = small_models.model_of("videomamba_tiny", frames=4, reduction=parse_reduction("merge:r=8,frames=0"))
+    images = images_of(model, BATCH)
+    found, expected = counted(lambda: model(images)), BATCH * (flops(model).total - missing(model))
+    assert found == pytest.approx(expected, rel=0.02)  # frames lose different numbers of tokens
+
+
+def test_on_the_meta_device():
+    with torch.device("meta"):
+        model = small_models.model_of(reduction=parse_reduction("merge:r=5"))
+    images = torch.empty(BATCH, *model.config.input_size, device="meta")
+    assert counted(lambda: model(images)) == BATCH * (flops(model).total - missing(model))
+
+
+def test_every_operation_has_a_formula():
+    ours = {schema.name for schema in torch._C._jit_get_all_schemas() if schema.name.startswith("rmeeto::")}
+    names = {str(packet).replace(".", "::") for packet in flop_registry}
+    assert ours
+    assert ours <= names
+
+
+def test_training_costs_three_times_as_much():
+    model = small_models.model_of(dim=64, reduction=parse_reduction("merge:r=5")).train()
+    images = images_of(model, BATCH)
+    forward = counted(lambda: model(images))
+    both = counted(lambda: model(images).sum().backward())
+    assert 2.8 * forward < both < 3.2 * forward
+
+
+def test_the_counter_is_not_imported_for_nothing_and_has_the_formulas_when_it_is():
+    code = """
+import sys, rmeeto.ops, torch
+assert "torch.utils.flop_counter" not in sys.modules
+from torch.utils.flop_counter import flop_registry
+assert torch.ops.rmeeto.selective_scan in flop_registry
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
