@@ -63,6 +63,7 @@ class Part:
 
 
 _part: Part | None = None
+_rows: dict[torch.device, Tensor] = {}  # the part's places as indices; a copy to a GPU in every draw would wait for it
 
 
 @contextmanager
@@ -75,6 +76,7 @@ def drawing_for(part: Part) -> Iterator[None]:
         yield
     finally:
         _part = None
+        _rows.clear()
 
 
 def rand_by_image(shape: Sequence[int], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
@@ -85,4 +87,8 @@ def rand_by_image(shape: Sequence[int], device: torch.device, dtype: torch.dtype
     if _part is None:
         return torch.rand(tuple(shape), device=device, dtype=dtype)
     drawn = torch.rand((_part.total, *shape[1:]), device=device, dtype=dtype)
-    return drawn[torch.tensor(_part.places, device=device)]
+    if len(_part.places) == _part.total:
+        return drawn
+    if device not in _rows:
+        _rows[device] = torch.tensor(_part.places, device=device)
+    return drawn[_rows[device]]

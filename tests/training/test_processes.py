@@ -15,12 +15,12 @@ from rmeeto.randomness import Part, drawing_for, rand_by_image, seed_of
 from rmeeto.recipe import Recipe
 from rmeeto.results import load_results
 from rmeeto.training import retrain
-from rmeeto.training.by_image import DropoutByImage, DropPathByImage, draw_by_image
+from rmeeto.training.by_image import DropoutByImage, DropPathByImage, LayersByImage
 from rmeeto.training.conditions import changes
 from rmeeto.training.interruption import Interrupted
 from rmeeto.training.mixing import Mixing
 from rmeeto.training.runlog import read_log
-from toys import Recorder, make_folder, toy_recipe
+from toys import SIZES, Recorder, make_folder, toy_recipe
 
 # Everything that draws numbers in training, and everything that holds state.
 EVERYTHING = {
@@ -54,7 +54,7 @@ def alone(toys, tmp_path_factory):
 # In the same processes: a run that nobody interrupts, then one that is interrupted and goes on.
 WHOLE_AND_RESUMED = """
 import signal, sys
-from toys import Recorder
+from toys import SIZES, Recorder
 from rmeeto.recipe import load_recipe
 from rmeeto.training import retrain
 from rmeeto.training.interruption import Interrupted
@@ -199,15 +199,28 @@ class TestDrawsByImage:
         assert layer.eval()(x) is x
         layer.train()
 
-    def test_they_take_the_place_of_timms_and_torchs_in_both_families(self):
-        vim = create_model("vim_tiny", img_size=16, patch_size=4, stride=4, dim=16, depth=3, drop_path_rate=0.2)
-        vit = create_model("deit_tiny_patch16_224", depth=2, drop_path_rate=0.2, proj_drop_rate=0.1)
-        for model, wanted in ((vim, {DropPathByImage}), (vit, {DropPathByImage, DropoutByImage})):
-            draw_by_image(model)
-            assert wanted <= {type(module) for module in model.modules()}
+    @pytest.mark.parametrize(
+        ("name", "options", "expected"),
+        [
+            ("vim_tiny", {**SIZES, "drop_path_rate": 0.2, "drop_rate": 0.1}, {DropPathByImage, DropoutByImage}),
+            (
+                "deit_tiny_patch16_224",
+                {"depth": 2, "drop_path_rate": 0.2, "proj_drop_rate": 0.1},
+                {DropPathByImage, DropoutByImage},
+            ),
+            ("deit_tiny_patch16_224", {"depth": 2}, set()),
+        ],
+    )
+    def test_within_a_step_they_take_the_place_of_timms_and_torchs(self, name, options, expected):
+        model = create_model(name, **options)
+        before = list(model.modules())
+        with LayersByImage(model).in_place():
+            kinds = {type(module) for module in model.modules()}
+            assert {kind for kind in kinds if kind in (DropPathByImage, DropoutByImage)} == expected
             for module in model.modules():
                 assert type(module) is not DropPath or not module.drop_prob
                 assert type(module) is not torch.nn.Dropout or not module.p
+        assert all(a is b for a, b in zip(model.modules(), before, strict=True))
 
 
 class TestAnnouncedChanges:

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from rmeeto.randomness import rand_by_image
 
 
-def draw_by_image(model: nn.Module) -> None:
-    """Put the layers below in the place of timm's ``DropPath`` and PyTorch's ``Dropout`` that drop anything.
+class LayersByImage:
+    """The layers below, for each of timm's ``DropPath`` and PyTorch's ``Dropout`` in a model that drops anything.
 
     They have no weights, and do what those do in any other respect.
     """
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if type(layer) is DropPath and layer.drop_prob > 0:
-                setattr(parent, name, DropPathByImage(layer.drop_prob, layer.scale_by_keep).train(layer.training))
-            elif type(layer) is nn.Dropout and layer.p > 0:
-                setattr(parent, name, DropoutByImage(layer.p).train(layer.training))
+
+    def __init__(self, model: nn.Module) -> None:
+        self._places = [
+            (parent, name, layer, own)
+            for parent in model.modules()
+            for name, layer in parent.named_children()
+            if (own := _by_image(layer)) is not None
+        ]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """A block in which they stand in the model; outside of it the model is as it was built."""
+        try:
+            for parent, name, _, own in self._places:
+                setattr(parent, name, own)
+            yield
+        finally:
+            for parent, name, layer, _ in self._places:
+                setattr(parent, name, layer)
+
+
+def _by_image(layer: nn.Module) -> nn.Module | None:
+    if type(layer) is DropPath and layer.drop_prob > 0:
+        return DropPathByImage(layer.drop_prob, layer.scale_by_keep)
+    if type(layer) is nn.Dropout and layer.p > 0:
+        return DropoutByImage(layer.p)
+    return None
 
 
 class DropPathByImage(DropPath):

@@ -22,7 +22,7 @@ from rmeeto.pace import Pace
 from rmeeto.processes import talking
 from rmeeto.randomness import Part, drawing_for, seed_of
 from rmeeto.recipe import Recipe
-from rmeeto.training.by_image import draw_by_image
+from rmeeto.training.by_image import LayersByImage
 from rmeeto.training.gradients import average_gradients, copy_weights_of_first_process
 from rmeeto.training.objective import Objective
 
@@ -49,7 +49,7 @@ class StepReport:
 class Stepper:
     """Everything that a step needs and that stays the same between steps.
 
-    model: moved to the device, and its random layers replaced by such that draw by image; see :mod:`.by_image`.
+    model: moved to the device. Within a step its random layers draw by image; see :mod:`.by_image`.
 
     Raises (on stepping):
         RunError: three steps in a row had a non-finite loss or gradient; it names the first place where they appear.
@@ -68,7 +68,7 @@ class Stepper:
         self.pace, self.precision = pace, precision
         self.optimizer = make_optimizer(model.to(accelerator.device), pace.recipe)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        draw_by_image(model)
+        self._layers = LayersByImage(model)
         if pace.processes > 1:
             with talking():
                 copy_weights_of_first_process(model)
@@ -90,7 +90,7 @@ class Stepper:
             taken_batches.append(batch)
             part = self._part(step, micro)
             try:
-                with drawing_for(part):
+                with drawing_for(part), self._layers.in_place():
                     share = self._loss(batch, part) / count
                     torch.autograd.backward(share)
             except torch.OutOfMemoryError as error:
@@ -147,7 +147,7 @@ class Stepper:
         def replay() -> None:
             for micro, batch in enumerate(batches):
                 part = self._part(step, micro)
-                with drawing_for(part):
+                with drawing_for(part), self._layers.in_place():
                     self._loss(batch, part)
 
         place = first_nonfinite(self.model, replay) or place
