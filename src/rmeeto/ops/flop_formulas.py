@@ -3,7 +3,8 @@
 The convention is PyTorch's for products, where a multiplication and an addition are two, and that of the ``exact``
 convention of `rmeeto.flops` for everything inside our operations: every addition, multiplication, exponential and
 division is one. PyTorch counts products, convolutions and attention alone, so what models leave to its own element-wise
-operations (position tables, the final norm, the halving of a sum) is in `rmeeto.flops` and not in its counter.
+operations (position tables, the final norm, the halving of a sum) is in `rmeeto.flops` and not in its counter. The
+counter also hooks on all modules, for which a model runs its convolutions as PyTorch's layers: their SiLU is left out.
 
 Gradients are counted by the equations of `rmeeto.ops.impl.reference`. Shapes come without values: every distance counts
 as a cosine does.
