@@ -17,6 +17,7 @@ from types import TracebackType
 from uuid import uuid4
 
 from rmeeto.errors import RunError
+from rmeeto.paths import open_file
 
 Bytes = bytes | bytearray | memoryview
 BUFFER = 1 << 20
@@ -175,7 +176,8 @@ def append(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk refuses them; a part of them may have been written.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+    kind = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe of that name is refused, not waited for
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | kind, 0o666)
     try:
         view = memoryview(data)
         while view:
@@ -190,7 +192,7 @@ def sync(path: Path) -> None:
     Raises:
         OSError: the disk refuses it.
     """
-    descriptor = os.open(path, os.O_WRONLY)
+    descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         os.fsync(descriptor)
     finally:
@@ -293,5 +295,8 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while portion := file.read(BUFFER):
+            digest.update(portion)
+    return digest.hexdigest()

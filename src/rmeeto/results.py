@@ -9,6 +9,9 @@ from typing import Any
 
 from rmeeto.errors import RunError
 from rmeeto.jsontext import to_json
+from rmeeto.paths import read_text
+
+MOST_BYTES = 1 << 30  # the names of all images that were skipped are in it
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def load_results(path: str | Path) -> Results:
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, most=MOST_BYTES))
         content["rows"] = tuple(Row(**row) for row in content["rows"])
         content["epochs"] = tuple(EpochScore(**score) for score in content["epochs"])
         content["skipped_images"] = tuple(content["skipped_images"])
@@ -121,7 +124,7 @@ def load_results(path: str | Path) -> Results:
             why="there is no such file",
             fix="check the path; a run writes its results when it is complete",
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(
             f"read the results in {path}",
             why=f"the file is damaged ({type(error).__name__}: {str(error)[:200]})",

@@ -9,6 +9,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rmeeto.paths import read_text
+
 RECIPE, LOG, RESULTS = "recipe.toml", "log.jsonl", "results.json"
 STATE, PREVIOUS_STATE, MANIFEST = "state.pt", "state.previous.pt", "state.json"
 MANIFEST_FORMAT = 1
@@ -31,10 +33,10 @@ def manifest_text(states: list[SavedState]) -> str:
 def read_manifest(folder: Path) -> list[SavedState]:
     """The states that a run says it has saved, newest first; empty if there is no manifest or it is damaged."""
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = json.loads(read_text(folder / MANIFEST))
         states = [SavedState(str(each["sha256"]), int(each["size"]), int(each["step"])) for each in content["states"]]
         return states if content["format"] == MANIFEST_FORMAT else []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 

@@ -400,6 +400,30 @@ class TestLog:
         assert order == ["log", "state"] * 3
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+@pytest.mark.parametrize(
+    "name", ["recipe.toml", "results.json", "state.pt", "state.json", "log.jsonl", "model.safetensors", "run.pid"]
+)
+def test_what_is_no_file_is_never_waited_for(toys, stopped, whole, name, kind):
+    """The run goes on without it, or ends in one clear error."""
+    (stopped / name).unlink(missing_ok=True)
+    os.mkfifo(stopped / name) if kind == "pipe" else (stopped / name).mkdir()
+    message = refusal_of(toy_recipe(toys, stopped))
+    if message is None:
+        assert_same(stopped, whole)
+    else:
+        assert str(stopped) in message
+
+
+def refusal_of(recipe):
+    try:
+        retrain(recipe, resume=True)
+    except RunError as error:
+        return str(error)
+    return None
+
+
 def test_a_run_writes_through_one_module(toys, tmp_path, audited):
     """Every call that changes the disk within the folder, of a run that is interrupted, resumed and finished."""
     output = tmp_path / "run"

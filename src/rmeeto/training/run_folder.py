@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from rmeeto import durable
 from rmeeto.errors import ConfigError, RmeetoWarning, RunError, UnknownName
 from rmeeto.models.checkpoint import CONFIG, WEIGHTS
+from rmeeto.paths import read_text
 from rmeeto.recipe import Recipe, parse_recipe
 from rmeeto.results import Results, load_results
 from rmeeto.run_files import LOG, MANIFEST, PREVIOUS_STATE, RECIPE, RESULTS, STATE
@@ -114,7 +115,7 @@ class RunFolder:
         ran = parse_recipe(results.recipe, source=str(self.results_file))
         damage = None
         try:
-            if parse_recipe(self.recipe_file.read_text(encoding="utf-8")) != ran:
+            if parse_recipe(read_text(self.recipe_file)) != ran:
                 damage = "it is not the recipe that the run had"
         except (OSError, ValueError, ConfigError, UnknownName) as error:
             damage = error.why if isinstance(error, ConfigError | UnknownName) else str(error)
@@ -166,7 +167,10 @@ class RunFolder:
         """Whether a run stopped here before its first step, so that nothing is lost by beginning again."""
         if content == [RECIPE]:
             return self.resume  # without it, this may be the place where a recipe is kept
-        return content == [LOG, RECIPE] and all(record["step"] == 0 for record in read_log(self.log_file))
+        try:
+            return content == [LOG, RECIPE] and all(record["step"] == 0 for record in read_log(self.log_file))
+        except OSError:
+            return False
 
     def _leftovers(self) -> list[Path]:
         """Temporary files of writes that were killed."""
@@ -189,7 +193,7 @@ class RunFolder:
 
     def _holder(self) -> str:
         try:
-            pid, host = (self.path / HOLDER).read_text().split()
+            pid, host = read_text(self.path / HOLDER).split()
         except (OSError, ValueError):
             return "another process"
         return f"process {pid} on {host}"

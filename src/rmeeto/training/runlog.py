@@ -10,6 +10,7 @@ from typing import Any
 from rmeeto import durable
 from rmeeto.errors import RunError
 from rmeeto.jsontext import to_json
+from rmeeto.paths import open_file
 
 Record = dict[str, Any]
 
@@ -75,7 +76,8 @@ def read_log(path: str | Path) -> list[Record]:
     """
     records: list[Record] = []
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        with open_file(path) as file:
+            text = file.read().decode("utf-8", errors="replace")
     except OSError as error:
         raise RunError(
             f"read the log {path}", why=error.strerror or str(error), fix="give a run's log.jsonl"

@@ -11,6 +11,7 @@ from pathlib import Path
 from rmeeto import durable
 from rmeeto.durable import NewFile
 from rmeeto.errors import RunError
+from rmeeto.paths import open_file
 from rmeeto.run_files import MANIFEST, PREVIOUS_STATE, STATE, SavedState, manifest_text, read_manifest
 
 KEPT = 2
@@ -126,7 +127,7 @@ def _hash(file: Path) -> str | None:
 def _is_whole_archive(file: Path) -> bool:
     """Whether the checksums (CRC-32) in the archive that torch writes are right."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_file(file) as content, zipfile.ZipFile(content) as archive:
             return archive.testzip() is None
     except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error):
         return False
