@@ -173,3 +173,6 @@ def test_the_folder_of_a_run_without_a_model_says_how_to_go_on(tmp_path, saved_s
         create_model(str(tmp_path))
     assert ("step 18" if saved_step else "saved nothing yet") in caught.value.why
     assert str(tmp_path) in caught.value.fix
+    torch.save({"model": build(2, "merge:r=1,blocks=all").state_dict()}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="--resume"):
+        create_model("vim_tiny", weights=tmp_path)

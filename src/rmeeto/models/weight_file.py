@@ -17,6 +17,7 @@ from torch import Tensor
 from rmeeto.errors import CheckpointError
 from rmeeto.models.seal import check_seal
 from rmeeto.paths import NotAFile, check_file, open_file
+from rmeeto.run_files import why_no_model
 
 WEIGHTS = "model.safetensors"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -134,6 +135,12 @@ def _weight_file(path: Path) -> Path:
     preferred = path / WEIGHTS
     if preferred.exists():
         return preferred
+    if (why := why_no_model(path)) is not None:  # its states are no weight files, though they end in .pt
+        raise CheckpointError(
+            f"load weights from the folder {path}",
+            why=f"there are none yet: {why}",
+            fix=f"go on with the run: rmeeto retrain … --output {path} --resume",
+        )
     try:
         files = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
     except OSError as error:
