@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import rmeeto.training.run as run_module
+from faulty_disk import FaultyDisk, in_use
 from rmeeto import create_model
 from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning, RunError
 from rmeeto.recipe import parse_recipe
@@ -202,6 +203,17 @@ class TestNothingIsBegunAgain:
         retrain(toy_recipe(toys, output))
         assert_same(output, whole)
 
+    def test_nor_are_foreign_files_beside_it_a_reason_to_refuse(self, toys, whole, tmp_path):
+        """A scheduler's output, for instance."""
+        output = tmp_path / "run"
+        output.mkdir()
+        shutil.copy(whole / "recipe.toml", output)
+        (output / "log.jsonl").write_text('{"event": "start", "step": 0}\n')
+        (output / "slurm.out").write_text("killed")
+        retrain(toy_recipe(toys, output), resume=True)
+        assert_same(output, whole)
+        assert (output / "slurm.out").read_text() == "killed"
+
     def test_a_recipe_that_is_kept_in_a_folder_is_not_overwritten(self, toys, tmp_path):
         (tmp_path / "recipe.toml").write_text("# mine\n")
         with pytest.raises(RunError, match="in use"):
@@ -272,6 +284,15 @@ class TestRefusalsLeaveNothing:
         with pytest.raises(DataError):
             retrain(toy_recipe("/nowhere", stopped), resume=True)
         assert content_of(stopped) == before
+
+    def test_a_disk_that_fills_up_before_the_recipe_is_written(self, toys, tmp_path):
+        for at in range(1, 100):
+            with in_use(FaultyDisk(tmp_path, at, "disk full")), pytest.raises(RunError, match="No space left"):
+                retrain(toy_recipe(toys, tmp_path / "new" / "run"))
+            if (tmp_path / "new" / "run" / "recipe.toml").exists():
+                break
+            assert list(tmp_path.iterdir()) == []
+        assert at > 10
 
     def test_a_disk_without_room_for_the_lock(self, toys, tmp_path, monkeypatch):
         def full(*_, **__):

@@ -80,12 +80,14 @@ class RunFolder:
         Raises:
             RunError: no saved state can be used, or the disk refuses the recipe.
         """
-        self._made = []
+        damage = None
         if self.states.exist():
-            return self.states.settle()
-        durable.remove(self.log_file)
-        durable.write_text(self.recipe_file, recipe.to_toml())
-        return None
+            damage = self.states.settle()
+        else:
+            durable.remove(self.log_file)
+            durable.write_text(self.recipe_file, recipe.to_toml())
+        self._made = []
+        return damage
 
     def finished(self, recipe: Recipe) -> Results | None:
         """The results of a run with this recipe that is already complete.
@@ -153,7 +155,7 @@ class RunFolder:
                 why=f"the folder holds{model} no run: {RECIPE} is missing",
                 fix="check the output folder, or start a new run in an empty one",
             )
-        if not self.results_file.exists() and not self.states.exist():
+        if not self.results_file.exists() and not self.states.exist() and self._has_worked():
             raise RunError(
                 f"resume the run in {self.path}",
                 given=", ".join(content[:5]),
@@ -167,10 +169,16 @@ class RunFolder:
         """Whether a run stopped here before its first step, so that nothing is lost by beginning again."""
         if content == [RECIPE]:
             return self.resume  # without it, this may be the place where a recipe is kept
+        return content == [LOG, RECIPE] and not self._has_worked()
+
+    def _has_worked(self) -> bool:
+        """Whether the run in this folder has taken a step: there is a model, or its log says so or cannot be read."""
+        if any((self.path / name).exists() for name in (WEIGHTS, CONFIG, self.best.name, MANIFEST)):
+            return True
         try:
-            return content == [LOG, RECIPE] and all(record["step"] == 0 for record in read_log(self.log_file))
+            return self.log_file.exists() and any(record["step"] > 0 for record in read_log(self.log_file))
         except OSError:
-            return False
+            return True
 
     def _leftovers(self) -> list[Path]:
         """Temporary files of writes that were killed."""
