@@ -90,7 +90,7 @@ def test_every_fault_in_a_save_leaves_the_old_state_or_the_new_one(folders, save
     assert tried >= 6 * 15
 
 
-@pytest.mark.parametrize("saved", [0, 1, 2, 3])
+@pytest.mark.parametrize("saved", [0, 2])
 def test_a_process_that_survives_the_fault_can_save_again(folders, saved):
     """And an error during that second save still leaves the first state, or one of those that came after it."""
     attached = {}
