@@ -177,7 +177,7 @@ class RunFolder:
             return True
         try:
             return self.log_file.exists() and any(record["step"] > 0 for record in read_log(self.log_file))
-        except OSError:
+        except RunError:
             return True
 
     def _leftovers(self) -> list[Path]:
