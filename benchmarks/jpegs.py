@@ -4,7 +4,9 @@ Each seed is a command of its own, ``rmeeto retrain``, with warnings as errors. 
 asked here (crashes, unreadable images, leftovers); accuracy then tells only that something is learnt.
 Prints a markdown table and writes benchmarks/results/jpegs.json.
 
-    python benchmarks/jpegs.py FOLDER [--steps 500] [--seeds 0 1 2]      # FOLDER: train/CLASS/*.jpg, val/CLASS/*.jpg
+    python benchmarks/jpegs.py FOLDER [--steps 500] [--seeds 0 1 2] [--runs RUNS]
+
+FOLDER holds train/CLASS/*.jpg and val/CLASS/*.jpg.
 """
 
 import argparse
@@ -30,7 +32,7 @@ def train(data, seed, epochs, output):
     started = time.perf_counter()
     command = [sys.executable, "-m", "rmeeto", "retrain", MODEL, "--weights", "random", "--data", str(data)]
     command += ["--img-size", str(SIZE), "--reduce", REDUCE, "--batch", str(BATCH), "--accumulate", "1"]
-    command += ["--epochs", str(epochs), "--lr", str(LR), "--seed", str(seed), "--output", str(output)]
+    command += ["--epochs", str(epochs), "--lr", str(LR), "--seed", str(seed), "--output", str(output), "--resume"]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONWARNINGS": warnings_as_errors()}, capture_output=True, text=True, check=False
     )
@@ -81,12 +83,14 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=500, help="at least so many; whole epochs are trained")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, help="keep the runs here, and go on with those that were cut off")
     wanted = parser.parse_args()
     steps_per_epoch = len(open_data(wanted.folder, "train").labels) // BATCH
     rows = []
     for seed in wanted.seeds:
-        with tempfile.TemporaryDirectory() as output:
-            rows.append(train(wanted.folder, seed, math.ceil(wanted.steps / steps_per_epoch), Path(output, "run")))
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(wanted.runs or folder, f"seed{seed}")
+            rows.append(train(wanted.folder, seed, math.ceil(wanted.steps / steps_per_epoch), output))
         print(markdown(rows[-1:]).splitlines()[-1], rows[-1].get("message", ""), file=sys.stderr, flush=True)
     print(markdown(rows))
     OUTPUT.parent.mkdir(exist_ok=True)
