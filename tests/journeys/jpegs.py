@@ -20,8 +20,9 @@ CLASSES = {"beach": (210, 190, 130), "forest": (40, 110, 50), "night": (20, 20, 
 SIZES = [(640, 480), (480, 640), (1024, 768), (500, 375), (33, 47)]
 TRAIN, VAL = 40, 10  # pictures of a class
 EXIF_ORIENTATION, TURNED = 0x0112, 6
-# Every warning is an error but Python's own that a process with threads forks, which the loaders of PyTorch do.
-WARNINGS = "error,ignore:This process:DeprecationWarning"
+# Every warning is an error but Python's own that a process with threads forks, which the loaders of PyTorch do. Old
+# versions of other packages warn of each other while they are imported: there PYTHONWARNINGS says what is forgiven.
+WARNINGS = os.environ.get("PYTHONWARNINGS", "error,ignore:This process:DeprecationWarning")
 MODEL = ("--reduce", "merge:r=1")
 
 

@@ -56,25 +56,9 @@ def create_model(
         )
     reduction = as_reduction(described.reduction if reduction is None else reduction)
     if isinstance(described.config, TransformerConfig):
-        model = _transformer(described, described.config, pretrained, weights, reduction, impl, options)
-    else:
-        model = _mamba(described, described.config, pretrained, weights, reduction, impl, options)
-    if weights is None:  # other weights are for classes of their own
-        model.class_names = described.class_names
-    return model
-
-
-def _mamba(
-    described: Description,
-    config: ModelConfig,
-    pretrained: bool,
-    weights: str | Path | None,
-    reduction: Reduction | None,
-    impl: Impl,
-    options: dict[str, Any],
-) -> VisionMamba:
-    """A Vision Mamba, by its name or as it was saved."""
-    source = _weights(described, pretrained, weights)
+        transformer = _transformer(described, described.config, pretrained, weights, reduction, impl, options)
+        return _with_class_names(transformer, described, weights)
+    config, source = described.config, _weights(described, pretrained, weights)
     old_grid = config.grid
     state = None if source is None else checkpoint.read_weights(source)
     if state is not None and options.get("num_classes") is None:
@@ -90,7 +74,13 @@ def _mamba(
     if state is not None:
         assert source is not None
         checkpoint.load_into(model, checkpoint.fit(state, config, old_grid, source), source)
-    return model.eval()
+    return _with_class_names(model.eval(), described, weights)
+
+
+def _with_class_names(model: VisionMamba, described: Description, weights: str | Path | None) -> VisionMamba:
+    """Give a model the names saved with it, unless its weights come from elsewhere and have other classes."""
+    model.class_names = described.class_names if weights is None else None
+    return model
 
 
 def fresh_model(config: ModelConfig | TransformerConfig, reduction: Reduction | None, impl: Impl) -> VisionMamba:
