@@ -187,6 +187,7 @@ IMAGES = {
     "sparse": lambda x: x.to_sparse(),
     "numpy": lambda x: x.numpy(),
     "None": lambda x: None,
+    "meta": lambda x: x.to("meta"),
     "grey": lambda x: x[:, :1],
     "small": lambda x: x[..., :8],
     "one": lambda x: x[0],

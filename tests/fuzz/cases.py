@@ -316,7 +316,7 @@ def changed_tensor(rng, tensor):
         lambda: tensor.to(torch.complex64),
         lambda: tensor.to_sparse(),
         lambda: tensor.to("meta"),
-        lambda: tensor.numpy(),
+        lambda: tensor.numpy() if tensor.layout is torch.strided and not tensor.is_meta else None,
         lambda: tensor[:1],
         lambda: tensor[..., :0],
         lambda: tensor[None],

@@ -11,7 +11,7 @@ from rmeeto.errors import UnsupportedInput
 
 
 def check_images(images: Any, weight: Tensor) -> None:
-    """Refuse what is no dense tensor of floating-point numbers in the precision of a model's weight.
+    """Refuse what is no dense tensor of floating-point numbers, of the precision and on the device of a model's weight.
 
     Under autocast every precision but float64 is taken.
 
@@ -22,6 +22,9 @@ def check_images(images: Any, weight: Tensor) -> None:
     if not isinstance(images, Tensor):
         why, fix = "a model takes a tensor", "prepare pictures by rmeeto.data.evaluation_transform, or torch.as_tensor"
         raise UnsupportedInput(asked, given=f"a {type(images).__name__}", why=why, fix=fix)
+    if images.device.type != weight.device.type:
+        given, why = f"images on {images.device}", f"the model is on {weight.device}"
+        raise UnsupportedInput(asked, given=given, why=why, fix=f"images.to({str(weight.device)!r})")
     if images.dtype == weight.dtype and images.layout is torch.strided:
         return
     given = f"{tuple(images.shape)} {images.dtype}, {str(images.layout).removeprefix('torch.')}"
