@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,12 +27,12 @@ def talking() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # the backends have no class of their own for it
-        if not torch.distributed.is_initialized():
+        if not (isinstance(error, torch.distributed.DistError) or torch.distributed.is_initialized()):
             raise
         reason = str(error).strip().splitlines()[0]
         raise PeerLost(
             "share the work with the other processes",
-            given=f"process {torch.distributed.get_rank()} of {torch.distributed.get_world_size()}",
+            given=f"process {os.environ.get('RANK', '?')} of {os.environ.get('WORLD_SIZE', '?')}",
             why=f"another one has ended or cannot be reached; if it failed, its own message says why ({reason})",
             fix="start all processes again, a training run with --resume (resume=True): "
             "it goes on from its last saved state",

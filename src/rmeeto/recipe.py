@@ -58,6 +58,8 @@ class Recipe:
     Augmentation: label_smoothing, mixup, cutmix, auto_augment, color_jitter, random_erasing, drop_path_rate as
         timm has them. flip: probability of mirroring; 0 where left and right are different classes. The frames of a
         clip are augmented alike. Digits are only shifted and turned a little, whatever stands here.
+        What is drawn for an image depends on the seed, the step and its place there, not on the number of processes,
+        ``accumulate`` or ``workers``. mixup and cutmix draw one ratio and one box for each 128 images of a step.
 
     Clips:
         sampling: ``sparse``, a frame from each of as many parts as the model takes frames, or ``dense``, one frame

@@ -8,7 +8,9 @@ import torch
 from timm.layers.drop import DropPath
 
 import launch
+import rmeeto.training.conditions as conditions
 from rmeeto import create_model
+from rmeeto.errors import RunError
 from rmeeto.pace import Pace
 from rmeeto.processes import PeerLost, talking
 from rmeeto.randomness import Part, drawing_for, rand_by_image, seed_of
@@ -17,6 +19,7 @@ from rmeeto.results import load_results
 from rmeeto.training import retrain
 from rmeeto.training.by_image import DropoutByImage, DropPathByImage, LayersByImage
 from rmeeto.training.conditions import changes
+from rmeeto.training.gradients import average_gradients
 from rmeeto.training.interruption import Interrupted
 from rmeeto.training.mixing import Mixing
 from rmeeto.training.runlog import read_log
@@ -117,6 +120,46 @@ def test_several_passes_train_as_one(toys, alone, tmp_path, accumulate):
     sizes = {"batch_size": 16 // accumulate, "accumulate": accumulate}
     retrain(toy_recipe(toys, tmp_path / "run", **{**EVERYTHING, **sizes}))
     assert_nearly_equal(tmp_path / "run", alone)
+
+
+class TestAverageGradients:
+    """Two processes, the other of which is played by its flat buffer."""
+
+    def average(self, monkeypatch, ours, theirs):
+        parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), (1,))]
+
+        def flat(gradients):
+            parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
+            owned = torch.tensor([float(g is not None) for g in gradients])
+            return torch.cat([*(part.flatten() for part in parts), owned])
+
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda buffer: buffer.add_(flat(theirs)))
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+        for parameter, gradient in zip(parameters, ours, strict=True):
+            parameter.grad = gradient
+        average_gradients(parameters)
+        return [parameter.grad for parameter in parameters]
+
+    def test_each_is_the_mean_in_its_own_shape(self, monkeypatch):
+        ours, theirs = ([torch.randn(2, 3), torch.randn(4), torch.randn(1)] for _ in range(2))
+        found = self.average(monkeypatch, [value.clone() for value in ours], theirs)
+        for mean, a, b in zip(found, ours, theirs, strict=True):
+            torch.testing.assert_close(mean, (a + b) / 2)
+
+    def test_one_that_a_process_lacks_counts_as_zero_and_one_that_all_lack_stays_none(self, monkeypatch):
+        ours = [torch.ones(2, 3), None, None]
+        found = self.average(monkeypatch, ours, [None, torch.ones(4), None])
+        assert torch.equal(found[0], torch.full((2, 3), 0.5))
+        assert torch.equal(found[1], torch.full((4,), 0.5))
+        assert found[2] is None
+
+
+def test_processes_that_begin_at_different_steps_are_refused(monkeypatch):
+    monkeypatch.setattr(conditions, "gather_object", lambda mine: [*mine, (4, "b")])
+    with pytest.raises(RunError, match=r"process 1: after step 4.*\n.*same run folder"):
+        conditions.check_same_beginning(0, "b")
+    monkeypatch.setattr(conditions, "gather_object", lambda mine: [*mine, *mine])
+    conditions.check_same_beginning(4, "b")
 
 
 def paces(images_per_step):

@@ -44,7 +44,7 @@ from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.results import EpochScore, Results, Score
 from rmeeto.table import add_speeds, score, warn_at_chance
 from rmeeto.training.average import WeightAverage
-from rmeeto.training.conditions import WHAT_FOLLOWS, changes, conditions_of, device_name
+from rmeeto.training.conditions import WHAT_FOLLOWS, changes, check_same_beginning, conditions_of, device_name
 from rmeeto.training.interruption import Interrupted, Interruption
 from rmeeto.training.objective import Objective, make_teacher
 from rmeeto.training.run_folder import RunFolder
@@ -92,7 +92,8 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         ConfigError: an earlier run in this Python process has settled on another device.
     """
     wanted = find_device(recipe.device)
-    accelerator = Accelerator(cpu=wanted.type == "cpu")
+    with talking():
+        accelerator = Accelerator(cpu=wanted.type == "cpu")
     if accelerator.device.type != wanted.type:
         raise ConfigError(
             f"train with device = {recipe.device}",
@@ -150,6 +151,8 @@ class _Run:
         self.stepper = Stepper(accelerator, self.model, objective, self.pace, self.precision)
         self.average = None if recipe.ema_decay is None else WeightAverage(self.model, recipe.ema_decay)
         self._begin_or_resume()
+        if accelerator.num_processes > 1:
+            check_same_beginning(self.journal.step, self.journal.data_fingerprint)
         self._started = self._last_save = time.perf_counter()
         self._seconds_before = self.journal.seconds
         self._weights_work = True  # False after a step whose loss or gradient was not finite
