@@ -199,7 +199,7 @@ def folder(rng, place):
         folders = sorted(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())
         there = rng.choice([root, *folders])
         name = rng.choice(("x", "x.png", ".x", "red", "val", "x\udcff.png", "x\n.jpg", "café", "cafe\u0301", "Red"))
-        if (there / name).exists() or (there / name).is_symlink():
+        if not folders or os.path.lexists(there / name):
             continue
         way = rng.randrange(6)
         if way == 0:
@@ -241,7 +241,8 @@ def run_folder(rng, place):
         if way == 0:
             file.unlink(missing_ok=True)
         elif way == 1 and file.suffix == ".json":
-            file.write_text(json.dumps(nasty.mutated_tree(rng, json.loads(file.read_text())), default=str))
+            original = json.loads((base().place / "run" / file.relative_to(output)).read_text())
+            file.write_text(json.dumps(nasty.mutated_tree(rng, original), default=str))
         elif way == 2:
             file.unlink(missing_ok=True)
             file.mkdir()
@@ -304,8 +305,8 @@ def tensors(rng, place):
 
 
 def changed_tensor(rng, tensor):
-    if not isinstance(tensor, torch.Tensor):
-        return nasty.value(rng)
+    if not isinstance(tensor, torch.Tensor) or tensor.is_meta or tensor.layout is not torch.strided:
+        return nasty.value(rng)  # it was changed before
     ways = (
         lambda: tensor.double(),
         lambda: tensor.half(),
@@ -316,7 +317,7 @@ def changed_tensor(rng, tensor):
         lambda: tensor.to(torch.complex64),
         lambda: tensor.to_sparse(),
         lambda: tensor.to("meta"),
-        lambda: tensor.numpy() if tensor.layout is torch.strided and not tensor.is_meta else None,
+        lambda: tensor.numpy(),
         lambda: tensor[:1],
         lambda: tensor[..., :0],
         lambda: tensor[None],

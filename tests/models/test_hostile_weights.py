@@ -162,6 +162,8 @@ def folder_with(tmp_path, config):
         lambda c: {**c, "dynamic": 3},
         lambda c: {**c, "dynamic": {"keep": "a"}},
         lambda c: {**c, "dynamic": {"blocks": "ab"}},
+        lambda c: {**c, "config": {**c["config"], "cls_place": 1.4}},
+        lambda c: {**c, "config": {**c["config"], "cls_place": ["first"]}},
         lambda c: {**c, "config": {**c["config"], "dim": 10**9}},
         lambda c: {**c, "config": {**c["config"], "dim": 20_000}},
         lambda c: {**c, "config": {**c["config"], "depth": 10**9}},
@@ -190,6 +192,11 @@ def test_a_config_that_is_no_file_is_refused(tmp_path):
     os.mkfifo(f"{folder}/config.json")
     with pytest.raises(CheckpointError, match="named pipe"):
         create_model(folder)
+
+
+def test_a_damaged_config_beside_weights_says_nothing_about_their_family(tmp_path):
+    folder = folder_with(tmp_path, lambda c: {**c, "config": {**c["config"], "cls_place": 1.4}})
+    create_model("vim_tiny", weights=folder, **SIZES)
 
 
 @pytest.mark.parametrize("name", [None, 3, "", b"vim_tiny", [], "a\0b", "x" * 100_000, "~nobody-of-that-name"])

@@ -327,7 +327,8 @@ def _cls_place(source: Path) -> str | None:
     folder, file = (source, WEIGHTS) if source.is_dir() else (source.parent, source.name)
     if file == WEIGHTS:
         sizes = (read_config(folder) or {}).get("config")
-        return sizes.get("cls_place") if isinstance(sizes, dict) else None
+        place = sizes.get("cls_place") if isinstance(sizes, dict) else None
+        return place if place in tuple(FAMILIES) else None
     name = file.lower()
     return "first" if name.startswith("videomamba") else "middle" if name.startswith("vim_") else None
 
