@@ -305,7 +305,8 @@ def tensors(rng, place):
 
 
 def changed_tensor(rng, tensor):
-    if not isinstance(tensor, torch.Tensor) or tensor.is_meta or tensor.layout is not torch.strided:
+    plain = isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided and not tensor.is_meta
+    if not plain or tensor.dtype != torch.float32:
         return nasty.value(rng)  # it was changed before
     ways = (
         lambda: tensor.double(),

@@ -81,6 +81,7 @@ def test_weights_of_other_precisions_load(state, tmp_path, dtype):
         ("pos_embed", (1, 0, 16)),
         ("pos_embed", (1, 17, 0)),
         ("pos_embed", (0, 17, 16)),
+        ("pos_embed", (3, 26, 16)),
         ("pos_embed", ()),
         ("cls_token", ()),
         ("head.weight", ()),
