@@ -15,7 +15,6 @@ from rmeeto.models.block import Block
 from rmeeto.models.layers import PatchEmbed, RMSNorm
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.ops.impl import cpp
-from rmeeto.ops.network import PackedNetwork
 from small_models import images_of, model_of
 
 pytestmark = needs_kernels
@@ -544,19 +543,6 @@ def test_a_step_of_an_optimizer_takes_effect(step):
 def test_python_and_the_library_see_the_same(change):
     model = freeze(loud(model_of(reduction=REDUCTIONS[0])))
     check_seen(model, images_of(model), change)
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """Whole networks that computed anything."""
-    found, run = [], PackedNetwork.__call__
-
-    def count(self, images):
-        found.append(self)
-        return run(self, images)
-
-    monkeypatch.setattr(PackedNetwork, "__call__", count)
-    return found
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from torch import nn
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, parse_reduction, thaw
 from rmeeto.errors import UnsupportedInput
-from rmeeto.ops.network import PackedNetwork
 from small_models import (
     fresh_head,
     hooked_head,
@@ -33,19 +32,6 @@ NETWORKS = [
 ]
 MERGES = ["r=5", "r=9+1+5,blocks=all", "ratio=0.2", "r=5,window=3", "r=5,nth=2,distance=l1,blocks=all,slope=-0.5"]
 MERGES_OF_FOUR = ["r=1", "r=2,blocks=2:3"]  # patches
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """Networks that computed anything."""
-    found, run = [], PackedNetwork.__call__
-
-    def count(self, images):
-        found.append(self)
-        return run(self, images)
-
-    monkeypatch.setattr(PackedNetwork, "__call__", count)
-    return found
 
 
 def one_by_one(model, images):
