@@ -14,7 +14,7 @@ from rmeeto.reduction.plan import Plan, take
 from rmeeto.timing import Gaps, Stretch
 from rmeeto.tokens import Tokens
 
-CONFIG = ModelConfig(img_size=16, patch_size=4, dim=8, depth=2, state=4)
+CONFIG = ModelConfig(img_size=16, patch_size=4, stride=4, dim=8, depth=2, state=4)
 LENGTH, KEPT = 23, torch.tensor([[1, 2, 5, 6, 7, 12, 15, 16, 21], [0, 3, 4, 5, 11, 13, 14, 20, 22]])
 
 
