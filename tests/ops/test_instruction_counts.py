@@ -41,8 +41,9 @@ def test_kernels_execute_as_many_instructions_as_stored(instruction_set):
 
 
 def test_every_kernel_is_counted():
+    # a Watch is what a frozen model was made from: comparing it computes no tensor, and needs a running Python
     entry_points = re.findall(
-        r"EXPORT (?:bool|int) rmeeto_(\w+)\(const [A-Z]\w+\*", (INTERFACE / "library.cpp").read_text()
+        r"EXPORT (?:bool|int) rmeeto_(\w+)\(const (?!Watch)[A-Z]\w+\*", (INTERFACE / "library.cpp").read_text()
     )
     assert len(entry_points) >= 10
     for sets in stored().values():
