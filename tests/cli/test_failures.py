@@ -335,7 +335,7 @@ def test_a_defect_ends_every_command_with_one_message(nursery, pictures, model_f
 
 
 def test_in_python_an_exception_stays_what_it_is(pictures, tmp_path):
-    error = ValueError("no bar")
+    error, others = ValueError("no bar"), multiprocessing.active_children()  # of earlier tests
 
     def act(step):
         if step == 2:
@@ -345,4 +345,4 @@ def test_in_python_an_exception_stays_what_it_is(pictures, tmp_path):
         retrain(toy_recipe(pictures, tmp_path / "run", workers=2), progress=Recorder(at_step=act))
     assert raised.value is error
     assert "resume=True" in error.__notes__[0]
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= set(others)
