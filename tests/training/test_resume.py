@@ -322,3 +322,23 @@ def test_a_half_written_last_line_is_left_out(tmp_path):
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"event": "st')
     assert read_log(tmp_path / "log.jsonl") == [{"event": "step", "step": 1, "loss": 0.5}]
+
+
+def test_a_run_that_stops_between_the_first_evaluations_does_both_again(toys, tmp_path, monkeypatch):
+    run = sys.modules["rmeeto.training.run"]
+    evaluate, done = run.evaluate, []
+
+    def fail_at_second(*arguments, **options):
+        done.append(options["description"])
+        if len(done) == 2:
+            raise OSError("the disk is gone")
+        return evaluate(*arguments, **options)
+
+    recipe = toy_recipe(toys, tmp_path / "run", epochs=1, batch_size=8, reduction="merge:r=3")
+    monkeypatch.setattr(run, "evaluate", fail_at_second)
+    with pytest.raises(OSError, match="the disk is gone"):
+        retrain(recipe)
+    results = retrain(recipe, resume=True)
+    assert [row.name for row in results.rows] == ["unreduced", "reduced", "reduced + re-trained"]
+    records = [record["name"] for record in read_log(tmp_path / "run/log.jsonl") if record["event"] == "evaluation"]
+    assert records == ["unreduced", "reduced", "reduced + re-trained"]

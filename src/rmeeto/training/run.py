@@ -238,12 +238,13 @@ class _Run:
             return
         self.model.reduction = None
         unreduced = self._evaluate("before training" if self.reduction is None else "unreduced", self.model)
-        self.journal.before.append(asdict(unreduced))
+        rows = [asdict(unreduced)]
         if not self.recipe.from_scratch:
             warn_at_chance(unreduced, self.model.num_classes)
         self.model.reduction = self.reduction
         if self.reduction is not None:
-            self.journal.before.append(asdict(self._evaluate("reduced", self.model)))
+            rows.append(asdict(self._evaluate("reduced", self.model)))
+        self.journal.before = rows  # both at once: a run that stops between them evaluates both again
         self._save_state()
 
     def train(self, interruption: Interruption) -> None:
