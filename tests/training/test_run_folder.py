@@ -14,7 +14,7 @@ import torch
 
 import rmeeto.training.run as run_module
 from faulty_disk import FaultyDisk, in_use
-from rmeeto import create_model
+from rmeeto import create_model, durable
 from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning, RunError
 from rmeeto.recipe import parse_recipe
 from rmeeto.results import load_results
@@ -411,6 +411,27 @@ class TestLog:
             file.write(b'\xff\xfe\n\0\0\0\0\n3\n[]\nnull\n{"event": "step"}\n{"step": 2}\n' + b"[" * 100000 + b"\n")
         RunLog(path).write("step", 2)
         assert [record["step"] for record in read_log(path)] == [1, 2]
+
+    @pytest.mark.parametrize("written", ["nothing", "half", "all"])
+    @pytest.mark.parametrize("then", ["sync", "write"])
+    def test_a_record_that_the_disk_refused_once_is_there_once(self, tmp_path, monkeypatch, written, then):
+        path, append = tmp_path / "log.jsonl", durable.append
+        log = RunLog(path)
+        log.write("step", 1)
+
+        def fail(path, data):
+            append(path, data[: {"nothing": 0, "half": len(data) // 2, "all": len(data)}[written]])
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(durable, "append", fail)
+        with pytest.raises(RunError, match="the disk refused it"):
+            log.write("step", 2)
+        monkeypatch.setattr(durable, "append", append)
+        if then == "sync":
+            log.sync()
+        else:
+            log.write("step", 3)
+        assert [record["step"] for record in read_log(path)] == ([1, 2] if then == "sync" else [1, 2, 3])
 
     def test_it_is_on_the_disk_before_the_state_is(self, toys, tmp_path, monkeypatch):
         order = []

@@ -16,10 +16,14 @@ Record = dict[str, Any]
 
 
 class RunLog:
-    """Appends records to ``log.jsonl``. Every record has ``event`` and ``step``; None as a path logs nothing."""
+    """Appends records to ``log.jsonl``. Every record has ``event`` and ``step``; None as a path logs nothing.
+
+    A record that the disk refused is written before the next one, and at the latest by :meth:`sync`.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._refused_line = ""
 
     def write(self, event: str, step: int, **fields: Any) -> None:
         """Append one record.
@@ -29,11 +33,8 @@ class RunLog:
         """
         if self.path is None:
             return
-        line = to_json({"event": event, "step": step, **fields}) + "\n"
-        try:
-            durable.append(self.path, (_end_of_half_a_line(self.path) + line).encode("utf-8"))
-        except OSError as error:
-            raise self._refused(error) from error
+        self._write_refused(self.path)
+        self._append(self.path, to_json({"event": event, "step": step, **fields}) + "\n")
 
     def sync(self) -> None:
         """Wait until all records are on the disk, so that the log never knows less than a state saved afterwards.
@@ -41,12 +42,34 @@ class RunLog:
         Raises:
             RunError: the disk refuses it.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None:
+            return
+        self._write_refused(self.path)
+        if not self.path.exists():
             return
         try:
             durable.sync(self.path)
         except OSError as error:
             raise self._refused(error) from error
+
+    def _write_refused(self, path: Path) -> None:
+        if not self._refused_line:
+            return
+        try:
+            is_written = _ends_with(path, self._refused_line)  # the error came after the writing
+        except OSError as error:
+            raise self._refused(error) from error
+        if not is_written:
+            self._append(path, self._refused_line)
+        self._refused_line = ""
+
+    def _append(self, path: Path, line: str) -> None:
+        self._refused_line = line
+        try:
+            durable.append(path, (_end_of_half_a_line(path) + line).encode("utf-8"))
+        except OSError as error:
+            raise self._refused(error) from error
+        self._refused_line = ""
 
     def _refused(self, error: OSError) -> RunError:
         return RunError(
@@ -54,6 +77,10 @@ class RunLog:
             why=f"the disk refused it ({error})",
             fix="free some space and resume; the last saved state is untouched",
         )
+
+
+def _ends_with(path: Path, line: str) -> bool:
+    return path.is_file() and path.read_bytes().endswith(line.encode("utf-8"))
 
 
 def _end_of_half_a_line(path: Path) -> str:
