@@ -124,10 +124,15 @@ def _hash(file: Path) -> str | None:
         return None
 
 
+# What zipfile raises for damaged archives. RuntimeError: a changed byte claims encryption, or a compression that
+# zipfile has not (NotImplementedError is a RuntimeError).
+DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError)
+
+
 def _is_whole_archive(file: Path) -> bool:
     """Whether the checksums (CRC-32) in the archive that torch writes are right."""
     try:
         with open_file(file) as content, zipfile.ZipFile(content) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error):
+    except DAMAGE:
         return False
