@@ -12,10 +12,11 @@ from rmeeto.config import ModelConfig
 from rmeeto.cost import count
 from rmeeto.cost.dynamic import dynamic_cost
 from rmeeto.errors import CheckpointError, ConfigError, UnknownName
-from rmeeto.models.backbone import VisionMamba, join
+from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicConfig, DynamicMamba, load_dynamic
 from rmeeto.models.dyvm.decisions import arrange, best, straight_through
 from rmeeto.models.dyvm.heads import TokenPredictor
+from rmeeto.models.layers import join
 
 TINY = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=4, num_classes=5)
 PLACES = ("middle", "first")

@@ -1,4 +1,4 @@
-"""The small layers around the mixers: patch embedding, norm, position embedding and its resizing."""
+"""The small layers around the mixers: patch embedding, norm, classifier, position embedding and its resizing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rmeeto.config import ModelConfig, PositionInterpolation
 from rmeeto.ops.autocast import autocast_dtype
 from rmeeto.ops.norm import add_norm
 from rmeeto.ops.select import Impl
+from rmeeto.tokens import Tokens
 
 
 class PatchEmbed(nn.Module):
@@ -58,6 +59,24 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``x / rms(x) · weight``."""
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
+
+
+def join(tokens: Tokens, drop_path: nn.Module) -> Tensor:
+    """The residual stream with the last block's output added, in at least float32."""
+    x: Tensor = drop_path(tokens.x)
+    if tokens.residual is None:
+        return x if x.dtype == torch.float64 else x.float()
+    return tokens.residual + x
+
+
+def classifier(config: ModelConfig) -> nn.Module:
+    """A fresh classifier, or none for no classes."""
+    if config.num_classes == 0:
+        return nn.Identity()
+    linear = nn.Linear(config.dim, config.num_classes)
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 def split_tokens(rows: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:
