@@ -24,8 +24,8 @@ from rmeeto.recipe import Recipe, parse_recipe
 from rmeeto.results import load_results
 from rmeeto.training import retrain
 from rmeeto.training.average import WeightAverage
+from rmeeto.training.building import build_model
 from rmeeto.training.objective import Objective, divergence, make_teacher
-from rmeeto.training.run import build_model
 from rmeeto.training.runlog import read_log
 from rmeeto.training.step import make_optimizer
 from toys import COLOURS, SIZES, Recorder, make_folder, toy_recipe, truncate

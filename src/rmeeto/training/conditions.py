@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+import rmeeto
 from rmeeto.devices import backend
 from rmeeto.errors import RunError
 from rmeeto.processes import talking
@@ -68,3 +70,9 @@ def device_name(accelerator: Accelerator) -> str:
     if accelerator.device.type == "cuda":
         return str(torch.cuda.get_device_name(accelerator.device))
     return f"{accelerator.device.type} ({platform.processor() or platform.machine()})"
+
+
+def versions() -> dict[str, str]:
+    """Of what a run computes with."""
+    packages = {name: version(name) for name in ("torch", "timm", "accelerate", "numpy")}
+    return {"rmeeto": rmeeto.__version__, "python": platform.python_version(), **packages}

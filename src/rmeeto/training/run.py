@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,11 +9,9 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import version
 
 from accelerate import Accelerator
 
-import rmeeto
 from rmeeto.cost import stack_of
 from rmeeto.data import (
     Batch,
@@ -27,24 +24,31 @@ from rmeeto.data import (
     training_indices,
     training_reading,
 )
-from rmeeto.devices import backend, find_device, find_precision
-from rmeeto.errors import ConfigError, DataError, RmeetoWarning, RunError
+from rmeeto.devices import backend, find_precision
+from rmeeto.errors import ConfigError, RmeetoWarning, RunError
 from rmeeto.evaluation import evaluate
 from rmeeto.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import save_model
-from rmeeto.models.factory import create_model
 from rmeeto.pace import Pace
 from rmeeto.processes import talking
 from rmeeto.progress import SILENT, Progress, Task
 from rmeeto.randomness import seed_of, seeded
-from rmeeto.recipe import PUBLISHED, Recipe
-from rmeeto.reduction import Reduction, annealed, parse_reduction
+from rmeeto.recipe import Recipe
+from rmeeto.reduction import Reduction, annealed
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.results import EpochScore, Results, Score
 from rmeeto.table import add_speeds, score, warn_at_chance
 from rmeeto.training.average import WeightAverage
-from rmeeto.training.conditions import WHAT_FOLLOWS, changes, check_same_beginning, conditions_of, device_name
+from rmeeto.training.building import build_model, check_same_classes, make_accelerator
+from rmeeto.training.conditions import (
+    WHAT_FOLLOWS,
+    changes,
+    check_same_beginning,
+    conditions_of,
+    device_name,
+    versions,
+)
 from rmeeto.training.interruption import Interrupted, Interruption
 from rmeeto.training.objective import Objective, make_teacher
 from rmeeto.training.run_folder import RunFolder
@@ -85,46 +89,6 @@ def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT
             return run.finish()
 
 
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """Processes and device; on a machine without a GPU, processes talk over gloo.
-
-    Raises:
-        ConfigError: an earlier run in this Python process has settled on another device.
-    """
-    wanted = find_device(recipe.device)
-    with talking():
-        accelerator = Accelerator(cpu=wanted.type == "cpu")
-    if accelerator.device.type != wanted.type:
-        raise ConfigError(
-            f"train with device = {recipe.device}",
-            given=f"{accelerator.device.type} in use",
-            why="accelerate settles on one kind of device per Python process, at the first run",
-            fix="start a new Python process",
-        )
-    return accelerator
-
-
-def build_model(recipe: Recipe, classes: int) -> VisionMamba:
-    """The recipe's model, reduction included; one without trained weights gets a head for the data's classes."""
-    own_classes = classes if recipe.from_scratch else None
-    options = {
-        "num_classes": recipe.num_classes or own_classes,
-        "drop_path_rate": recipe.drop_path_rate,
-        **dict(recipe.model_options),
-    }
-    published = recipe.weights == PUBLISHED
-    model = create_model(
-        recipe.model,
-        pretrained=published,
-        weights=None if published else recipe.weights,
-        impl=recipe.impl,
-        **options,
-    )
-    # assigned here, because a model folder's own reduction would stand in for "none"
-    model.reduction = parse_reduction(recipe.reduction)
-    return model
-
-
 class _Run:
     """One run from its first evaluation to its results. Everything that changes is in ``journal`` and the weights."""
 
@@ -132,7 +96,7 @@ class _Run:
         self.recipe, self.accelerator, self.folder, self.progress = recipe, accelerator, folder, progress
         self.train_data, self.val_data = open_data(recipe.data, "train"), open_data(recipe.data, "val")
         self.model = build_model(recipe, len(self.train_data.classes))
-        _check_same_classes(self.train_data.classes, self.val_data.classes, recipe.data)
+        check_same_classes(self.train_data.classes, self.val_data.classes, recipe.data)
         check_classes(self.train_data, self.model.num_classes)
         self.model.class_names = self.train_data.classes
         self.indices = training_indices(self.train_data, recipe)
@@ -303,7 +267,7 @@ class _Run:
             precision=self.precision,
             backend=backend(recipe.impl, self.accelerator.device),
             processes=self.accelerator.num_processes,
-            versions=_versions(),
+            versions=versions(),
             threads=journal.conditions["threads"],
             changes=tuple(journal.changes),
         )
@@ -440,18 +404,3 @@ class _Run:
 
 def _nothing() -> None:
     """What happens before weights change, where nobody has asked for more."""
-
-
-def _check_same_classes(train: tuple[str, ...], val: tuple[str, ...], address: str) -> None:
-    if train != val:
-        raise DataError(
-            f"train and evaluate on {address}",
-            given=f"{len(train)} classes to train on, {len(val)} to evaluate on",
-            why="the two splits number different classes",
-            fix="give both splits the same classes",
-        )
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "timm", "accelerate", "numpy")}
-    return {"rmeeto": rmeeto.__version__, "python": platform.python_version(), **packages}
