@@ -4,21 +4,12 @@ import copy
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from gradients_in_parallel import BATCH, LABELS, gradients_in_parallel, loss_of, replicated, sharded
 from rmeeto import TokenMerge, freeze
 from small_models import images_of, model_of
-
-BATCH = 4
-LABELS = torch.arange(BATCH)
-
-
-def loss_of(model, images, labels):
-    return F.cross_entropy(model(images), labels, reduction="sum") / BATCH
-
 
 # ---- adapters
 
@@ -58,38 +49,6 @@ def test_weights_through_safetensors(tmp_path):
 
 
 # ---- several processes
-
-
-def gradients_in_parallel(rank, address, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    try:
-        for wrap in (replicated, sharded):
-            model = model_of(reduction=TokenMerge(r=5)).train()
-            images, mine = images_of(model, BATCH), slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
-            wrapped = wrap(model)
-            # both ways average over processes what is here a sum over all images
-            (2 * loss_of(wrapped, images[mine], LABELS[mine])).backward()
-            gradients = {name: p.grad for name, p in model.named_parameters()}
-            whole = {name: g.full_tensor() if hasattr(g, "full_tensor") else g for name, g in gradients.items()}
-            if rank == 0:
-                torch.save(whole, folder / wrap.__name__)
-    finally:
-        dist.destroy_process_group()
-
-
-def replicated(model):
-    return nn.parallel.DistributedDataParallel(model)
-
-
-def sharded(model):
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh("cpu", (2,))
-    for block in model.layers:
-        fully_shard(block, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
 
 
 @pytest.fixture(scope="module")
