@@ -6,7 +6,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rmeeto.ops.memory import is_dense, span
-from rmeeto.ops.watch import Watch, is_watchable
+from rmeeto.ops.watch import ObjectWatch, TensorWatch, compare, is_watchable
 
 
 class Subclass(torch.Tensor):
@@ -57,7 +57,7 @@ def test_what_is_not_plain_memory_is_recognised(kind):
 def test_plain_memory_is_recognised_and_can_be_watched(kind):
     x = DENSE[kind]()
     assert is_dense(x)
-    assert Watch(tensors=[x]).is_same()
+    assert TensorWatch([x]).is_same()
 
 
 def test_a_tensor_under_a_transform_has_no_memory_of_its_own():
@@ -96,22 +96,30 @@ def test_tensors_of_inference_mode_count_no_changes():
 )
 def test_a_changed_tensor_is_not_the_same(change):
     x = torch.ones(5, 7)
-    watch = Watch(tensors=[torch.ones(3), x, torch.ones(2)])
+    watch = TensorWatch([torch.ones(3), x, torch.ones(2)])
     assert watch.is_same()
     change(x)
     assert watch.is_same() is False
 
 
-def test_other_entries_and_other_numbers_of_entries_are_not_the_same():
-    value = object()
+def test_other_types_entries_and_numbers_of_entries_are_not_the_same():
+    value, typed = object(), torch.nn.Identity()
     entries, counted = {"a": value, "b": None}, {"c": 1}
-    watch = Watch([(entries, "a", value), (entries, "b", None)], [(counted, 1)])
-    assert watch.is_same()
+    watch = ObjectWatch([typed], [(entries, "a", value), (entries, "b", None)], [(counted, 1)])
+    x = torch.ones(40)
+    tensors = TensorWatch([*x.split(1)])
+    assert compare(watch, tensors) == (True, True)
+    typed.__class__ = torch.nn.Flatten
+    assert compare(watch, tensors) == (False, True)
+    typed.__class__ = torch.nn.Identity
+    assert compare(watch, tensors) == (True, True)
     counted["d"] = 2
-    assert watch.is_same() is None
+    assert compare(watch, tensors) == (False, True)
     del counted["d"]
-    assert watch.is_same()
+    assert compare(watch, tensors) == (True, True)
     entries["a"] = object()
-    assert watch.is_same() is None
+    assert compare(watch, tensors) == (False, True)
     del entries["a"]
-    assert watch.is_same() is None
+    assert compare(watch, tensors) == (False, True)
+    x[39] = 2
+    assert compare(watch, tensors) == (False, False)

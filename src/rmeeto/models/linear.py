@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as modules_of_torch
 
 from rmeeto.ops.select import infers_on_processor
-from rmeeto.ops.watch import Watch, is_watchable
+from rmeeto.ops.watch import TensorWatch, is_watchable
 
 FORWARD_HOOKS = (modules_of_torch._global_forward_hooks, modules_of_torch._global_forward_pre_hooks)
 FORWARD = nn.Linear.forward  # somebody may replace it, for layers that are frozen too
@@ -34,7 +34,7 @@ class PackedProduct:
 
     def __init__(self, layer: nn.Linear) -> None:
         self.layer = layer
-        self.packed: dict[torch.dtype, tuple[Tensor, Watch, Tensor]] = {}  # the weight, how it was, and packed
+        self.packed: dict[torch.dtype, tuple[Tensor, TensorWatch, Tensor]] = {}  # the weight, how it was, and packed
 
     def __call__(self, input: Tensor) -> Tensor:
         """``x Wᵀ + bias`` of ``(…, in_features)``."""
@@ -56,7 +56,7 @@ class PackedProduct:
     def _packed(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         of, watch, packed = self.packed.get(dtype, (None, None, None))
         if of is not weight or watch is None or packed is None or not watch.is_same():
-            watch, packed = Watch(tensors=[weight]), pack(weight.detach().to(dtype))
+            watch, packed = TensorWatch([weight]), pack(weight.detach().to(dtype))
             self.packed[dtype] = weight, watch, packed
         return packed
 

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from rmeeto.models.layers import PatchEmbed, RMSNorm
 from rmeeto.models.linear import FORWARD_HOOKS, has_own_forward
 from rmeeto.models.mixers import BidirectionalMixer
-from rmeeto.ops.watch import Entry, Watch
+from rmeeto.ops.watch import Entry, ObjectWatch, TensorWatch, compare
 
 BACKWARD_HOOKS = (modules_of_torch._global_backward_hooks, modules_of_torch._global_backward_pre_hooks)
 SETTINGS: dict[type, tuple[str, ...]] = {
@@ -100,18 +100,18 @@ class Snapshot:
         self._hooks = [hooks for module in called for hooks in (module._forward_hooks, module._forward_pre_hooks)]
         lists = [module._modules for module in self._modules if isinstance(module, nn.ModuleList)]
         self._counted: list[tuple[dict[Any, Any], int]] = [(one, len(one)) for one in lists]
-        self._tensors = Watch(tensors=[part for _, _, part in parts if isinstance(part, Tensor)])
-        self._objects: Watch | None = None
+        self._tensors = TensorWatch([part for _, _, part in parts if isinstance(part, Tensor)])
+        self._objects: ObjectWatch | None = None
         self._hooks_so_far: int | None = None
 
     def holds(self) -> bool:
         """Whether all of that is as it was."""
-        if any(FORWARD_HOOKS) or self._are_hooked() or [*map(type, self._modules)] != self._types:
+        if any(FORWARD_HOOKS) or self._are_hooked():
             return False
         if [*map(getattr, self._owners, self._names)] != self._functions:
             return False
-        are_same = self._objects is not None and self._objects.is_same()
-        return (are_same or self._are_equal()) and bool(self._tensors.is_same())
+        are_same, tensors_are_same = compare(self._objects, self._tensors)
+        return tensors_are_same and ((self._objects is not None and are_same) or self._are_equal())
 
     def _are_hooked(self) -> bool:
         """Whether somebody waits for one of the modules to be called.
@@ -128,6 +128,8 @@ class Snapshot:
 
     def _are_equal(self) -> bool:
         """Whether objects do what those of then did; these are then the ones to compare with."""
+        if [*map(type, self._modules)] != self._types:
+            return False
         if any(len(counted) != count for counted, count in self._counted):
             return False
         if any(of.get(name) is not part for of, name, part in self._entries):
@@ -140,7 +142,7 @@ class Snapshot:
         attributes = [*map(vars, self._modules)]  # a method that is replaced from now on adds one, or is another
         forwards = [(of, "forward", of["forward"]) for of in attributes if "forward" in of]
         counted = [*self._counted, *((of, len(of)) for of in attributes)]
-        self._objects = Watch([*self._entries, *settings, *forwards], counted)
+        self._objects = ObjectWatch(self._modules, [*self._entries, *settings, *forwards], counted)
         return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from array import array
 from collections.abc import Iterable, Sequence
-from ctypes import addressof
+from ctypes import Structure, addressof
 from operator import is_
 from typing import Any
 
@@ -27,42 +27,33 @@ def is_watchable(x: object) -> bool:
     return is_dense(x) and not x.is_inference()  # type: ignore[attr-defined]
 
 
-class Watch:
-    """Entries of dictionaries, how many entries others have, and tensors, as they are now.
-
-    Of a tensor three things are seen: a change in place that PyTorch counts (``_version``), other memory
-    (``.data = …``), and whatever else changes most of its values: fused optimizers and ``.data.mul_`` are not counted,
-    so a few values of each tensor are compared.
+class ObjectWatch:
+    """Objects' types, entries of dictionaries, and how many entries others have, as they should be.
 
     Args:
+        typed: objects that should keep the types they have now.
         entries: ``(dictionary, name, value)``.
         counted: dictionaries, and how many entries they should have.
-        tensors: as :func:`is_watchable` wants them.
     """
 
     def __init__(
         self,
+        typed: Sequence[object] = (),
         entries: Sequence[Entry] = (),
         counted: Sequence[tuple[dict[Any, Any], int]] = (),
-        tensors: Sequence[Tensor] = (),
     ) -> None:
+        self._typed, self._types = [*typed], [*map(type, typed)]
         self._dictionaries, self._names = [entry[0] for entry in entries], [entry[1] for entry in entries]
         self._values = [entry[2] for entry in entries]
         self._counted, self._counts = [pair[0] for pair in counted], [pair[1] for pair in counted]
-        self._tensors, self._versions = [*tensors], [x._version for x in tensors]
-        self._data = [x.data_ptr() for x in tensors]
-        # The memory stays while it is compared, or another tensor might be found at its address. While there are weak
-        # references PyTorch refuses to put another tensor behind the same object (torch.utils.swap_tensors).
-        self._kept = [x.untyped_storage() for x in tensors], [weakref.ref(x) for x in tensors]
-        self._watch = cpp.Watch()
-        self._arrays: list[array[int]] = []  # which the structure points to
-        self._address = addressof(self._watch)
-        self._library = None if cpp.absence() is not None else cpp.watching()
-        readers = None if self._library is None else cpp.readers()
-        self._compare = None if self._library is None or readers is None else self._library.rmeeto_compare
-        self._fill(tensors=len(tensors), data=self._data, bytes=[span(x) * x.itemsize for x in tensors])
+        self.structure = cpp.WatchedObjects()
+        readers = _readers()
         if readers is not None:
-            self._fill(
+            self._arrays = _fill(
+                self.structure,
+                typed=len(typed),
+                typed_at=map(id, self._typed),
+                types=map(id, self._types),
                 entries=len(entries),
                 dictionaries=map(id, self._dictionaries),
                 names=map(id, self._names),
@@ -70,36 +61,86 @@ class Watch:
                 counted=len(counted),
                 counted_at=map(id, self._counted),
                 counts=self._counts,
-                handles=map(cpp.handle_of, tensors),
-                versions=self._versions,
-                **readers,
+                **readers[0],
             )
-        self._watch.sample = self._sample()
 
-    def is_same(self) -> bool | None:
-        """True if all is as it was; False if a tensor has changed; None if an entry or a number of them has."""
-        if self._compare is not None:
-            outcome = self._compare(self._address)
-            return None if outcome == cpp.OTHER_ENTRIES else outcome == cpp.ALL_THE_SAME
+    def look(self) -> bool:
+        """Whether all are so, as Python finds."""
+        if [*map(type, self._typed)] != self._types:
+            return False
         if not all(map(is_, map(dict.get, self._dictionaries, self._names), self._values)):
-            return None
-        if [*map(len, self._counted)] != self._counts:
-            return None
+            return False
+        return [*map(len, self._counted)] == self._counts
+
+
+class TensorWatch:
+    """Tensors, as they are now.
+
+    Three things are seen: a change in place that PyTorch counts (``_version``), other memory (``.data = …``), and
+    whatever else changes most of the values: fused optimizers and ``.data.mul_`` are not counted, so a few values of
+    each tensor are compared.
+
+    Args:
+        tensors: as :func:`is_watchable` wants them.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors, self._versions = [*tensors], [x._version for x in tensors]
+        self._data = [x.data_ptr() for x in tensors]
+        # The memory stays while it is compared, or another tensor might be found at its address. While there are weak
+        # references PyTorch refuses to put another tensor behind the same object (torch.utils.swap_tensors).
+        self._kept = [x.untyped_storage() for x in tensors], [weakref.ref(x) for x in tensors]
+        self.structure = cpp.WatchedTensors()
+        readers = _readers()
+        if readers is None:
+            self._values = [*map(_some_values, tensors)]
+            return
+        self._arrays = _fill(
+            self.structure,
+            tensors=len(tensors),
+            handles=map(cpp.handle_of, tensors),
+            versions=self._versions,
+            data=self._data,
+            bytes=[span(x) * x.itemsize for x in tensors],
+            samples=[0] * len(tensors),
+            **readers[1],
+        )
+        cpp.watching().rmeeto_sample(addressof(self.structure))
+
+    def is_same(self) -> bool:
+        """Whether all are as they were."""
+        return compare(None, self)[1]
+
+    def look(self) -> bool:
+        """The same, as Python finds."""
         if [x._version for x in self._tensors] != self._versions or [x.data_ptr() for x in self._tensors] != self._data:
             return False
-        return self._sample() == int(self._watch.sample)
+        return [*map(_some_values, self._tensors)] == self._values
 
-    def _sample(self) -> int:
-        if self._library is None:
-            return hash(tuple(map(_some_values, self._tensors)))
-        return int(self._library.rmeeto_sample(self._address))
 
-    def _fill(self, **fields: int | Iterable[int]) -> None:
-        for name, value in fields.items():
-            if not isinstance(value, int):
-                self._arrays.append(array("Q", value))
-                value = self._arrays[-1].buffer_info()[0]
-            setattr(self._watch, name, value)
+def compare(objects: ObjectWatch | None, tensors: TensorWatch) -> tuple[bool, bool]:
+    """Whether objects and whether tensors are as they were; no objects are."""
+    if _readers() is None:
+        return objects is None or objects.look(), tensors.look()
+    of_objects = None if objects is None else addressof(objects.structure)
+    same = cpp.watching().rmeeto_compare(of_objects, addressof(tensors.structure), torch.get_num_threads())
+    return bool(same & cpp.SAME_OBJECTS), bool(same & cpp.SAME_TENSORS)
+
+
+def _readers() -> tuple[dict[str, int], dict[str, int]] | None:
+    """What the C++ library reads objects and tensors with; None where Python has to look."""
+    return cpp.readers() if cpp.absence() is None else None
+
+
+def _fill(structure: Structure, **fields: int | Iterable[int]) -> list[array[int]]:
+    """Write numbers and arrays of numbers into a structure; return the arrays, which it points to."""
+    arrays = []
+    for name, value in fields.items():
+        if not isinstance(value, int):
+            arrays.append(array("Q", value))
+            value = arrays[-1].buffer_info()[0]
+        setattr(structure, name, value)
+    return arrays
 
 
 def _some_values(x: Tensor) -> bytes:

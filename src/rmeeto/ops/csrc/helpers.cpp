@@ -212,7 +212,7 @@ void run_with_helpers(Work& work, int threads) {
     Helper* found[MOST_HELPERS];
     const int count = helpers().reserve(threads - 1 < MOST_HELPERS ? threads - 1 : MOST_HELPERS, found);
     for (int i = 0; i < count; i++) found[i]->offer(work);
-    take_items(work);
+    take_the_callers_part(work);
     for (int i = 0; i < count; i++) found[i]->withdraw();
     for (int i = 0; i < count; i++) found[i]->leave();
 }

@@ -7,7 +7,7 @@
 extern "C" {
 
 // Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 12;
+constexpr int INTERFACE_VERSION = 13;
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
@@ -220,8 +220,12 @@ struct Network {
     Classification classification;  // all but what is classified
 };
 
-// What a frozen model was made from: entries of Python's dictionaries, how many others have, and tensors of PyTorch.
-struct Watch {
+// What a frozen model was made from. First types of Python's objects, entries of its dictionaries, and how many others have:
+struct WatchedObjects {
+    int64_t typed;
+    void* const* typed_at;  // (typed,) objects
+    void* const* types;     // (typed,)
+    int64_t type_offset;    // bytes from an object's beginning to the address of its type
     int64_t entries;
     void* const* dictionaries;  // (entries,)
     void* const* names;         // (entries,)
@@ -229,17 +233,21 @@ struct Watch {
     int64_t counted;
     void* const* counted_at;  // (counted,) dictionaries
     const int64_t* counts;    // (counted,)
+    void* (*item)(void* dictionary, void* name);  // PyDict_GetItemWithError
+    int64_t (*count)(void* dictionary);           // PyDict_Size
+};
+
+// and tensors of PyTorch.
+struct WatchedTensors {
     int64_t tensors;
     void* const* handles;     // (tensors,): an at::Tensor is one pointer
     const int64_t* versions;  // (tensors,): how often each was changed in place
     void* const* data;        // (tensors,)
     const int64_t* bytes;     // (tensors,)
-    uint64_t sample;          // what rmeeto_sample found
-    void* (*item)(void* dictionary, void* name);  // PyDict_GetItemWithError
-    int64_t (*count)(void* dictionary);           // PyDict_Size
+    uint64_t* samples;        // (tensors,): what rmeeto_sample found
     int64_t (*version)(void* const* handle);      // at::TensorBase::_version
     int (*data_at)(void* const* handle, void**);  // aoti_torch_get_data_ptr
 };
 
-enum Watched : int { OTHER_TENSORS = 0, ALL_THE_SAME = 1, OTHER_ENTRIES = 2 };
+enum Sameness : int { SAME_OBJECTS = 1, SAME_TENSORS = 2 };
 }

@@ -181,7 +181,9 @@ EXPORT int rmeeto_network(const Network* network, int threads) {
     return rmeeto::run_network(*chosen(), *network, threads);
 }
 
-// Both while Python's lock is held.
-EXPORT uint64_t rmeeto_sample(const Watch* watch) { return rmeeto::sample_of(*watch); }
+// Both while Python's lock is held. Objects may be null: they count as the same.
+EXPORT void rmeeto_sample(const WatchedTensors* tensors) { rmeeto::sample(*tensors); }
 
-EXPORT int rmeeto_compare(const Watch* watch) { return rmeeto::compare(*watch); }
+EXPORT int rmeeto_compare(const WatchedObjects* objects, const WatchedTensors* tensors, int threads) {
+    return rmeeto::compare(objects, *tensors, threads);
+}

@@ -46,7 +46,7 @@ struct OpenmpCall {
 void take_part(void* pointer) {
     OpenmpCall& call = *static_cast<OpenmpCall*>(pointer);
     if (std::this_thread::get_id() == call.caller) {
-        take_items(call.work);
+        take_the_callers_part(call.work);
         call.done = now();
         return;
     }
@@ -71,12 +71,13 @@ void run_on_openmp(GompParallel parallel, Work& work, int threads) {
 
 }  // namespace
 
-bool for_each(int64_t items, int threads, size_t scratch_bytes, Body body, const void* job) {
-    Work work{items, scratch_bytes, body, job};
-    if (threads > items) threads = static_cast<int>(items);
+bool for_each(int64_t items, int threads, size_t scratch_bytes, Body body, const void* job, Own own) {
+    Work work{items, scratch_bytes, body, job, own};
+    const int64_t parts = own ? items + 1 : items;
+    if (threads > parts) threads = static_cast<int>(parts);
     const GompParallel parallel = gomp_parallel.load(std::memory_order_relaxed);
     if (threads <= 1 || forked)
-        take_items(work);
+        take_the_callers_part(work);
     else if (parallel && !crowded.lasts(now()))
         run_on_openmp(parallel, work, threads);
     else

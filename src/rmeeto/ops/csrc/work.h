@@ -17,6 +17,7 @@ struct Work {
     size_t scratch_bytes;
     Body body;
     const void* job;
+    Own own;
     std::atomic<int64_t> next{0};
     std::atomic<bool> out_of_memory{false};
 };
@@ -54,6 +55,12 @@ int64_t take_items(Work& work, MayGoOn may_go_on) {
 
 inline int64_t take_items(Work& work) {
     return take_items(work, [] { return true; });
+}
+
+// What the caller does while others take items.
+inline void take_the_callers_part(Work& work) {
+    if (work.own) work.own(work.job);
+    take_items(work);
 }
 
 }  // namespace rmeeto

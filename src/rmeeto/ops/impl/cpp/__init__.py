@@ -30,14 +30,22 @@ from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, tokens
 from rmeeto.ops.impl.cpp.pairs import closest_pairs
 from rmeeto.ops.impl.cpp.scan import scan_both, selective_scan, selective_scan_backward
 from rmeeto.ops.impl.cpp.search import nearest, nearest_seen
-from rmeeto.ops.impl.cpp.watch import ALL_THE_SAME, OTHER_ENTRIES, Watch, handle_of, readers, watching
+from rmeeto.ops.impl.cpp.watch import (
+    SAME_OBJECTS,
+    SAME_TENSORS,
+    WatchedObjects,
+    WatchedTensors,
+    handle_of,
+    readers,
+    watching,
+)
 
 __all__ = [
-    "ALL_THE_SAME",
     "DISTANCES",
     "LIBRARY",
     "MAX_STATES",
-    "OTHER_ENTRIES",
+    "SAME_OBJECTS",
+    "SAME_TENSORS",
     "STORAGE",
     "WIDTHS",
     "BlockDirection",
@@ -47,7 +55,8 @@ __all__ = [
     "Classification",
     "Embedding",
     "Network",
-    "Watch",
+    "WatchedObjects",
+    "WatchedTensors",
     "absence",
     "add_norm",
     "add_norm_backward",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 12  # equals the one in csrc/interface.h
+INTERFACE_VERSION = 13  # equals the one in csrc/interface.h
 
 
 def library_path() -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import PyDLL, Structure, c_int, c_int64, c_uint64, c_void_p
+from ctypes import PyDLL, Structure, c_int, c_int64, c_void_p, sizeof
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -14,21 +15,29 @@ from rmeeto.ops.impl.cpp.loading import library_path
 
 VERSION_OF = "_ZNK2at10TensorBase8_versionEv"  # int64_t at::TensorBase::_version() const, as compilers spell it
 DATA_OF = "aoti_torch_get_data_ptr"
-OTHER_TENSORS, ALL_THE_SAME, OTHER_ENTRIES = range(3)
+SAME_OBJECTS, SAME_TENSORS = 1, 2
 
 
-class Watch(Structure):
-    """What is compared, and the functions to read it with, of those to whom it belongs."""
+class WatchedObjects(Structure):
+    """Types of objects, entries of dictionaries, how many others have, and how to read them."""
 
     _fields_ = (
+        ("typed", c_int64),
+        *((name, c_void_p) for name in ("typed_at", "types")),
+        ("type_offset", c_int64),
         ("entries", c_int64),
         *((name, c_void_p) for name in ("dictionaries", "names", "values")),
         ("counted", c_int64),
-        *((name, c_void_p) for name in ("counted_at", "counts")),
+        *((name, c_void_p) for name in ("counted_at", "counts", "item", "count")),
+    )
+
+
+class WatchedTensors(Structure):
+    """Tensors, and PyTorch's functions to read them with."""
+
+    _fields_ = (
         ("tensors", c_int64),
-        *((name, c_void_p) for name in ("handles", "versions", "data", "bytes")),
-        ("sample", c_uint64),
-        *((name, c_void_p) for name in ("item", "count", "version", "data_at")),
+        *((name, c_void_p) for name in ("handles", "versions", "data", "bytes", "samples", "version", "data_at")),
     )
 
 
@@ -36,31 +45,37 @@ class Watch(Structure):
 def watching() -> PyDLL:
     """Return the library by calls that keep Python's lock, without which dictionaries cannot be read.
 
-    ``rmeeto_compare`` returns which objects are others, ``rmeeto_sample`` a number that follows from a few words of
-    each tensor.
+    ``rmeeto_compare`` returns what is the same, ``rmeeto_sample`` writes down a few words of each tensor.
     """
     loaded = PyDLL(str(library_path()))
-    loaded.rmeeto_compare.argtypes, loaded.rmeeto_sample.argtypes = [c_void_p], [c_void_p]
-    loaded.rmeeto_sample.restype = c_uint64
+    loaded.rmeeto_compare.argtypes = [c_void_p, c_void_p, c_int]
+    loaded.rmeeto_sample.argtypes, loaded.rmeeto_sample.restype = [c_void_p], None
     return loaded
 
 
 @cache
-def readers() -> dict[str, int] | None:
-    """Python's and PyTorch's functions by their fields in a watch; None where these versions do not have them."""
+def readers() -> tuple[dict[str, int], dict[str, int]] | None:
+    """Python's and PyTorch's functions by their fields above; None where these versions do not have them."""
     try:
         of_torch = ctypes.CDLL(torch._C.__file__)
-        functions = {
-            "item": ctypes.pythonapi.PyDict_GetItemWithError,
-            "count": ctypes.pythonapi.PyDict_Size,
-            "version": getattr(of_torch, VERSION_OF),
-            "data_at": getattr(of_torch, DATA_OF),
-        }
+        tensors = {"version": getattr(of_torch, VERSION_OF), "data_at": getattr(of_torch, DATA_OF)}
+        objects = {"item": ctypes.pythonapi.PyDict_GetItemWithError, "count": ctypes.pythonapi.PyDict_Size}
     except (AttributeError, OSError):
         return None
-    if not _read_tensors(functions["version"], functions["data_at"]):
+    type_offset = object.__basicsize__ - sizeof(c_void_p)
+    if not _read_tensors(**tensors) or not _is_type_at(type_offset):
         return None
+    return _addresses(objects) | {"type_offset": type_offset}, _addresses(tensors)
+
+
+def _addresses(functions: dict[str, Any]) -> dict[str, int]:
     return {name: ctypes.cast(function, c_void_p).value or 0 for name, function in functions.items()}
+
+
+def _is_type_at(offset: int) -> bool:
+    """Whether objects hold the address of their type so many bytes from their beginning."""
+    probes = (Fraction(1), [1])
+    return all(c_void_p.from_address(id(probe) + offset).value == id(type(probe)) for probe in probes)
 
 
 def _read_tensors(version: Any, data_at: Any) -> bool:
