@@ -11,7 +11,8 @@ from rmeeto import TokenMerge, TokenPrune
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.dense import FeatureMaps, chosen_blocks
+from rmeeto.models.dense import FeatureMaps
+from rmeeto.models.maps import chosen_blocks
 
 IMAGE = ModelConfig(img_size=(24, 32), patch_size=8, stride=8, dim=16, depth=4, num_classes=5)
 CLIP = IMAGE.changed(frames=4, tubelet=2, cls_place="first", halve=False)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from rmeeto.config import ModelConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
-from rmeeto.models.dense import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.freezing import thaw
 from rmeeto.models.layers import classifier, join, resize_position_embedding
+from rmeeto.models.maps import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.reducible import Reducible
 from rmeeto.models.timm_description import described
 from rmeeto.tokens import Tokens

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
 
-from torch import Tensor
+from timm.models.vision_transformer import VisionTransformer
 
-from rmeeto.models.dense import check_format, chosen_blocks
-
-if TYPE_CHECKING:
-    from rmeeto.models.vit.transformer import ReducibleTransformer
+from rmeeto.models.maps import check_format, chosen_blocks
+from rmeeto.tokens import Tokens
 
 
 def intermediates(
-    model: ReducibleTransformer,
-    images: Tensor,
+    model: VisionTransformer,
+    walk: Iterator[Tokens],
+    grid: tuple[int, int],
     indices: int | list[int] | None,
     *,
     return_prefix_tokens: bool = False,
@@ -28,24 +29,23 @@ def intermediates(
 
     Every row of a map is the token that its patch ended in; patches that were dropped get zeros.
 
+    walk: the tokens that leave each block. grid: rows and columns of patches.
+
     Raises:
-        UnknownName: another output format. ConfigError: a block that there is not.
+        UnknownName: another output format. ConfigError: a block that the network does not have.
     """
     check_format(output_fmt)
     chosen = chosen_blocks(len(model.blocks), indices)
     end = max(chosen) + 1 if stop_early else len(model.blocks)
-    rows, taken = images, []
-    for number, tokens in enumerate(model.walk(images)):
+    taken = []
+    for number, tokens in enumerate(islice(walk, end)):
         if number in chosen:
             taken.append(tokens.unmerge(model.norm(tokens.x) if norm else tokens.x))
-        if number == end - 1:
-            rows = tokens.unmerge(model.norm(tokens.x))
-            break
+    rows = tokens.unmerge(model.norm(tokens.x))
     first = model.num_prefix_tokens
     prefix, maps = [values[:, :first] for values in taken], [values[:, first:] for values in taken]
     if output_fmt == "NCHW":
-        height, width = model.config.grid
-        maps = [values.transpose(1, 2).reshape(len(values), -1, height, width) for values in maps]
+        maps = [values.transpose(1, 2).reshape(len(values), -1, *grid) for values in maps]
     if output_dict:
         with_prefix = {"image_intermediates_prefix": prefix} if first and return_prefix_tokens else {}
         final = {} if intermediates_only else {"image_features": rows}

@@ -156,7 +156,7 @@ class ReducibleTransformer(Reducible, VisionTransformer):
             return super().forward_intermediates(x, indices, **options)
         masks = {name: options.pop(name) for name in MASKS if name in options}
         check_unmasked(masks)
-        return intermediates(self, x, indices, **options)
+        return intermediates(self, self.walk(x), self.config.grid, indices, **options)
 
     def set_input_size(self, *args: Any, **kwargs: Any) -> None:
         """As timm's; the reduction is scheduled anew for the new number of tokens."""
