@@ -7,6 +7,7 @@ the same, says so, and the slow plain PyTorch implementation runs.
 
 import os
 import platform
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -22,6 +24,7 @@ from setuptools.command.build import build
 
 SOURCES = Path(__file__).parent / "src/rmeeto/ops/csrc"
 LIBRARY = Path("rmeeto/ops/rmeeto_kernels.so")
+fingerprint = runpy.run_path(str(SOURCES.parent / "impl/cpp/sources.py"))["fingerprint"]
 
 COMPILE = shlex.split("-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math")
 LINK = ["-shared", "-pthread"]
@@ -73,8 +76,9 @@ def build_library(target):
     compiler = find_compiler()
     with tempfile.TemporaryDirectory() as folder:
         known = {name: flags for name, flags in INSTRUCTION_SETS.items() if knows(compiler, flags)}
+        has = [f"-DRMEETO_HAS_{name.upper()}" for name in known]
         jobs = {name: ["kernels.cpp", f"-DRMEETO_ISA={name}", *flags] for name, flags in known.items()} | {
-            "library": ["library.cpp", *(f"-DRMEETO_HAS_{name.upper()}" for name in known)],
+            "library": ["library.cpp", f'-DRMEETO_SOURCES="{fingerprint(SOURCES)}"', *has],
             **{name: [f"{name}.cpp"] for name in ("parallel", "helpers", "memory")},
         }
 
@@ -91,10 +95,14 @@ def build_library(target):
 
 
 class BuildKernels(Command):
-    """``setup.py build_kernels``: into the build folder, or beside the sources when they are what gets installed."""
+    """``setup.py build_kernels``: into the build folder; ``--inplace``, or in an editable installation, into src."""
+
+    user_options: ClassVar = [("inplace", "i", "build into src, where a source tree and an editable installation look")]
+    boolean_options: ClassVar = ["inplace"]
 
     def initialize_options(self):
         self.build_lib = None
+        self.inplace = False
         self.editable_mode = False
 
     def finalize_options(self):
@@ -109,9 +117,8 @@ class BuildKernels(Command):
             say(NOTICE.format(reason=failure))
 
     def target(self):
-        root = (
-            Path(self.get_finalized_command("build_py").get_package_dir("")) if self.editable_mode else self.build_lib
-        )
+        in_place = self.editable_mode or self.inplace
+        root = self.get_finalized_command("build_py").get_package_dir("") if in_place else self.build_lib
         return Path(root) / LIBRARY
 
     def get_outputs(self):

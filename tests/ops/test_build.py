@@ -9,8 +9,10 @@ import pytest
 from rmeeto.ops import select
 from rmeeto.ops.impl import cpp
 from rmeeto.ops.impl.cpp import loading
+from rmeeto.ops.impl.cpp.sources import fingerprint
 
 ROOT = Path(__file__).parents[2]
+SOURCES = "src/rmeeto/ops/impl/cpp/sources.py"
 COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -30,10 +32,55 @@ def test_an_instruction_set_that_does_not_exist_is_refused():
     assert cpp.instruction_set() == before
 
 
-def test_a_library_of_other_sources_is_refused(monkeypatch):
-    monkeypatch.setattr(loading, "INTERFACE_VERSION", -1)
+@pytest.fixture
+def sources(monkeypatch, tmp_path):
+    """A copy of the C++ sources, which the library's fingerprint is compared with."""
+    copied = shutil.copytree(loading.SOURCES, tmp_path / "csrc")
+    monkeypatch.setattr(loading, "SOURCES", copied)
+    return copied
+
+
+def test_a_library_of_these_sources_is_taken(sources):
     if cpp.library_path().exists():
-        assert "install rmeeto again" in cpp.absence.__wrapped__()
+        assert cpp.absence.__wrapped__() is None
+
+
+@pytest.mark.parametrize("change", ["edited", "renamed", "added", "removed"])
+def test_a_library_of_other_sources_is_refused(sources, change):
+    header = sources / "scan.h"
+    match change:
+        case "edited":
+            header.write_text(header.read_text() + "//")
+        case "renamed":
+            header.rename(sources / "walk.h")
+        case "added":
+            (sources / "walk.h").touch()
+        case "removed":
+            header.unlink()
+    if cpp.library_path().exists():
+        assert "python setup.py build_kernels --inplace" in cpp.absence.__wrapped__()
+
+
+def test_what_is_no_source_does_not_count(sources):
+    before = fingerprint(sources)
+    (sources / "scan.h~").write_text("an editor's copy")
+    os.utime(sources / "scan.h", (0, 0))
+    assert fingerprint(sources) == before
+
+
+def test_a_library_without_sources_beside_it_is_taken(sources):
+    shutil.rmtree(sources)
+    if cpp.library_path().exists():
+        assert cpp.absence.__wrapped__() is None
+
+
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler")
+def test_a_library_without_a_fingerprint_is_refused(monkeypatch, tmp_path):
+    compiler = next(filter(None, map(shutil.which, COMPILERS)))
+    library = tmp_path / cpp.LIBRARY
+    subprocess.run([compiler, "-shared", "-x", "c++", os.devnull, "-o", library], check=True)
+    monkeypatch.setattr(loading, "library_path", lambda: library)
+    assert "built from other sources" in cpp.absence.__wrapped__()
 
 
 def test_a_file_that_is_no_library_is_refused(monkeypatch, tmp_path):
@@ -47,7 +94,9 @@ def test_a_file_that_is_no_library_is_refused(monkeypatch, tmp_path):
 def build(folder: Path, **environment: str) -> subprocess.CompletedProcess:
     """Run the build in a copy of what it needs, as pip would."""
     shutil.copytree(ROOT / "src/rmeeto/ops/csrc", folder / "src/rmeeto/ops/csrc")
-    for path in ("setup.py", "src/rmeeto/__init__.py", "src/rmeeto/ops/__init__.py"):
+    packages = ("", "ops/", "ops/impl/", "ops/impl/cpp/")
+    for path in ("setup.py", SOURCES, *(f"src/rmeeto/{package}__init__.py" for package in packages)):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, folder / path)
     (folder / "pyproject.toml").write_text('[project]\nname = "rmeeto"\nversion = "0"\n')
     command = [sys.executable, "setup.py", "-q", "build_kernels"]

@@ -6,9 +6,6 @@
 
 extern "C" {
 
-// Raised whenever these structures change, so that a library built from older sources is recognised as one.
-constexpr int INTERFACE_VERSION = 13;
-
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
 // What the functions that read positions return.
 enum Outcome : int { OUTSIDE = -1, OUT_OF_MEMORY = 0, DONE = 1 };

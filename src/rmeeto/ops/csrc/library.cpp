@@ -85,7 +85,8 @@ const Kernels*& chosen() {
 
 using rmeeto::chosen;
 
-EXPORT int rmeeto_interface_version() { return INTERFACE_VERSION; }
+// Fingerprint of the sources that this library was built from: rmeeto/ops/impl/cpp/sources.py.
+EXPORT const char* rmeeto_sources() { return RMEETO_SOURCES; }
 
 EXPORT const char* rmeeto_instruction_set() { return chosen()->name; }
 

@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 
+from rmeeto.ops.impl.cpp.sources import fingerprint
+
 LIBRARY = "rmeeto_kernels.so"
-INTERFACE_VERSION = 13  # equals the one in csrc/interface.h
+SOURCES = Path(__file__).parents[2] / "csrc"
+REBUILD = "python setup.py build_kernels --inplace"
 
 
 def library_path() -> Path:
@@ -38,12 +41,22 @@ def absence() -> str | None:
             "(get one, then install rmeeto again)"
         )
     try:
-        version = ctypes.CDLL(str(library_path())).rmeeto_interface_version()
-    except (OSError, AttributeError) as error:
+        loaded = ctypes.CDLL(str(library_path()))
+    except OSError as error:
         return f"the C++ kernels cannot be loaded: {error}"
-    if version != INTERFACE_VERSION:
-        return f"the C++ kernels were built from other sources (interface {version}): install rmeeto again"
+    sources = fingerprint(SOURCES)
+    if sources is not None and built_from(loaded) != sources:
+        return f"the C++ kernels were built from other sources than {SOURCES.name}/ holds: run `{REBUILD}`"
     return None
+
+
+def built_from(library: ctypes.CDLL) -> str | None:
+    """Return the fingerprint of the sources that a library was built from; None if it carries no fingerprint."""
+    try:
+        library.rmeeto_sources.restype = c_char_p
+    except AttributeError:  # older than fingerprints
+        return None
+    return str(library.rmeeto_sources().decode())
 
 
 @cache
