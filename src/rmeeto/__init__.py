@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rmeeto.models.checkpoint import save_model
     from rmeeto.models.cuda_graph import CudaGraph
     from rmeeto.models.factory import create_model
-    from rmeeto.models.freezing import freeze, thaw
+    from rmeeto.models.freezable import thaw
+    from rmeeto.models.freezing import freeze
     from rmeeto.models.vit import reduce, restore
     from rmeeto.models.zoo import list_models
     from rmeeto.ops import causal_conv, selective_scan
@@ -62,7 +63,7 @@ _HOMES = {
     "retrain": "rmeeto.training",
     "save_model": "rmeeto.models.checkpoint",
     "selective_scan": "rmeeto.ops",
-    "thaw": "rmeeto.models.freezing",
+    "thaw": "rmeeto.models.freezable",
     "tune": "rmeeto.tuning",
 }
 

@@ -209,5 +209,5 @@ def test_what_changes_the_weights_is_seen():
         assert not torch.allclose(after, before)
         torch.testing.assert_close(freeze(model)(images), after, rtol=1e-4, atol=1e-5)
     model.train()
-    assert all(block.prepared is None for block in model.layers)
+    assert all(block.executor is None for block in model.layers)
     assert isinstance(model.layers[0], Block)

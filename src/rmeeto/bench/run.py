@@ -20,7 +20,8 @@ from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.cuda_graph import CudaGraph
-from rmeeto.models.freezing import Freezable, freeze
+from rmeeto.models.freezable import Freezable
+from rmeeto.models.freezing import freeze
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction
 

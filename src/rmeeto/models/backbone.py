@@ -22,11 +22,12 @@ from torch.utils.checkpoint import checkpoint
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnsupportedInput
-from rmeeto.models.block import Block, precision
-from rmeeto.models.freezing import Freezable
+from rmeeto.models.block import Block
+from rmeeto.models.freezable import Freezable
 from rmeeto.models.frozen_network import FrozenNetwork
 from rmeeto.models.images import check_images
 from rmeeto.models.layers import PatchEmbed, RMSNorm, classifier, join, join_tokens, split_tokens
+from rmeeto.models.linear import product_dtype
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.pooling import mean_patch
 from rmeeto.models.snapshot import methods_of
@@ -144,7 +145,7 @@ class VisionMamba(TimmInterface, Freezable[FrozenNetwork]):
         """What a frozen model computes by in the present precision; None where it goes the ordinary way."""
         if self.prepared is None or not infers_on_processor(x):
             return None
-        dtype = precision(self.cls_token)
+        dtype = product_dtype(self.cls_token)
         if dtype not in self.prepared and FrozenNetwork.is_possible(self, dtype):
             self.prepared[dtype] = FrozenNetwork(self, dtype, [method.of(type(self)) for method in MODEL_METHODS])
         return self.prepared.get(dtype)

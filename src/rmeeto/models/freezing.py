@@ -1,56 +1,17 @@
-"""Models that prepare for inference what follows from their weights."""
+"""Freeze a model for inference: install what computes from packed weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
+from rmeeto.models.block import Block
+from rmeeto.models.freezable import Freezable, Model
+from rmeeto.models.frozen_block import BlockExecutor
 from rmeeto.models.linear import freeze_layer, is_frozen_layer, thaw_layer
-
-Model = TypeVar("Model", bound=nn.Module)
-Prepared = TypeVar("Prepared")
-
-
-class Freezable(nn.Module, Generic[Prepared]):
-    """A module with something that follows from its weights, kept between :meth:`freeze` and :meth:`thaw`.
-
-    Training, loading, moving and converting thaw it with all its parts. Copies and files start thawed.
-
-    prepared: by name or kind, filled in at first use; None while thawed. Whatever is put there must notice by itself
-    when weights, parts or settings have changed since.
-    """
-
-    prepared: dict[Any, Prepared] | None = None
-
-    def freeze(self) -> None:
-        """Prepare from the weights as they are now, until :meth:`thaw`."""
-        self.prepared = {}
-
-    def thaw(self) -> None:
-        """Compute from the weights at every call again."""
-        self.prepared = None
-
-    def train(self, mode: bool = True) -> Freezable[Prepared]:
-        """As ever; training thaws."""
-        if mode:
-            thaw(self)
-        return super().train(mode)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Freezable[Prepared]:
-        thaw(self)
-        return super()._apply(*args, **kwargs)  # type: ignore[no-any-return,no-untyped-call]
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        thaw(self)
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what was prepared, some of which no copy or file can hold."""
-        return {**self.__dict__, "prepared": None}
 
 
 def freeze(model: Model) -> Model:
@@ -75,6 +36,8 @@ def freeze(model: Model) -> Model:
     for module in model.modules():
         if isinstance(module, Freezable):
             module.freeze()
+        if isinstance(module, Block):
+            module.executor = BlockExecutor()
         freeze_layer(module)
     return model
 
@@ -89,15 +52,6 @@ def _count_changes(model: nn.Module) -> None:
                     with torch.inference_mode(False), torch.no_grad():
                         ordinary[parameter] = nn.Parameter(parameter.clone(), requires_grad=parameter.requires_grad)
                 module._parameters[name] = ordinary[parameter]
-
-
-def thaw(model: Model) -> Model:
-    """Undo what :func:`freeze` did to the weights; the mode stays."""
-    for module in model.modules():
-        if isinstance(module, Freezable):
-            module.thaw()
-        thaw_layer(module)
-    return model
 
 
 def is_frozen(module: nn.Module) -> bool:

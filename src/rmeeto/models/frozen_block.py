@@ -7,21 +7,43 @@ PyTorch do around it is felt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from rmeeto.models.block import JOINED, Block
+from rmeeto.models.linear import product_dtype
 from rmeeto.models.plain import is_plain
 from rmeeto.models.snapshot import Method, Snapshot, passes_all
 from rmeeto.ops.block import BlockOutputs, PackedBlock, unsupported_reason
+from rmeeto.ops.select import infers_on_processor
 from rmeeto.ops.watch import is_watchable
 from rmeeto.tokens import Features, Tokens
 
-if TYPE_CHECKING:
-    from rmeeto.models.block import Block
-
-
 HANDED_OUT = frozenset({"B", "C", "delta"})
+
+
+class BlockExecutor:
+    """What `rmeeto.freeze` installs in a :class:`Block`: packs its weights at the first call in each precision."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[torch.dtype, FrozenBlock] = {}
+
+    def __call__(self, block: Block, tokens: Tokens, needs: frozenset[str]) -> tuple[Tokens, Features | None] | None:
+        """What the block gives; None if the packed weights cannot compute it, and the layers must."""
+        x = tokens.x
+        if not infers_on_processor(x) or tokens.timing is not None or tokens.present is not None or "y" in needs:
+            return None
+        found = self.packed_for(block, product_dtype(block.norm.weight))
+        if found is None or x.dtype not in (found.packed.dtype, torch.float32) or not x.is_contiguous():
+            return None
+        return found(tokens, needs)
+
+    def packed_for(self, block: Block, dtype: torch.dtype) -> FrozenBlock | None:
+        """The block packed for products in a precision; None if it cannot be, or has changed since."""
+        if dtype not in self.blocks and FrozenBlock.is_possible(block, dtype):
+            self.blocks[dtype] = FrozenBlock(block, dtype, [JOINED.of(type(block))])
+        found = self.blocks.get(dtype)
+        return found if found is not None and found.snapshot.holds() else None
 
 
 class FrozenBlock:

@@ -74,9 +74,11 @@ class FrozenNetwork:
         if not self.ends.snapshot.holds() or not packed_blocks(model, self.dtype):
             return None
         called = [*layers_of(model), *(module for layer in model.layers for module in layer.modules())]
-        prepared = [(vars(layer), "prepared", layer.prepared) for layer in model.layers]
+        executors = [(vars(layer), "executor", layer.executor) for layer in model.layers]
         settings = [(model, "config"), (model, "_impl")]
-        snapshot = Snapshot([model, model.layers, *called], called, (*self.methods, *BLOCK_METHODS), settings, prepared)
+        snapshot = Snapshot(
+            [model, model.layers, *called], called, (*self.methods, *BLOCK_METHODS), settings, executors
+        )
         blocks = packed_blocks(model, self.dtype)  # once more: nothing has changed while the snapshot was taken
         self.blocks = (snapshot, blocks) if blocks and self.ends.snapshot.holds() else None
         return self.blocks
@@ -94,7 +96,7 @@ def packed_blocks(model: VisionMamba, dtype: torch.dtype) -> list[PackedBlock]:
     """The packed blocks; an empty list if any block was replaced or cannot be packed."""
     blocks = []
     for layer in model.layers:
-        found = layer.frozen(dtype) if type(layer) is Block else None
+        found = layer.executor.packed_for(layer, dtype) if type(layer) is Block and layer.executor else None
         if found is None:
             return []
         blocks.append(found.packed)

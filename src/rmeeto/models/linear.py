@@ -120,7 +120,7 @@ def is_plain(layer: nn.Module) -> bool:
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """What a product of x is computed in: under autocast, in its precision."""
+    """What a product of x, or by a weight x, is computed in on a processor: x's precision, or autocast's."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rmeeto.config import ModelConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
-from rmeeto.models.freezing import thaw
+from rmeeto.models.freezable import thaw
 from rmeeto.models.layers import classifier, join, resize_position_embedding
 from rmeeto.models.maps import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.reducible import Reducible

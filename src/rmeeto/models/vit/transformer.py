@@ -22,7 +22,7 @@ from rmeeto.config import IMAGENET_MEAN, IMAGENET_STD, TransformerConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.backbone import Trace, VisionMamba
-from rmeeto.models.freezing import thaw
+from rmeeto.models.freezable import thaw
 from rmeeto.models.images import check_images
 from rmeeto.models.reducible import Reducible
 from rmeeto.models.vit.block import attention_half, check_block, mlp_half
