@@ -5,7 +5,7 @@ from rmeeto import ReleasedMerge, TokenMerge, create_model, flops, parse_reducti
 from rmeeto.cost import count
 from rmeeto.errors import UnknownName
 from rmeeto.models.zoo import ZOO
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rmeeto import parse_reduction
 from rmeeto.bench import BenchReport, Measurement, Spread
 from rmeeto.doctor import Machine
 from rmeeto.recipe import Recipe
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack
 from rmeeto.report import report, timed
 from rmeeto.report.charts import loss_chart
 from rmeeto.report.words import duration, operations, signed

@@ -8,7 +8,7 @@ from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName, UnsupportedInput
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.layers import PatchEmbed, inflate, resize_temporal_embedding
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack
 
 TINY = ModelConfig(
     img_size=(24, 32),

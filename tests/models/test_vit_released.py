@@ -13,7 +13,7 @@ import rmeeto
 from rmeeto.errors import ConfigError
 from rmeeto.models.vit import reduce
 from rmeeto.reduction import ReleasedTransformerMerge
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack
 
 CASES = sorted(name for name in goldens.table("index")["cases"] if name.startswith("deit_"))
 MERGES = goldens.table("merge_function")

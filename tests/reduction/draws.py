@@ -3,7 +3,7 @@
 import torch
 
 from rmeeto import Tokens
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step
 from rmeeto.tokens import Features
 
 

@@ -8,7 +8,7 @@ from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.reduction import annealed, parse_reduction
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack
 
 
 @pytest.mark.parametrize(

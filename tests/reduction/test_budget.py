@@ -9,7 +9,8 @@ import pytest
 from rmeeto import ModelConfig, TokenMerge, TokenPrune, flops
 from rmeeto.cost import count, stack_of
 from rmeeto.errors import ConfigError
-from rmeeto.reduction.schedule import Stack, block_numbers, linear
+from rmeeto.reduction.protocol import Stack
+from rmeeto.reduction.schedule import block_numbers, linear
 
 VIM_SMALL = ModelConfig(dim=384)
 TINY = ModelConfig(img_size=32, patch_size=4, stride=4, dim=16, depth=12, state=4)

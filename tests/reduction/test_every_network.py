@@ -99,7 +99,7 @@ def test_forward_and_backward(network, line):
 STEPS = """
 import torch
 from rmeeto import parse_reduction, Tokens
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step
 from rmeeto.tokens import Features
 
 x, residual = torch.randn(2, 2, 18, 6, requires_grad=True)

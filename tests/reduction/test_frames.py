@@ -14,8 +14,7 @@ from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
 from rmeeto.reduction.match import match
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Stack, Step
+from rmeeto.reduction.protocol import Stack, Step, Widths
 
 sys.path.insert(0, str(Path(__file__).parent))
 import naive

@@ -8,8 +8,7 @@ import torch
 from rmeeto import TokenMerge, Tokens, parse_reduction
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.match import match, matching_operations
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step, Widths
 
 sys.path.insert(0, str(Path(__file__).parent))
 import naive

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import goldens
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack
 
 CASES = goldens.table("merge_function")
 TAGS = sorted(tag for tag in CASES if not tag.startswith("vit_"))

@@ -27,8 +27,7 @@ from rmeeto.reduction import (
 )
 from rmeeto.reduction.methods.pairwise import PairwiseReduction
 from rmeeto.reduction.plan import take
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Stack, Step
+from rmeeto.reduction.protocol import Stack, Step, Widths
 from rmeeto.timing import Gaps
 
 sys.path.insert(0, str(Path(__file__).parent))

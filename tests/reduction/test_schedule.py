@@ -2,8 +2,8 @@ import pytest
 
 from rmeeto import TokenMerge
 from rmeeto.errors import ConfigError
+from rmeeto.reduction.protocol import Stack
 from rmeeto.reduction.released import ReleasedMerge
-from rmeeto.reduction.schedule import Stack
 
 
 @pytest.mark.parametrize(("r", "ratio"), [(5, 0.14), (10, 0.28), (11, 0.31), (15, 0.42), (20, 0.54)])

@@ -13,8 +13,7 @@ from torch import Tensor
 from rmeeto.devices import synchronize
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.reduction import Schedule
-from rmeeto.reduction.protocol import Reduction, Widths
-from rmeeto.reduction.schedule import Stack, Step
+from rmeeto.reduction.protocol import Reduction, Stack, Step, Widths
 from rmeeto.tokens import Features, Tokens
 
 Clock = Callable[[], float]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rmeeto.checks import number, whole_number
 from rmeeto.errors import ConfigError
-from rmeeto.reduction.schedule import Schedule, Stack
+from rmeeto.reduction.protocol import Schedule, Stack
 
 
 @dataclass(frozen=True, kw_only=True)

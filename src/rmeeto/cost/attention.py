@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from rmeeto.config import TransformerConfig
 from rmeeto.cost.network import Convention, Terms
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack, Widths
 
 GELU = 5  # scale, erf, add, multiply, halve
 LAYER_NORM = 7  # mean, centre, square, sum, divide, weight, bias

@@ -11,8 +11,7 @@ from rmeeto.cost.attention import AttentionNetwork
 from rmeeto.cost.mamba import MambaNetwork
 from rmeeto.cost.network import Convention, Network, Terms
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.reduction.protocol import Reduction
-from rmeeto.reduction.schedule import Schedule, Stack
+from rmeeto.reduction.protocol import Reduction, Schedule, Stack
 
 Config = ModelConfig | TransformerConfig
 

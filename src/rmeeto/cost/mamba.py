@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from rmeeto.config import ModelConfig
 from rmeeto.cost.network import Convention, Terms
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack, Widths
 
 SILU = 4  # negate, exp, add, divide
 SOFTPLUS = 3  # exp, add, log

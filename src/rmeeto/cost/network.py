@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack, Widths
 
 Convention = Literal["paper", "exact"]
 Terms = dict[str, float]

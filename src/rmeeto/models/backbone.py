@@ -34,7 +34,7 @@ from rmeeto.models.snapshot import methods_of
 from rmeeto.models.timm_interface import TimmInterface
 from rmeeto.ops.select import Impl, infers_on_processor
 from rmeeto.reduction import Reduction
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step
 from rmeeto.tokens import Features, Tokens
 
 

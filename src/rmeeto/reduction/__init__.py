@@ -21,9 +21,8 @@ from rmeeto.reduction.methods import (
     ToMe,
 )
 from rmeeto.reduction.plan import Plan
-from rmeeto.reduction.protocol import Reduction
+from rmeeto.reduction.protocol import Reduction, Schedule
 from rmeeto.reduction.released import ReleasedMerge, ReleasedTransformerMerge
-from rmeeto.reduction.schedule import Schedule
 from rmeeto.reduction.spec import parse_spec
 
 METHODS = methods.METHODS | {method.name: method for method in (ReleasedMerge, ReleasedTransformerMerge)}

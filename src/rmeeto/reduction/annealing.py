@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack
 
 Annealable = TypeVar("Annealable", bound=ScheduledReduction)
 

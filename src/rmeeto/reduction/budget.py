@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rmeeto.errors import ConfigError
-from rmeeto.reduction.schedule import Schedule
+from rmeeto.reduction.protocol import Schedule
 
 Family = Callable[[float], Schedule]
 HALVINGS = 48  # leaves less between two means than any two different schedules of a real network lie apart

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rmeeto.checks import number, whole_number
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack
 
 MOST = 2**62  # of a whole number: tensors count in 64 bits
 

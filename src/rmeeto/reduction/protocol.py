@@ -1,13 +1,102 @@
-"""What a model asks of a reduction method."""
+"""What a model asks of a reduction method, and the values they talk in.
+
+Everything that needs token counts (the model, the FLOPs, the pictures) reads the one list in :class:`Schedule`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from rmeeto.reduction.schedule import Schedule, Stack, Step
+from rmeeto.errors import ConfigError
 from rmeeto.tokens import Features, Tokens
+
+
+@dataclass(frozen=True)
+class Step:
+    """One block's turn: remove ``r`` tokens per image at block ``block`` of ``depth`` (blocks count from 0).
+
+    time: frames of patches that the tokens began with, 1 for images.
+    """
+
+    r: int
+    block: int
+    depth: int
+    time: int = 1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Tokens to remove at the entry of each block, resolved for one depth and one sequence length.
+
+    counts: per block, tokens removed at its entry. start: tokens per image that enter the model. time: frames that
+    their patches lie in, 1 for images.
+    """
+
+    counts: tuple[int, ...]
+    start: int
+    time: int = 1
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every block's turn, those that remove nothing included."""
+        return tuple(Step(r, block, len(self.counts), self.time) for block, r in enumerate(self.counts))
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Tokens that each block's mixer sees, class token included."""
+        left, tokens = self.start, []
+        for count in self.counts:
+            left -= count
+            tokens.append(left)
+        return tuple(tokens)
+
+    @property
+    def ratio(self) -> float:
+        """Reduction ratio: one minus the mean of the tokens per block over the tokens at the start (Table 10)."""
+        return 1.0 - sum(self.tokens) / (len(self.counts) * self.start)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a schedule must know of a network.
+
+    depth: its blocks. tokens: that enter, per image. protected: how many of them no reduction touches.
+    first: the lowest block that can reduce. features: what its blocks know of their tokens, by name.
+    time: frames that the patches lie in, evenly and one after the other; 1 for images.
+    operations: exact operations per image under a reduction and a schedule; None where nobody has counted.
+    """
+
+    depth: int
+    tokens: int
+    protected: int = 1
+    first: int = 1
+    features: frozenset[str] = frozenset({"X"})
+    time: int = 1
+    operations: Callable[[Reduction, Schedule], float] | None = None
+
+    def whole(self) -> Schedule:
+        """The schedule that removes nothing."""
+        return Schedule((0,) * self.depth, self.tokens, self.time)
+
+    def exact_operations(self, reduction: Reduction, schedule: Schedule) -> float:
+        """Operations per image, the reduction's own included.
+
+        Raises:
+            ConfigError: nobody has counted this network.
+        """
+        if self.operations is None:
+            raise ConfigError(
+                f"keep {reduction} within a budget of operations",
+                why="nobody has counted the operations of this network",
+                fix="use r or ratio",
+            )
+        return self.operations(reduction, schedule)
+
+    def capacity(self, tokens: int) -> int:
+        """The most of so many tokens that one reduction can remove: half of the patches, ⌊(l - protected)/2⌋."""
+        return max(0, (tokens - self.protected) // 2)
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from rmeeto.errors import ConfigError
 from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
 from rmeeto.reduction.match import matching_operations
 from rmeeto.reduction.plan import Plan, flat_index, interleave, survivors, take
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Schedule, Stack, Step, block_numbers
+from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
+from rmeeto.reduction.schedule import block_numbers
 from rmeeto.reduction.spec import format_reduction
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 

@@ -24,7 +24,7 @@ from rmeeto.models.freezing import frozen
 from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction, Schedule, parse_reduction
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
-from rmeeto.reduction.schedule import Stack
+from rmeeto.reduction.protocol import Stack
 from rmeeto.results import Score
 from rmeeto.table import score
 from rmeeto.tuning.calibration import Calibration

@@ -31,7 +31,7 @@ from rmeeto.models.vit.pool import pool
 from rmeeto.models.vit.sizes import published, sizes
 from rmeeto.reduction import Reduction, as_reduction
 from rmeeto.reduction.plan import take
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step
 from rmeeto.tokens import Tokens
 
 MASKS = ("attn_mask", "is_causal")

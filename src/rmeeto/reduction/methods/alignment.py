@@ -10,8 +10,7 @@ import torch
 from rmeeto.reduction.methods.importance import ImportanceReduction
 from rmeeto.reduction.methods.moves import pruned
 from rmeeto.reduction.plan import Plan
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import ascending
 from rmeeto.timing import Gaps, Missing, Pair
 from rmeeto.tokens import AttentionFeatures, Features, Tokens

@@ -14,8 +14,7 @@ from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
 from rmeeto.reduction.methods.partners import averaging, comparing, merging, partners
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import ascending, mean_step
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 

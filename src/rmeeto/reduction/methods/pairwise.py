@@ -28,8 +28,7 @@ from rmeeto.reduction.match import (
 from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import MergeOp, OrderedPlan, Plan, interleave
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Schedule, Stack, Step
+from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
 from rmeeto.timing import Stretch
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 

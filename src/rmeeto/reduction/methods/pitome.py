@@ -12,8 +12,7 @@ from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
 from rmeeto.reduction.methods.partners import averaging, comparing, merging, partners
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import energy
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 

@@ -12,8 +12,7 @@ from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.partners import merging
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import ascending
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 

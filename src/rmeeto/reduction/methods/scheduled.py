@@ -11,8 +11,8 @@ from typing import ClassVar, Self, cast
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.budget import for_operations, for_ratio
 from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
-from rmeeto.reduction.protocol import Reduction, Widths
-from rmeeto.reduction.schedule import Schedule, Stack, block_numbers, constant, linear, listed
+from rmeeto.reduction.protocol import Reduction, Schedule, Stack, Widths
+from rmeeto.reduction.schedule import block_numbers, constant, linear, listed
 from rmeeto.reduction.spec import format_reduction
 
 

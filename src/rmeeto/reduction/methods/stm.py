@@ -16,8 +16,7 @@ from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
 from rmeeto.reduction.methods.partners import averaging, merging
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Schedule, Stack, Step
+from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
 from rmeeto.reduction.scores import at_least_float32
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 

@@ -28,9 +28,8 @@ from rmeeto.reduction.methods.moves import merged
 from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
-from rmeeto.reduction.protocol import Widths
+from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.ragged import RaggedPlan
-from rmeeto.reduction.schedule import Step
 from rmeeto.reduction.scores import at_least_float32
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 

@@ -16,8 +16,7 @@ from rmeeto.reduction.methods.moves import moved, pruned
 from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 
 

@@ -15,8 +15,7 @@ from rmeeto.reduction.methods.moves import merged
 from rmeeto.reduction.methods.pairwise import FeatureName, matching_features, rearranged
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 
 

@@ -13,8 +13,7 @@ from rmeeto.reduction.methods.importance import ImportanceReduction
 from rmeeto.reduction.methods.moves import moved
 from rmeeto.reduction.methods.partners import comparing, merging, partners
 from rmeeto.reduction.plan import Plan
-from rmeeto.reduction.protocol import Widths
-from rmeeto.reduction.schedule import Step
+from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import ascending
 from rmeeto.tokens import AttentionFeatures, Features, Tokens
 
