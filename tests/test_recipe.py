@@ -1,14 +1,12 @@
-import math
 import subprocess
 import sys
-from itertools import pairwise
 
 import pytest
 
 from rmeeto.cost import stack_of
+from rmeeto.data import Augmentation, BatchPlan, Views
 from rmeeto.errors import ConfigError, DataError, RmeetoError, UnknownName
 from rmeeto.models.zoo import find
-from rmeeto.pace import Pace
 from rmeeto.recipe import Recipe, list_recipes, load_recipe, parse_recipe
 from rmeeto.reduction import parse_reduction
 
@@ -119,43 +117,32 @@ def test_reading_recipes_does_not_wait_for_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_rate_is_a_cosine_per_step_that_ends_on_the_floor():
-    pace = Pace(Recipe(epochs=3, batch_size=10, mixup=0, cutmix=0), images=100)
-    rates = [pace.learning_rate(step) for step in range(pace.total_steps)]
-    assert pace.total_steps == 30
-    assert rates[0] == 2e-5
-    assert rates[-1] == pytest.approx(1e-6, rel=1e-9)
-    assert all(later < earlier for earlier, later in pairwise(rates))
-    assert rates[15] == pytest.approx(1e-6 + 1.9e-5 * (1 + math.cos(math.pi * 15 / 29)) / 2)
-
-
-def test_warm_up_rises_to_the_rate():
-    pace = Pace(Recipe(warmup_steps=4, batch_size=10, lr=1e-3), images=100)
-    assert [pace.learning_rate(step) for step in range(5)] == pytest.approx([2e-4, 4e-4, 6e-4, 8e-4, 1e-3])
-    assert pace.learning_rate(pace.total_steps - 1) == pytest.approx(1e-6)
-
-
-def test_one_step_runs_at_the_full_rate():
-    assert Pace(Recipe(batch_size=10, epochs=1), images=10).learning_rate(0) == 2e-5
+def test_a_recipe_gives_the_values_that_data_is_read_by():
+    assert Recipe().augmentation == Augmentation()
+    assert Recipe().views == Views()
+    plan = Recipe(epochs=3, batch_size=10, seed=7).batch_plan(100)
+    assert plan == BatchPlan(images=100, epochs=3, batch_size=10, seed=7, pairs=True)
+    assert plan.total_steps == 30
+    assert not Recipe(mixup=0, cutmix=0).batch_plan(200).pairs
 
 
 @pytest.mark.parametrize(
     ("processes", "micro_batches", "micro_batch"), [(1, 8, 128), (4, 2, 128), (8, 1, 128), (16, 1, 64)]
 )
 def test_processes_share_the_papers_1024_images(processes, micro_batches, micro_batch):
-    pace = Pace(load_recipe("vim_small"), images=1_281_167, processes=processes)
-    assert (pace.micro_batches, pace.micro_batch) == (micro_batches, micro_batch)
-    assert pace.steps_per_epoch == 1251
-    assert f"× {micro_batch}; 1281167 images, 1251 steps per epoch, 18765 in all" in str(pace)
+    plan = load_recipe("vim_small").batch_plan(1_281_167, processes)
+    assert (plan.micro_batches, plan.micro_batch) == (micro_batches, micro_batch)
+    assert plan.steps_per_epoch == 1251
+    assert f"× {micro_batch}; 1281167 images, 1251 steps per epoch, 18765 in all" in str(plan)
 
 
 def test_processes_that_cannot_share_evenly():
     with pytest.raises(ConfigError, match="3 processes"):
-        Pace(Recipe(), images=1000, processes=3)
+        Recipe().batch_plan(1000, processes=3)
     with pytest.raises(ConfigError, match="pairs"):
-        Pace(Recipe(batch_size=2), images=10, processes=2)
+        Recipe(batch_size=2).batch_plan(10, processes=2)
 
 
 def test_fewer_images_than_one_step_takes():
     with pytest.raises(DataError, match=r"128 × accumulate 2 = 256 images per step"):
-        Pace(Recipe(accumulate=2), images=200)
+        Recipe(accumulate=2).batch_plan(200)

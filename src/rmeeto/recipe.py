@@ -16,10 +16,13 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.paths import given_path, is_folder, read_text, shown
+
+if TYPE_CHECKING:  # imported where they are made: a recipe is read without waiting for torch
+    from rmeeto.data import Augmentation, BatchPlan, Views
 
 Device = Literal["auto", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -136,6 +139,39 @@ class Recipe:
     def images_per_step(self) -> int:
         """Images behind every optimiser step, over all processes."""
         return self.batch_size * self.accumulate
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How training images are varied one by one, before they are mixed."""
+        from rmeeto.data import Augmentation
+
+        return Augmentation(
+            auto_augment=self.auto_augment,
+            color_jitter=self.color_jitter,
+            random_erasing=self.random_erasing,
+            flip=self.flip,
+        )
+
+    @property
+    def views(self) -> Views:
+        """How clips are sampled, in training and in evaluations."""
+        from rmeeto.data import Views
+
+        return Views(self.sampling, self.frame_stride, self.segments, self.crops)
+
+    def batch_plan(self, images: int, processes: int = 1) -> BatchPlan:
+        """The steps of this run with so many training images. Raises what :class:`rmeeto.data.BatchPlan` raises."""
+        from rmeeto.data import BatchPlan
+
+        return BatchPlan(
+            images=images,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            processes=processes,
+            seed=self.seed,
+            pairs=self.mixup > 0 or self.cutmix > 0,
+        )
 
     def changed(self, **changes: Any) -> Recipe:
         """A copy with some fields changed.

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rmeeto.data import Preparation
-from rmeeto.data.augmentation import operations
+from rmeeto.data import Augmentation, Preparation
+from rmeeto.data.policy import operations
 from rmeeto.data.transforms import training_transform
-from rmeeto.recipe import Recipe
 from toys import picture
 
 COLOUR = Preparation(3, (24, 24), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), 0.875, "bicubic")
 GREY = Preparation(1, (16, 16), (0.5,), (0.25,), 1.0, "bilinear")
 POLICIES = [
-    Recipe().auto_augment,
+    Augmentation().auto_augment,
     "rand-m10",
     "rand-m15-mmax30-mstd101",
     "rand-m30-mmax30-n3-inc1",
@@ -41,7 +40,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_operation_of_a_policy_takes_every_picture_at_every_magnitude(policy):
-    transform = training_transform(COLOUR, Recipe(auto_augment=policy), glyphs=False)
+    transform = training_transform(COLOUR, Augmentation(auto_augment=policy), glyphs=False)
     found = list(operations(transform))
     assert found
     for image in PICTURES.values():
@@ -56,7 +55,7 @@ def test_every_operation_of_a_policy_takes_every_picture_at_every_magnitude(poli
 @pytest.mark.parametrize("policy", POLICIES)
 def test_whole_policies_give_finite_tensors(policy):
     for preparation in (COLOUR, GREY):
-        transform = training_transform(preparation, Recipe(auto_augment=policy), glyphs=False)
+        transform = training_transform(preparation, Augmentation(auto_augment=policy), glyphs=False)
         for image in PICTURES.values():
             for _ in range(5):
                 tensor = transform(image)
@@ -65,7 +64,7 @@ def test_whole_policies_give_finite_tensors(policy):
 
 
 def posterizing(policy):
-    transform = training_transform(COLOUR, Recipe(auto_augment=policy), glyphs=False)
+    transform = training_transform(COLOUR, Augmentation(auto_augment=policy), glyphs=False)
     operation = next(operation for operation in operations(transform) if operation.name.startswith("Posterize"))
     operation.prob, operation.magnitude_std = 1, 0
     return operation

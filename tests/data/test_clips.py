@@ -10,6 +10,8 @@ import torch
 from PIL import Image, ImageOps
 
 from rmeeto.data import (
+    Augmentation,
+    ClipSampling,
     Preparation,
     Views,
     evaluation_batches,
@@ -17,14 +19,12 @@ from rmeeto.data import (
     evaluation_transform,
     open_data,
     training_batches,
-    training_indices,
     training_reading,
 )
 from rmeeto.data.clip_transforms import CropsOverFrames, clip_training_transform
 from rmeeto.data.sampling import Dense, Sparse
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.evaluation import evaluate, mean_over_views
-from rmeeto.pace import Pace
 from rmeeto.recipe import Recipe
 from rmeeto.training.objective import Objective
 from toy_clips import cut, make_clip_folder, number_of, numbered_clip, sound_only
@@ -43,8 +43,9 @@ def folder(tmp_path_factory):
 def batches(folder, first_step=0, **changes):
     recipe = toy_recipe(folder, "out", **{"batch_size": 4, "color_jitter": 0.4, "random_erasing": 0.5, **changes})
     source = open_data(folder, "train")
-    indices = training_indices(source, recipe)
-    return list(training_batches(source, indices, CLIP, Pace(recipe, len(indices)), first_step=first_step))
+    plan = recipe.batch_plan(len(source.labels))
+    chosen = {"augmentation": recipe.augmentation, "clips": recipe.views, "workers": recipe.workers}
+    return list(training_batches(source, range(plan.images), CLIP, plan, first_step=first_step, **chosen))
 
 
 def assert_same(ours, theirs):
@@ -87,7 +88,7 @@ def test_workers_do_not_change_what_is_read(folder):
 
 def test_the_choice_of_frames_is_another_in_every_epoch(tmp_path):
     numbered_clip(tmp_path / "train" / "a" / "1.mp4", count=40)
-    read = training_reading(open_data(tmp_path, "train"), CLIP, Recipe()).read
+    read = training_reading(open_data(tmp_path, "train"), CLIP, Augmentation(), ClipSampling()).read
     seen = []
     for seed in (0, 0, 1):
         random.seed(seed)
@@ -109,8 +110,8 @@ def test_evaluation_sees_the_same_frames_every_time(tmp_path, changes, frames):
 
 @pytest.mark.parametrize("auto_augment", [None, "rand-m9-mstd0.5-inc1"])
 def test_every_frame_is_augmented_alike(auto_augment):
-    recipe = Recipe(auto_augment=auto_augment, color_jitter=0.4, random_erasing=0.9)
-    transform = clip_training_transform(CLIP, recipe)
+    augmentation = Augmentation(auto_augment=auto_augment, color_jitter=0.4, random_erasing=0.9)
+    transform = clip_training_transform(CLIP, augmentation)
     for seed in range(5):
         random.seed(seed)
         same = transform((picture((200, 90, 40), 0, size=32),) * 4)
@@ -120,15 +121,15 @@ def test_every_frame_is_augmented_alike(auto_augment):
     assert not torch.equal(same, transform((picture((200, 90, 40), 0, size=32),) * 4))
 
 
-def test_flipping_is_the_recipes_choice():
+def test_flipping_is_the_augmentations_choice():
     """A picture that is bright at the left: after flipping, at the right."""
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, :16] = 255
     frame = Image.fromarray(pixels)
 
     def share_flipped(flip):
-        recipe = Recipe(auto_augment=None, color_jitter=0, random_erasing=0, flip=flip)
-        transform = clip_training_transform(CLIP, recipe)
+        augmentation = Augmentation(auto_augment=None, color_jitter=0, random_erasing=0, flip=flip)
+        transform = clip_training_transform(CLIP, augmentation)
         random.seed(0)
         clips = [transform((frame, ImageOps.mirror(frame)))[0, 0] for _ in range(40)]
         decided = [clip for clip in clips if (clip[0, :, 0].mean() - clip[0, :, -1].mean()).abs() > 0.5]
@@ -164,7 +165,10 @@ def test_three_crops_lie_along_the_longer_side(wide):
 
 def test_readings_travel_to_worker_processes(folder):
     source = open_data(folder, "train")
-    for reading in (training_reading(source, CLIP, Recipe()), evaluation_reading(source, CLIP, Views(segments=2))):
+    for reading in (
+        training_reading(source, CLIP, Augmentation(), ClipSampling()),
+        evaluation_reading(source, CLIP, Views(segments=2)),
+    ):
         copy = pickle.loads(pickle.dumps(reading))
         assert copy.transform(copy.read(0)).shape[1:] == (3, 4, 16, 16)
 
@@ -175,7 +179,7 @@ def test_images_for_a_video_model_and_clips_for_an_image_model(folder, tmp_path)
     with pytest.raises(DataError, match="3 images, a model of clips of 4 frames"):
         evaluation_reading(images, CLIP, Views())
     with pytest.raises(DataError, match="6 clips, a model of images"):
-        training_reading(clips, still, Recipe())
+        training_reading(clips, still, Augmentation(), ClipSampling())
     with pytest.raises(ConfigError, match="only clips have several views"):
         evaluation_reading(images, still, Views(crops=3))
 

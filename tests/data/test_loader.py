@@ -5,13 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from rmeeto.data import Preparation, evaluation_batches, open_data, training_batches, training_indices
+from rmeeto.data import BatchPlan, Preparation, evaluation_batches, open_data, stratified, training_batches
 from rmeeto.data.folder import FolderSource
 from rmeeto.data.loader import TrainingOrder
-from rmeeto.data.subset import stratified
 from rmeeto.errors import DataError
-from rmeeto.pace import Pace
-from rmeeto.recipe import Recipe
 from toys import make_folder, toy_recipe, truncate
 
 PREPARATION = Preparation(3, (16, 16), (0.5,) * 3, (0.5,) * 3, 0.9, "bicubic")
@@ -27,9 +24,11 @@ def folder(tmp_path):
 def batches(folder, first_step=0, rank=0, processes=1, **changes):
     recipe = toy_recipe(folder, "out", **{"batch_size": 4, "color_jitter": 0.4, "random_erasing": 0.5, **changes})
     source = open_data(folder, "train")
-    indices = training_indices(source, recipe)
-    pace = Pace(recipe, len(indices), processes)
-    return list(training_batches(source, indices, PREPARATION, pace, first_step=first_step, rank=rank))
+    plan = recipe.batch_plan(len(source.labels), processes)
+    chosen = {"augmentation": recipe.augmentation, "workers": recipe.workers}
+    return list(
+        training_batches(source, range(plan.images), PREPARATION, plan, first_step=first_step, rank=rank, **chosen)
+    )
 
 
 def assert_same(ours, theirs):
@@ -78,8 +77,8 @@ def test_what_others_draw_changes_nothing_and_nothing_is_changed_for_them(folder
 
 
 def test_epochs_are_different_permutations_of_everything(folder):
-    pace = Pace(toy_recipe(folder, "out", batch_size=4), 24)
-    draws = [draw for batch in TrainingOrder(pace) for draw in batch]
+    plan = BatchPlan(images=24, batch_size=4, epochs=2)
+    draws = [draw for batch in TrainingOrder(plan) for draw in batch]
     first = [draw.place for draw in draws if draw.epoch == 0]
     second = [draw.place for draw in draws if draw.epoch == 1]
     assert sorted(first) == sorted(second) == list(range(24))
@@ -88,23 +87,23 @@ def test_epochs_are_different_permutations_of_everything(folder):
 
 def test_an_image_looks_different_in_every_epoch(folder):
     seen = batches(folder, batch_size=24)
-    pace = Pace(toy_recipe(folder, "out", batch_size=24), 24)
-    order = [[draw.place for draw in batch] for batch in TrainingOrder(pace)]
+    plan = BatchPlan(images=24, batch_size=24, epochs=2)
+    order = [[draw.place for draw in batch] for batch in TrainingOrder(plan)]
     image = [epoch.images[places.index(7)] for epoch, places in zip(seen, order, strict=True)]
     assert not torch.equal(image[0], image[1])
 
 
 def test_images_left_over_are_others_in_the_next_epoch(folder):
-    pace = Pace(toy_recipe(folder, "out", batch_size=10, epochs=2), 24)
-    places = [{d.place for batch in TrainingOrder(pace) for d in batch if d.epoch == epoch} for epoch in (0, 1)]
+    plan = BatchPlan(images=24, batch_size=10, epochs=2)
+    places = [{d.place for batch in TrainingOrder(plan) for d in batch if d.epoch == epoch} for epoch in (0, 1)]
     assert [len(p) for p in places] == [20, 20]
     assert places[0] != places[1]
 
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_each_step(processes, folder):
-    whole = Pace(toy_recipe(folder, "out", batch_size=4, accumulate=2), 24)
-    shared = Pace(toy_recipe(folder, "out", batch_size=4, accumulate=2), 24, processes)
+    whole = BatchPlan(images=24, batch_size=4, accumulate=2, epochs=2)
+    shared = BatchPlan(images=24, batch_size=4, accumulate=2, epochs=2, processes=processes)
     steps = [[d for b in chunk for d in b] for chunk in grouped(TrainingOrder(whole), whole.micro_batches)]
     by_rank = [
         [[d for b in chunk for d in b] for chunk in grouped(TrainingOrder(shared, rank=rank), shared.micro_batches)]
@@ -130,9 +129,8 @@ def test_an_unreadable_image_is_replaced_by_the_next_and_named(folder):
 
 def test_a_vanished_image_counts_as_unreadable(folder):
     source = open_data(folder, "train")
-    recipe = toy_recipe(folder, "out", batch_size=24, epochs=1)
     (folder / "train" / "red" / "7.png").unlink()
-    batch = next(training_batches(source, range(24), PREPARATION, Pace(recipe, 24)))
+    batch = next(training_batches(source, range(24), PREPARATION, BatchPlan(images=24, batch_size=24)))
     assert "No such file" in batch.unreadable[0]
     assert batch.labels.tolist().count(0) == 9  # behind the last image comes the first again
 
@@ -172,6 +170,5 @@ def test_a_subset_is_stratified_reproducible_and_nested():
 
 
 def test_the_subset_is_of_the_training_images_only(folder):
-    recipe = Recipe(subset=0.5)
-    assert len(training_indices(open_data(folder, "train"), recipe)) == 12
+    assert len(stratified(open_data(folder, "train").labels, 0.5, seed=0)) == 12
     assert len(open_data(folder, "val").labels) == 9

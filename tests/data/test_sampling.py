@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 
-from rmeeto.data.sampling import Dense, Sparse, Views, sampling
+from rmeeto.data.sampling import ClipSampling, Dense, Sparse, Views
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.recipe import Recipe
 
@@ -77,12 +77,12 @@ def test_the_generator_decides():
 
 
 def test_names():
-    assert sampling("sparse", 8, 4) == Sparse(8)
-    assert sampling("dense", 8, 4) == Dense(8, 4)
+    assert ClipSampling("sparse").of(8) == Sparse(8)
+    assert ClipSampling("dense", 4).of(8) == Dense(8, 4)
 
 
 def test_views_are_checked():
-    assert Views.of(Recipe(sampling="dense", frame_stride=2, segments=4, crops=3)) == Views("dense", 2, 4, 3)
+    assert Recipe(sampling="dense", frame_stride=2, segments=4, crops=3).views == Views("dense", 2, 4, 3)
     assert Views(segments=4, crops=3).count == 12
     with pytest.raises(UnknownName, match="sparse"):
         Views(sampling="spars")

@@ -6,10 +6,9 @@ import torch
 from PIL import Image
 
 from rmeeto import create_model
-from rmeeto.data import Preparation, evaluation_transform
+from rmeeto.data import Augmentation, Preparation, evaluation_transform
 from rmeeto.data.transforms import as_mode, training_transform
 from rmeeto.errors import ConfigError, DataError
-from rmeeto.recipe import Recipe
 from toys import picture
 
 COLOUR = Preparation(3, (32, 24), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), 0.875, "bicubic")
@@ -35,7 +34,7 @@ def test_every_kind_of_image_fits_every_kind_of_model(preparation, mode, glyphs)
     shape = (preparation.channels, *preparation.size)
     for transform in (
         evaluation_transform(preparation, glyphs=glyphs),
-        training_transform(preparation, Recipe(), glyphs=glyphs),
+        training_transform(preparation, Augmentation(), glyphs=glyphs),
     ):
         tensor = transform(image)
         assert tensor.shape == shape
@@ -59,7 +58,7 @@ def test_glyphs_are_evaluated_whole():
 def test_glyphs_are_never_mirrored_in_training():
     glyph = np.zeros((16, 16), np.uint8)
     glyph[:, :5] = 255  # a bar on the left
-    transform = training_transform(GREY, Recipe(), glyphs=True)
+    transform = training_transform(GREY, Augmentation(), glyphs=True)
     for _ in range(50):
         tensor = transform(Image.fromarray(glyph))[0]
         assert tensor[:, :8].mean() > tensor[:, 8:].mean()
@@ -68,7 +67,7 @@ def test_glyphs_are_never_mirrored_in_training():
 def test_photos_are_mirrored_in_training():
     photo = np.zeros((16, 16, 3), np.uint8)
     photo[:, :5] = 255
-    plain = Recipe(auto_augment=None, color_jitter=0, random_erasing=0)
+    plain = Augmentation(auto_augment=None, color_jitter=0, random_erasing=0)
     transform = training_transform(GREY, plain, glyphs=False)
     tensors = [transform(Image.fromarray(photo))[0] for _ in range(60)]
     sides = [(tensor[:, :8].mean() > tensor[:, 8:].mean()).item() for tensor in tensors]
@@ -90,10 +89,10 @@ def test_palette_with_transparency_gives_no_warning():
 
 def test_unknown_augmentation():
     with pytest.raises(ConfigError, match="magic-m9"):
-        training_transform(COLOUR, Recipe(auto_augment="magic-m9"), glyphs=False)
+        training_transform(COLOUR, Augmentation(auto_augment="magic-m9"), glyphs=False)
 
 
 def test_transforms_can_be_sent_to_worker_processes():
     for glyphs in (False, True):
-        pickle.loads(pickle.dumps(training_transform(GREY, Recipe(), glyphs=glyphs)))
+        pickle.loads(pickle.dumps(training_transform(GREY, Augmentation(), glyphs=glyphs)))
         pickle.loads(pickle.dumps(evaluation_transform(COLOUR, glyphs=glyphs)))

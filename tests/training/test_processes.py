@@ -11,7 +11,6 @@ import launch
 import rmeeto.training.conditions as conditions
 from rmeeto import create_model
 from rmeeto.errors import RunError
-from rmeeto.pace import Pace
 from rmeeto.processes import PeerLost, talking
 from rmeeto.randomness import Part, drawing_for, rand_by_image, seed_of
 from rmeeto.recipe import Recipe
@@ -162,26 +161,26 @@ def test_processes_that_begin_at_different_steps_are_refused(monkeypatch):
     conditions.check_same_beginning(4, "b")
 
 
-def paces(images_per_step):
-    """All ways to share a step of so many images with mixing, as (pace, rank, micro-batch)."""
+def shared_steps(images_per_step):
+    """All ways to share a step of so many images with mixing, as (plan, rank, micro-batch)."""
     for processes in (1, 2, 4, 8):
         for accumulate in (1, 2, 4):
             recipe = Recipe(batch_size=images_per_step // accumulate, accumulate=accumulate)
-            pace = Pace(recipe, images_per_step, processes)
-            yield [(pace, rank, micro) for rank in range(processes) for micro in range(pace.micro_batches)]
+            plan = recipe.batch_plan(images_per_step, processes)
+            yield [(plan, rank, micro) for rank in range(processes) for micro in range(plan.micro_batches)]
 
 
 @pytest.mark.parametrize("images", [16, 384])
 def test_every_way_to_share_a_step_has_the_same_images_and_whole_pairs(images):
-    for ways in paces(images):
-        places = [pace.places(rank, micro) for pace, rank, micro in ways]
+    for ways in shared_steps(images):
+        places = [plan.places(rank, micro) for plan, rank, micro in ways]
         assert sorted(place for part in places for place in part) == list(range(images))
         assert all(a + b == images - 1 for part in places for a, b in zip(part, reversed(part), strict=True))
 
 
 def test_an_odd_part_is_shared_too_where_nothing_is_mixed():
-    pace = Pace(Recipe(batch_size=9, mixup=0, cutmix=0), 9, 3)
-    assert sorted(place for rank in range(3) for place in pace.places(rank, 0)) == list(range(9))
+    plan = Recipe(batch_size=9, mixup=0, cutmix=0).batch_plan(9, 3)
+    assert sorted(place for rank in range(3) for place in plan.places(rank, 0)) == list(range(9))
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 1.0), (0.8, 0.0), (0.0, 1.0)])
@@ -190,10 +189,10 @@ def test_every_way_to_share_a_step_mixes_the_same(images, mixup, cutmix):
     mixing = Mixing(Recipe(mixup=mixup, cutmix=cutmix), num_classes=5)
     pixels, labels = torch.randn(images, 3, 8, 8), torch.randint(5, (images,))
     seen = []
-    for ways in paces(images):
+    for ways in shared_steps(images):
         together = torch.empty_like(pixels), torch.empty(images, 5)
-        for pace, rank, micro in ways:
-            part = Part(seed_of(7), images, pace.places(rank, micro))
+        for plan, rank, micro in ways:
+            part = Part(seed_of(7), images, plan.places(rank, micro))
             rows = list(part.places)
             for whole, mixed in zip(together, mixing(pixels[rows], labels[rows], part), strict=True):
                 whole[rows] = mixed

@@ -19,12 +19,12 @@ from rmeeto import create_model
 from rmeeto.data import Preparation, evaluation_transform, open_data
 from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning, RunError
 from rmeeto.evaluation import evaluate
-from rmeeto.pace import Pace
 from rmeeto.recipe import Recipe, parse_recipe
 from rmeeto.results import load_results
 from rmeeto.training import retrain
 from rmeeto.training.average import WeightAverage
 from rmeeto.training.building import build_model
+from rmeeto.training.learning_rate import LearningRate
 from rmeeto.training.objective import Objective, divergence, make_teacher
 from rmeeto.training.runlog import read_log
 from rmeeto.training.step import make_optimizer
@@ -401,7 +401,7 @@ class TestBadInput:
 def test_a_warm_up_that_never_ends_is_said(toys, tmp_path):
     with pytest.warns(RmeetoWarning, match=r"the run has 6 steps: .* never reaches lr = 0\.003"):
         retrain(toy_recipe(toys, tmp_path / "run", epochs=1, warmup_steps=1_000_000))
-    assert Pace(Recipe(batch_size=8, epochs=1, warmup_steps=5), 48).warning() is None
+    assert LearningRate(3e-3, 1e-6, warmup_steps=5, total_steps=6).warning() is None
 
 
 class TestNonFinite:

@@ -13,10 +13,10 @@ from torch import Tensor
 from torchvision import transforms as tv
 from torchvision.transforms import functional as tvf
 
+from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.transforms import Preparation, Transform, as_mode, training_transform
 from rmeeto.data.video import Frames
 from rmeeto.randomness import seeded
-from rmeeto.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class AlikeOverFrames:
         return torch.stack(tensors, dim=1)[None]
 
 
-def clip_training_transform(preparation: Preparation, recipe: Recipe) -> AlikeOverFrames:
-    """The recipe's augmentation. Raises what :func:`rmeeto.data.transforms.training_transform` raises."""
-    return AlikeOverFrames(training_transform(preparation, recipe, glyphs=False))
+def clip_training_transform(preparation: Preparation, augmentation: Augmentation) -> AlikeOverFrames:
+    """Augment all frames of a clip alike. Raises what :func:`rmeeto.data.transforms.training_transform` raises."""
+    return AlikeOverFrames(training_transform(preparation, augmentation, glyphs=False))
 
 
 class CropsOverFrames:

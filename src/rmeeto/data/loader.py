@@ -7,17 +7,16 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
+from rmeeto.data.augmentation import AS_DEIT, Augmentation
+from rmeeto.data.batch_plan import BatchPlan
 from rmeeto.data.reading import evaluation_reading, training_reading
 from rmeeto.data.samples import Batch, Draw, EvaluationSamples, TrainingSamples, collate
-from rmeeto.data.sampling import ONE_VIEW, Views
+from rmeeto.data.sampling import ONE_VIEW, ClipSampling, Views
 from rmeeto.data.source import Source
-from rmeeto.data.subset import stratified
 from rmeeto.data.transforms import Preparation
 from rmeeto.data.workers import Stream
 from rmeeto.errors import DataError
-from rmeeto.pace import Pace
 from rmeeto.randomness import seed_of
-from rmeeto.recipe import Recipe
 
 
 class TrainingOrder(Sampler[list[Draw]]):
@@ -27,46 +26,50 @@ class TrainingOrder(Sampler[list[Draw]]):
     numbers. Images left over at the end of an epoch are others each time.
     """
 
-    def __init__(self, pace: Pace, first_step: int = 0, rank: int = 0) -> None:
-        self.pace, self.first_step, self.rank = pace, first_step, rank
+    def __init__(self, plan: BatchPlan, first_step: int = 0, rank: int = 0) -> None:
+        self.plan, self.first_step, self.rank = plan, first_step, rank
 
     def __len__(self) -> int:
-        return (self.pace.total_steps - self.first_step) * self.pace.micro_batches
+        return (self.plan.total_steps - self.first_step) * self.plan.micro_batches
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        pace = self.pace
-        size = pace.recipe.images_per_step
+        plan = self.plan
         epoch, order = -1, []
-        for step in range(self.first_step, pace.total_steps):
-            if step // pace.steps_per_epoch != epoch:
-                epoch = step // pace.steps_per_epoch
+        for step in range(self.first_step, plan.total_steps):
+            if step // plan.steps_per_epoch != epoch:
+                epoch = step // plan.steps_per_epoch
                 order = self._permutation(epoch)
-            start = (step % pace.steps_per_epoch) * size
-            for micro in range(pace.micro_batches):
-                yield [Draw(epoch, order[start + place]) for place in pace.places(self.rank, micro)]
+            start = (step % plan.steps_per_epoch) * plan.images_per_step
+            for micro in range(plan.micro_batches):
+                yield [Draw(epoch, order[start + place]) for place in plan.places(self.rank, micro)]
 
     def _permutation(self, epoch: int) -> list[int]:
-        generator = torch.Generator().manual_seed(seed_of(self.pace.recipe.seed, "order", epoch))
-        return torch.randperm(self.pace.images, generator=generator).tolist()
-
-
-def training_indices(source: Source, recipe: Recipe) -> tuple[int, ...]:
-    """The images that the recipe trains on: all, or its stratified subset."""
-    return stratified(source.labels, recipe.subset, recipe.seed)
+        generator = torch.Generator().manual_seed(seed_of(self.plan.seed, "order", epoch))
+        return torch.randperm(self.plan.images, generator=generator).tolist()
 
 
 def training_batches(
-    source: Source, indices: Sequence[int], preparation: Preparation, pace: Pace, *, first_step: int = 0, rank: int = 0
+    source: Source,
+    indices: Sequence[int],
+    preparation: Preparation,
+    plan: BatchPlan,
+    *,
+    augmentation: Augmentation = AS_DEIT,
+    clips: ClipSampling = ONE_VIEW,
+    workers: int = 0,
+    first_step: int = 0,
+    rank: int = 0,
 ) -> Stream[Batch]:
-    """Micro-batches of one process from ``first_step`` on; the workers live as long as the run.
+    """Micro-batches of one process from ``first_step`` on; the workers live as long as the training.
+
+    indices: the images to train on, of which the plan counts as many.
 
     Raises:
         DataError: the model takes something else than these (images, clips); while reading: not one can be read.
     """
-    recipe = pace.recipe
 
     def check(batch: Batch) -> None:
-        if len(batch.labels) < pace.micro_batch:
+        if len(batch.labels) < plan.micro_batch:
             raise DataError(
                 f"train on {source.address}",
                 given=batch.unreadable[0],
@@ -75,10 +78,10 @@ def training_batches(
             )
 
     return Stream(
-        TrainingSamples(source, indices, training_reading(source, preparation, recipe), recipe.seed),
-        recipe.workers,
+        TrainingSamples(source, indices, training_reading(source, preparation, augmentation, clips), plan.seed),
+        workers,
         collate_fn=collate,
-        batch_sampler=TrainingOrder(pace, first_step, rank),
+        batch_sampler=TrainingOrder(plan, first_step, rank),
         check=check,
     )
 

@@ -12,31 +12,33 @@ from typing import cast
 from PIL.Image import Image
 from torch import Tensor
 
+from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.clip_transforms import CropsOverFrames, clip_training_transform
 from rmeeto.data.clips import ClipFiles
 from rmeeto.data.folder import FolderSource
 from rmeeto.data.media import CLIPS
 from rmeeto.data.samples import Reading
-from rmeeto.data.sampling import ONE_VIEW, Sampling, Views, sampling
+from rmeeto.data.sampling import ONE_VIEW, ClipSampling, Sampling, Views
 from rmeeto.data.source import ImageSource, Source
 from rmeeto.data.transforms import Preparation, Transform, evaluation_transform, training_transform
 from rmeeto.data.video import Frames
 from rmeeto.errors import ConfigError, DataError
-from rmeeto.recipe import Recipe
 
 
-def training_reading(source: Source, preparation: Preparation, recipe: Recipe) -> Reading:
+def training_reading(
+    source: Source, preparation: Preparation, augmentation: Augmentation, clips: ClipSampling
+) -> Reading:
     """Random frames, augmented.
 
     Raises:
         DataError: clips for a model of images, or the other way round.
-        ConfigError: the recipe's augmentation is impossible.
+        ConfigError: the augmentation is impossible.
     """
     _check_kind(source, preparation)
     if isinstance(source, ClipFiles):
-        frames = sampling(recipe.sampling, preparation.frames, recipe.frame_stride)
-        return Reading(RandomFrames(source, frames), clip_training_transform(preparation, recipe))
-    transform = training_transform(preparation, recipe, glyphs=source.glyphs)
+        frames = clips.of(preparation.frames)
+        return Reading(RandomFrames(source, frames), clip_training_transform(preparation, augmentation))
+    transform = training_transform(preparation, augmentation, glyphs=source.glyphs)
     return Reading(cast(ImageSource, source).read, OneView(transform))
 
 
@@ -49,7 +51,7 @@ def evaluation_reading(source: Source, preparation: Preparation, views: Views) -
     """
     _check_kind(source, preparation)
     if isinstance(source, ClipFiles):
-        frames = sampling(views.sampling, preparation.frames, views.frame_stride)
+        frames = views.of(preparation.frames)
         return Reading(SpreadFrames(source, frames, views.segments), CropsOverFrames(preparation, views.crops))
     if views.count > 1:
         raise ConfigError(

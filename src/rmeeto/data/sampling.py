@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from random import Random
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.recipe import Recipe
-from rmeeto.recipe import Sampling as SamplingName
+
+SamplingName = Literal["sparse", "dense"]
 
 
 class Sampling(Protocol):
@@ -73,11 +73,8 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Views:
-    """How clips are looked at in an evaluation: ``segments`` times ``crops`` inputs each, whose scores are averaged.
-
-    sampling: ``sparse`` or ``dense``. frame_stride: of dense sampling, in frames. segments: choices of frames.
-    crops: places along the frames' longer side. Images have one view.
+class ClipSampling:
+    """How a model's frames are chosen from a clip. frame_stride: of dense sampling, in frames.
 
     Raises:
         UnknownName: no such sampling.
@@ -86,20 +83,29 @@ class Views:
 
     sampling: SamplingName = "sparse"
     frame_stride: int = 4
-    segments: int = 1
-    crops: int = 1
 
     def __post_init__(self) -> None:
         if self.sampling not in ("sparse", "dense"):
             raise UnknownName("sampling", self.sampling, ("sparse", "dense"))
-        for name in ("frame_stride", "segments", "crops"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"set {name}", given=str(getattr(self, name)), why=f"{name} counts from 1")
+        numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sampling"}
+        for name, number in numbers.items():
+            if number < 1:
+                raise ConfigError(f"set {name}", given=str(number), why=f"{name} counts from 1")
 
-    @classmethod
-    def of(cls, recipe: Recipe) -> Views:
-        """Those that a recipe evaluates with."""
-        return cls(recipe.sampling, recipe.frame_stride, recipe.segments, recipe.crops)
+    def of(self, frames: int) -> Sampling:
+        """The sampling for a model of so many frames."""
+        return Sparse(frames) if self.sampling == "sparse" else Dense(frames, self.frame_stride)
+
+
+@dataclass(frozen=True)
+class Views(ClipSampling):
+    """How clips are looked at in an evaluation: ``segments`` times ``crops`` inputs each, whose scores are averaged.
+
+    segments: choices of frames. crops: places along the frames' longer side. Images have one view.
+    """
+
+    segments: int = 1
+    crops: int = 1
 
     def __str__(self) -> str:
         return f"{self.segments} × {self.crops} views, {self.sampling} sampling"
@@ -111,8 +117,3 @@ class Views:
 
 
 ONE_VIEW = Views()
-
-
-def sampling(name: SamplingName, frames: int, stride: int) -> Sampling:
-    """The sampling of that name for a model of so many frames."""
-    return Sparse(frames) if name == "sparse" else Dense(frames, stride)

@@ -11,11 +11,10 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms as tv
 
-from rmeeto.data.augmentation import complete
+from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.media import CLIPS, IMAGES, Kind
-from rmeeto.data.policy import check_policy
+from rmeeto.data.policy import check_policy, complete
 from rmeeto.errors import ConfigError, DataError
-from rmeeto.recipe import Recipe
 
 Transform = Callable[[Image.Image], Tensor]
 MODES = {1: "L", 3: "RGB"}
@@ -105,33 +104,33 @@ def evaluation_transform(preparation: Preparation, *, glyphs: bool) -> Transform
     return cast(Transform, tv.Compose([to_mode, rest]))
 
 
-def training_transform(preparation: Preparation, recipe: Recipe, *, glyphs: bool) -> Transform:
-    """The recipe's augmentation, normalised.
+def training_transform(preparation: Preparation, augmentation: Augmentation, *, glyphs: bool) -> Transform:
+    """Augment and normalise.
 
     Raises:
-        ConfigError: timm does not know the recipe's ``auto_augment``, or would ignore a part of it.
+        ConfigError: timm does not know ``auto_augment``, or would ignore a part of it.
     """
     if glyphs:
         return _glyph_training_transform(preparation)
     # timm augments in colour only, so grey models get their grey after the augmentation
-    colour, erase_and_normalise = _timm_stages(preparation, recipe)
+    colour, erase_and_normalise = _timm_stages(preparation, augmentation)
     steps = [tv.Lambda(_ToMode("RGB")), *colour]
     if preparation.channels == 1:
         steps.append(tv.Grayscale())
     return cast(Transform, tv.Compose([*steps, erase_and_normalise]))
 
 
-def _timm_stages(preparation: Preparation, recipe: Recipe) -> tuple[list[Any], Any]:
+def _timm_stages(preparation: Preparation, augmentation: Augmentation) -> tuple[list[Any], Any]:
     def stages(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Any, Any, Any]:
         return cast(
             tuple[Any, Any, Any],
             create_transform(
                 input_size=(preparation.channels, *preparation.size),
                 is_training=True,
-                hflip=recipe.flip,
-                auto_augment=recipe.auto_augment,
-                color_jitter=recipe.color_jitter,
-                re_prob=recipe.random_erasing,
+                hflip=augmentation.flip,
+                auto_augment=augmentation.auto_augment,
+                color_jitter=augmentation.color_jitter,
+                re_prob=augmentation.random_erasing,
                 re_mode="pixel",
                 interpolation=preparation.interpolation,
                 mean=mean,
@@ -140,15 +139,15 @@ def _timm_stages(preparation: Preparation, recipe: Recipe) -> tuple[list[Any], A
             ),
         )
 
-    if recipe.auto_augment is not None:
-        check_policy(recipe.auto_augment)
+    if augmentation.auto_augment is not None:
+        check_policy(augmentation.auto_augment)
     copies = 3 // len(preparation.mean)
     try:
         crop, augment, _ = stages(preparation.mean * copies, preparation.std * copies)
         *_, finish = stages(preparation.mean, preparation.std)
     except (AssertionError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"augment by auto_augment = {recipe.auto_augment!r}",
+            f"augment by auto_augment = {augmentation.auto_augment!r}",
             why=f"timm does not know it ({type(error).__name__}: {error})",
             fix='for instance "rand-m9-mstd0.5-inc1", or "none"',
         ) from error

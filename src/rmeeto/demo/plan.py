@@ -12,7 +12,6 @@ import torch.nn.functional as F
 
 from rmeeto.data import Preparation, Source, training_batches
 from rmeeto.models.factory import create_model
-from rmeeto.pace import Pace
 from rmeeto.progress import SILENT, Progress
 from rmeeto.recipe import Recipe
 
@@ -56,8 +55,14 @@ def measure_step(recipe: Recipe, source: Source, progress: Progress = SILENT) ->
     """Seconds of one training step of the recipe on this machine, reading included; trains a model thrown away."""
     model = create_model(recipe.model, reduction=recipe.reduction).train()
     optimizer = torch.optim.AdamW(model.parameters())
-    pace = Pace(recipe, len(source.labels))
-    batches = training_batches(source, range(len(source.labels)), Preparation.of(model), pace)
+    batches = training_batches(
+        source,
+        range(len(source.labels)),
+        Preparation.of(model),
+        recipe.batch_plan(len(source.labels)),
+        augmentation=recipe.augmentation,
+        workers=recipe.workers,
+    )
     times: list[float] = []
     before = time.perf_counter()
     with batches, progress.task("measuring this machine", TRIAL_STEPS) as task:

@@ -3,7 +3,7 @@
 timm pairs the images of a batch from its two ends (the first with the last, the second with the second last) and draws
 one ratio, and one box to cut, for the batch. Here the pairs are those of the whole step, and the ratio and the box are
 drawn once for every 128 of its images: the batch of DeiT's recipe, which Vim was trained with. So up to 128 images per
-step this is timm's mixing. Each forward pass sees whole pairs, see :meth:`rmeeto.pace.Pace.places`.
+step this is timm's mixing. Each forward pass sees whole pairs, see :meth:`rmeeto.data.BatchPlan.places`.
 """
 
 from __future__ import annotations

@@ -16,12 +16,11 @@ from rmeeto.cost import stack_of
 from rmeeto.data import (
     Batch,
     Preparation,
-    Views,
     check_classes,
     fingerprint,
     open_data,
+    stratified,
     training_batches,
-    training_indices,
     training_reading,
 )
 from rmeeto.devices import backend, find_precision
@@ -30,7 +29,6 @@ from rmeeto.evaluation import evaluate
 from rmeeto.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import save_model
-from rmeeto.pace import Pace
 from rmeeto.processes import talking
 from rmeeto.progress import SILENT, Progress, Task
 from rmeeto.randomness import seed_of, seeded
@@ -50,6 +48,7 @@ from rmeeto.training.conditions import (
     versions,
 )
 from rmeeto.training.interruption import Interrupted, Interruption
+from rmeeto.training.learning_rate import LearningRate
 from rmeeto.training.objective import Objective, make_teacher
 from rmeeto.training.run_folder import RunFolder
 from rmeeto.training.run_state import Journal, has_usable_weights, load_state, read_journal, restore, save_state
@@ -99,11 +98,13 @@ class _Run:
         check_same_classes(self.train_data.classes, self.val_data.classes, recipe.data)
         check_classes(self.train_data, self.model.num_classes)
         self.model.class_names = self.train_data.classes
-        self.indices = training_indices(self.train_data, recipe)
-        self.pace = Pace(recipe, len(self.indices), accelerator.num_processes)
-        if accelerator.is_main_process and (warning := self.pace.warning()):
+        self.indices = stratified(self.train_data.labels, recipe.subset, recipe.seed)
+        self.plan = recipe.batch_plan(len(self.indices), accelerator.num_processes)
+        warning = LearningRate.of(recipe, self.plan.total_steps).warning()
+        if accelerator.is_main_process and warning is not None:
             warnings.warn(warning, RmeetoWarning, stacklevel=3)
-        training_reading(self.train_data, Preparation.of(self.model), recipe)  # or refuse it now
+        # impossible augmentations are refused here, before anything is written
+        training_reading(self.train_data, Preparation.of(self.model), recipe.augmentation, recipe.views)
         self.precision = find_precision(recipe.precision, accelerator.device)
         self.reduction = self.model.reduction
         self._reduction_at(0)  # or refuse to anneal it now
@@ -112,7 +113,7 @@ class _Run:
             conditions=conditions_of(accelerator, recipe, self.precision),
         )
         objective = Objective(recipe, self.model.num_classes, make_teacher(self.model, recipe, accelerator.device))
-        self.stepper = Stepper(accelerator, self.model, objective, self.pace, self.precision)
+        self.stepper = Stepper(accelerator, self.model, objective, recipe, self.plan, self.precision)
         self.average = None if recipe.ema_decay is None else WeightAverage(self.model, recipe.ema_decay)
         self._begin_or_resume()
         if accelerator.num_processes > 1:
@@ -135,11 +136,11 @@ class _Run:
             self.accelerator.wait_for_everyone()
         if not self.folder.states.exist():
             conditions = self.journal.conditions
-            self.log.write("start", 0, images=len(self.indices), total_steps=self.pace.total_steps, **conditions)
-            self.progress.message(str(self.pace))
+            self.log.write("start", 0, images=len(self.indices), total_steps=self.plan.total_steps, **conditions)
+            self.progress.message(str(self.plan))
             return
         state = load_state(path, self.recipe)
-        journal = read_journal(path, state, self.pace.total_steps)
+        journal = read_journal(path, state, self.plan.total_steps)
         if journal.data_fingerprint != self.journal.data_fingerprint:
             raise RunError(
                 f"resume the run in {self.folder.path}",
@@ -157,7 +158,7 @@ class _Run:
         if damage is not None:
             self.log.write("damaged_state", journal.step, reason=damage)
             self.progress.message(damage)
-        self.progress.message(f"resumed after step {journal.step} of {self.pace.total_steps}")
+        self.progress.message(f"resumed after step {journal.step} of {self.plan.total_steps}")
         if changed:
             journal.changes += [f"after step {journal.step}, {change}" for change in changed]
             self.log.write("changed_conditions", journal.step, changes=changed)
@@ -184,7 +185,7 @@ class _Run:
             error.add_note("the last steps were skipped, because loss or gradient was not finite: try a smaller lr")
         if self.folder.states.exist() and not isinstance(error, Interrupted):
             error.add_note(
-                f"the state after step {self._saved_step} of {self.pace.total_steps} is saved in "
+                f"the state after step {self._saved_step} of {self.plan.total_steps} is saved in "
                 f"{self.folder.path}: go on with --resume (resume=True)"
             )
 
@@ -218,11 +219,14 @@ class _Run:
             self.train_data,
             self.indices,
             Preparation.of(self.model),
-            self.pace,
+            self.plan,
+            augmentation=self.recipe.augmentation,
+            clips=self.recipe.views,
+            workers=self.recipe.workers,
             first_step=self.journal.step,
             rank=self.accelerator.process_index,
         )
-        steps, epochs = self.pace.steps_per_epoch, self.recipe.epochs
+        steps, epochs = self.plan.steps_per_epoch, self.recipe.epochs
         # of several processes none may stop before all have agreed on it
         together = self.accelerator.num_processes > 1
         with batches:
@@ -299,8 +303,8 @@ class _Run:
                 interval.add(report)
                 task.advance(1, loss=report.loss, **self._time_left())
                 if (step + 1) % self.recipe.log_every_steps == 0 or step + 1 == until:
-                    epoch = (step + 1) / self.pace.steps_per_epoch
-                    lr = self.pace.learning_rate(step)
+                    epoch = (step + 1) / self.plan.steps_per_epoch
+                    lr = self.stepper.rate.at(step)
                     self.log.write("step", step + 1, epoch=epoch, lr=lr, **interval.figures(), **self._so_far())
                     interval = Interval(self.recipe.images_per_step)
                 if report.interrupted:  # several processes agree on it within a step
@@ -322,7 +326,7 @@ class _Run:
                 why="its counts are the authors' own and have no smaller version",
                 fix="use a method of ours, or anneal = 0",
             )
-        steps = self.recipe.anneal * self.pace.total_steps
+        steps = self.recipe.anneal * self.plan.total_steps
         return annealed(self.reduction, stack_of(self.model.config), min(1.0, step / steps))
 
     def _note(self, report: StepReport) -> None:
@@ -372,7 +376,7 @@ class _Run:
             device=self.accelerator.device,
             precision=self.precision,
             workers=self.recipe.workers,
-            views=Views.of(self.recipe),
+            views=self.recipe.views,
             progress=self.progress,
             description=f"evaluating {name}" + (f", epoch {epoch}" if epoch else ""),
         )
@@ -395,7 +399,7 @@ class _Run:
 
     def _time_left(self) -> dict[str, str]:
         """Of all training to come, evaluations not counted, at the mean pace of this attempt."""
-        seconds = self._stepping_seconds / self._stepped * (self.pace.total_steps - self.journal.step)
+        seconds = self._stepping_seconds / self._stepped * (self.plan.total_steps - self.journal.step)
         return {"left": str(timedelta(seconds=round(seconds)))}
 
     def _seconds(self) -> float:

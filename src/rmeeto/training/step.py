@@ -13,17 +13,17 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from rmeeto.data import Batch
+from rmeeto.data import Batch, BatchPlan
 from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.nonfinite import first_nonfinite, first_nonfinite_gradient
-from rmeeto.pace import Pace
 from rmeeto.processes import talking
 from rmeeto.randomness import Part, drawing_for, seed_of
 from rmeeto.recipe import Recipe
 from rmeeto.training.by_image import LayersByImage
 from rmeeto.training.gradients import average_gradients, copy_weights_of_first_process
+from rmeeto.training.learning_rate import LearningRate
 from rmeeto.training.objective import Objective
 
 BAD_STEPS_ALLOWED = 3
@@ -61,24 +61,26 @@ class Stepper:
         accelerator: Accelerator,
         model: VisionMamba,
         objective: Objective,
-        pace: Pace,
+        recipe: Recipe,
+        plan: BatchPlan,
         precision: ActualPrecision,
     ) -> None:
         self.accelerator, self.model, self.objective = accelerator, model, objective
-        self.pace, self.precision = pace, precision
-        self.optimizer = make_optimizer(model.to(accelerator.device), pace.recipe)
+        self.recipe, self.plan, self.precision = recipe, plan, precision
+        self.rate = LearningRate.of(recipe, plan.total_steps)
+        self.optimizer = make_optimizer(model.to(accelerator.device), recipe)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._layers = LayersByImage(model)
-        if pace.processes > 1:
+        if plan.processes > 1:
             with talking():
                 copy_weights_of_first_process(model)
         self._bad_in_a_row = 0
 
     def step(self, step: int, batches: Iterator[Batch], *, interrupted: bool) -> StepReport:
         """Take the step with this number, on the next micro-batches."""
-        recipe, count = self.pace.recipe, self.pace.micro_batches
+        count, clip_grad = self.plan.micro_batches, self.recipe.clip_grad
         for group in self.optimizer.param_groups:
-            group["lr"] = self.pace.learning_rate(step)
+            group["lr"] = self.rate.at(step)
         self.model.train()
         self.optimizer.zero_grad()
         taken_batches, waiting = [], 0.0
@@ -96,7 +98,7 @@ class Stepper:
             except torch.OutOfMemoryError as error:
                 raise self._too_large(error) from error
             total += share.detach()
-        if self.pace.processes > 1:
+        if self.plan.processes > 1:
             with talking():
                 average_gradients(self._parameters)
                 loss, stop, unreadable = self._agree(total.item(), interrupted, taken_batches)
@@ -105,8 +107,8 @@ class Stepper:
         norm = gradient_norm(self._parameters)
         taken = math.isfinite(loss) and math.isfinite(norm)
         if taken:
-            if recipe.clip_grad is not None:
-                torch.nn.utils.clip_grad_norm_(self._parameters, recipe.clip_grad)
+            if clip_grad is not None:
+                torch.nn.utils.clip_grad_norm_(self._parameters, clip_grad)
             self.optimizer.step()
         self._bad_in_a_row = 0 if taken else self._bad_in_a_row + 1
         if self._bad_in_a_row == BAD_STEPS_ALLOWED:
@@ -115,8 +117,8 @@ class Stepper:
 
     def _part(self, step: int, micro: int) -> Part:
         """The images of a step that this process sees in one forward pass, and the seed of the step."""
-        recipe, places = self.pace.recipe, self.pace.places(self.accelerator.process_index, micro)
-        return Part(seed_of(recipe.seed, "step", step), recipe.images_per_step, places)
+        places = self.plan.places(self.accelerator.process_index, micro)
+        return Part(seed_of(self.plan.seed, "step", step), self.plan.images_per_step, places)
 
     def _loss(self, batch: Batch, part: Part) -> Tensor:
         """The loss of one micro-batch; what is random in it depends on the step and the images' places there alone."""
@@ -129,14 +131,14 @@ class Stepper:
     def _agree(self, loss: float, interrupted: bool, batches: list[Batch]) -> tuple[float, bool, tuple[str, ...]]:
         """Mean loss, whether to stop, and the unreadable images, over all processes."""
         unreadable = _unreadable(batches)
-        own = torch.tensor([loss / self.pace.processes, interrupted, len(unreadable)], device=self.accelerator.device)
+        own = torch.tensor([loss / self.plan.processes, interrupted, len(unreadable)], device=self.accelerator.device)
         loss, stop, missing = self.accelerator.reduce(own, "sum").tolist()
         return loss, stop > 0, tuple(gather_object(list(unreadable))) if missing else ()
 
     def _too_large(self, error: torch.OutOfMemoryError) -> RunError:
         return RunError(
             "fit a training step into the device's memory",
-            given=f"{self.pace.micro_batch} images per forward pass, {self.precision}",
+            given=f"{self.plan.micro_batch} images per forward pass, {self.precision}",
             why=str(error).splitlines()[0],
             fix="halve batch_size and double accumulate: as many images per step, half of the memory",
         )
@@ -153,8 +155,7 @@ class Stepper:
         place = first_nonfinite(self.model, replay) or place
         return RunError(
             f"take step {step}",
-            given=f"loss {loss:g}, gradient norm {norm:g}, learning rate {self.pace.learning_rate(step):.3g}, "
-            f"{self.precision}",
+            given=f"loss {loss:g}, gradient norm {norm:g}, learning rate {self.rate.at(step):.3g}, {self.precision}",
             why=f"the third step in a row with non-finite values; they first appear in: {place or 'the loss'}",
             fix="use a smaller lr, a smaller clip_grad, or precision = float32; "
             "the last saved model and state are untouched",
