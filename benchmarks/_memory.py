@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from rmeeto.bench.memory import resident_mib
+from rmeeto.speed.memory import resident_mib
 
 RESET = Path("/proc/self/clear_refs")
 FROM_NOW_ON = "5"  # sets the high water mark to what is resident

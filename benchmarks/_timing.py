@@ -18,8 +18,8 @@ from typing import TypedDict
 import torch
 
 from rmeeto import keep_freed_memory
-from rmeeto.bench.timing import Stopwatch, take_turns
 from rmeeto.ops.impl import cpp
+from rmeeto.speed.timing import Stopwatch, take_turns
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(os.environ.get("RMEETO_RESULTS", ROOT / "benchmarks/results"))

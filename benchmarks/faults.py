@@ -28,8 +28,8 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from faulty_disk import FAULTS, FaultyDisk, in_use  # noqa: E402
 from rmeeto.errors import RmeetoError  # noqa: E402
+from rmeeto.evaluation.results import load_results  # noqa: E402
 from rmeeto.recipe import Recipe  # noqa: E402
-from rmeeto.results import load_results  # noqa: E402
 from rmeeto.training import retrain  # noqa: E402
 from rmeeto.training.runlog import read_log  # noqa: E402
 from toys import make_folder, toy_recipe  # noqa: E402

@@ -40,9 +40,9 @@ from _timing import ROOT, Times, compare, operations_of_a_model, refuse_if_red, 
 from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.cost import flops
-from rmeeto.devices import autocast
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
+from rmeeto.runtime.devices import autocast
 
 REMOVED_PER_FRAME = 11
 FLOAT_BYTES = 4

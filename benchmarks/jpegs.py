@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from rmeeto.data import open_data
-from rmeeto.results import load_results
+from rmeeto.evaluation.results import load_results
 
 OUTPUT = Path(__file__).parent / "results/jpegs.json"
 MODEL, SIZE, REDUCE, BATCH = "vim_tiny", 64, "merge:r=1", 32  # 17 tokens

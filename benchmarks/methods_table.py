@@ -26,7 +26,7 @@ from rmeeto.cost import stack_of
 from rmeeto.data import open_data
 from rmeeto.errors import ConfigError
 from rmeeto.evaluation import evaluate
-from rmeeto.progress import SILENT
+from rmeeto.runtime.progress import SILENT
 
 # Every method at the paper's blocks (every second one) unless its name says otherwise, with its authors' choices.
 LINES = {

@@ -14,7 +14,7 @@ import torch
 import rmeeto
 from _timing import operations_of_a_model, refuse_if_red, save
 from rmeeto import TokenMerge
-from rmeeto.bench import bench, verdict
+from rmeeto.speed import bench, verdict
 
 WARM_UP = 3
 

@@ -26,9 +26,9 @@ import torch
 import rmeeto
 from _timing import compare, print_table, save
 from rmeeto import TokenMerge, Tokens
-from rmeeto.bench.timing import Stopwatch, reduction_share
 from rmeeto.reduction.match import match
 from rmeeto.reduction.protocol import Step
+from rmeeto.speed.timing import Stopwatch, reduction_share
 
 MODEL = "videomamba_tiny_video"
 WIDTH, PATCHES_PER_FRAME, REMOVED_PER_FRAME = 192, 196, 11

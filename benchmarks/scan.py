@@ -20,9 +20,9 @@ from torch import Tensor
 
 from _peers import TEXTBOOK, Scan, find_peers, missing_peers
 from _timing import KEPT, RETURNED, compare, print_table, refuse_if_red, save
-from rmeeto.devices import backend
 from rmeeto.ops import selective_scan
 from rmeeto.ops.impl import reference
+from rmeeto.runtime.devices import backend
 
 KERNELS = "kernels"
 

@@ -31,9 +31,9 @@ import rmeeto
 from _memory import grown_mib
 from _peers import TEXTBOOK, Scan, find_peers, missing_peers
 from _timing import KEPT, RETURNED, Times, compare, operations_of_a_model, print_table, ratio, refuse_if_red, save
-from rmeeto.devices import autocast, backend
 from rmeeto.models import mixers, trained_block
 from rmeeto.ops import selective_scan
+from rmeeto.runtime.devices import autocast, backend
 
 KERNELS, REFERENCE = "kernels", "reference"
 SAME_LOSS = 1e-4

@@ -1,6 +1,7 @@
 """A disk that fails, fills up or loses power at one chosen call, and keeps only what was synced to it.
 
-It stands in for the ``os`` module in ``rmeeto.durable``, through which everything is written that must not be lost.
+It stands in for the ``os`` module in ``rmeeto.files.durable``, through which everything is written that must not be
+lost.
 """
 
 import errno
@@ -9,7 +10,7 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from rmeeto import durable
+from rmeeto.files import durable
 
 CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "rmdir")
 ERRORS = ("error", "error after the fact", "disk full")

@@ -14,21 +14,21 @@ LAYERS = [
     {"demo"},
     {"report"},
     {"training", "tuning"},
-    {"recipe", "table"},
-    {"evaluation", "bench", "viz", "predict", "doctor"},
+    {"recipe"},
+    {"evaluation"},
+    {"speed", "viz"},
     {"data"},
-    {"nonfinite"},
-    {"results", "devices", "processes"},
     {"models"},
     {"cost"},
     {"config", "reduction"},
+    {"runtime"},
     {"ops"},
-    {"tokens", "progress", "durable", "run_files"},
-    {"timing"},
-    {"errors", "allocator", "paths", "jsontext", "randomness", "checks", "when_imported"},
+    {"files"},
+    {"checks", "import_hooks"},
+    {"errors"},
 ]
 # `import rmeeto` hands out names from everywhere, lazily.
-OUTSIDE = {"rmeeto", "rmeeto.__main__", "rmeeto._timm_hook"}
+OUTSIDE = {"rmeeto", "rmeeto.__main__"}
 
 ROOMS = {
     "triton": {"rmeeto.ops.impl.triton"},
@@ -40,7 +40,7 @@ ROOMS = {
         "rmeeto.models.timm_registry",
         "rmeeto.models.vit",
         "rmeeto.data",
-        "rmeeto.predict",
+        "rmeeto.evaluation.prediction",
         "rmeeto.training",
     },
     "accelerate": {"rmeeto.training", "rmeeto.evaluation"},
@@ -50,7 +50,7 @@ ROOMS = {
     "jinja2": {"rmeeto.report"},
     "sklearn": {"rmeeto.data"},
     "av": {"rmeeto.data.video"},
-    "safetensors": {"rmeeto.models.checkpoint", "rmeeto.models.weight_file", "rmeeto.predict"},
+    "safetensors": {"rmeeto.models.checkpoint", "rmeeto.models.weight_file", "rmeeto.evaluation.prediction"},
     "huggingface_hub": {"rmeeto.models.checkpoint"},
 }
 

@@ -10,9 +10,9 @@ from rmeeto.demo.plan import announcement, bench_batch, fit
 from rmeeto.demo.run import unused_folder
 from rmeeto.errors import ConfigError
 from rmeeto.evaluation import evaluate
+from rmeeto.evaluation.results import load_results
 from rmeeto.models.zoo import ZOO
 from rmeeto.recipe import load_recipe
-from rmeeto.results import load_results
 
 TRAIN_IMAGES, VAL_IMAGES = 1297, 500
 

@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from rmeeto import parse_reduction
-from rmeeto.bench import BenchReport, Measurement, Spread
-from rmeeto.doctor import Machine
+from rmeeto.evaluation.results import EpochScore, Results, Row
 from rmeeto.recipe import Recipe
 from rmeeto.reduction.protocol import Stack
 from rmeeto.report import report, timed
 from rmeeto.report.charts import loss_chart
 from rmeeto.report.words import duration, operations, signed
-from rmeeto.results import EpochScore, Results, Row
+from rmeeto.runtime.doctor import Machine
+from rmeeto.speed import BenchReport, Measurement, Spread
 from rmeeto.viz import Panel
 from rmeeto.viz import Row as Pictures
 

@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
-from rmeeto import _timm_hook
+from rmeeto.import_hooks import MovedModule, when_imported
 
 if TYPE_CHECKING:
-    from rmeeto.allocator import keep_freed_memory
     from rmeeto.config import ModelConfig
     from rmeeto.cost import flops
     from rmeeto.errors import RmeetoError, RmeetoWarning
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from rmeeto.ops import causal_conv, selective_scan
     from rmeeto.recipe import Recipe, load_recipe
     from rmeeto.reduction import Plan, ReleasedMerge, TokenMerge, TokenPrune, parse_reduction
-    from rmeeto.tokens import Tokens
+    from rmeeto.reduction.tokens import Tokens
+    from rmeeto.runtime.allocator import keep_freed_memory
     from rmeeto.training import retrain
     from rmeeto.tuning import tune
 
@@ -47,14 +48,14 @@ _HOMES = {
     "RmeetoWarning": "rmeeto.errors",
     "TokenMerge": "rmeeto.reduction",
     "TokenPrune": "rmeeto.reduction",
-    "Tokens": "rmeeto.tokens",
+    "Tokens": "rmeeto.reduction.tokens",
     "VisionMamba": "rmeeto.models.backbone",
     "causal_conv": "rmeeto.ops",
     "create_model": "rmeeto.models.factory",
     "evaluate": "rmeeto.evaluation",
     "flops": "rmeeto.cost",
     "freeze": "rmeeto.models.freezing",
-    "keep_freed_memory": "rmeeto.allocator",
+    "keep_freed_memory": "rmeeto.runtime.allocator",
     "list_models": "rmeeto.models.zoo",
     "load_recipe": "rmeeto.recipe",
     "parse_reduction": "rmeeto.reduction",
@@ -65,6 +66,28 @@ _HOMES = {
     "selective_scan": "rmeeto.ops",
     "thaw": "rmeeto.models.freezable",
     "tune": "rmeeto.tuning",
+}
+
+# Modules of version 0.1 whose names go on working for one version.
+_MOVED_MODULES = {
+    "allocator": "runtime.allocator",
+    "devices": "runtime.devices",
+    "doctor": "runtime.doctor",
+    "durable": "files.durable",
+    "jsontext": "files.jsontext",
+    "nonfinite": "runtime.nonfinite",
+    "paths": "files.paths",
+    "predict": "evaluation.prediction",
+    "processes": "runtime.processes",
+    "progress": "runtime.progress",
+    "randomness": "runtime.randomness",
+    "results": "evaluation.results",
+    "run_files": "files.run_files",
+    "table": "evaluation.scores",
+    "timing": "reduction.elapsed",
+    "tokens": "reduction.tokens",
+    "when_imported": "import_hooks",
+    "bench": "speed",
 }
 
 __all__ = [
@@ -99,6 +122,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name in _MOVED_MODULES:
+        return sys.modules[f"rmeeto.{name}"]
     if name not in _HOMES:
         raise AttributeError(f"module 'rmeeto' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
@@ -110,4 +135,13 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
 
 
-_timm_hook.install()
+def _register_with_timm() -> None:
+    from rmeeto.models.timm_registry import register_with_timm
+
+    register_with_timm()
+
+
+# timm takes seconds to import and has no entry points for other packages' models
+when_imported("timm", _register_with_timm)
+for _name, _new_name in _MOVED_MODULES.items():
+    sys.modules[f"rmeeto.{_name}"] = MovedModule(f"rmeeto.{_name}", f"rmeeto.{_new_name}")

@@ -19,7 +19,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.paths import given_path, is_folder, read_text, shown
+from rmeeto.files.paths import given_path, is_folder, read_text, shown
 
 if TYPE_CHECKING:  # imported where they are made: a recipe is read without waiting for torch
     from rmeeto.data import Augmentation, BatchPlan, Views

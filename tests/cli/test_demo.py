@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 import rmeeto
-from rmeeto.bench import bench
 from rmeeto.demo import DemoResult
 from rmeeto.errors import ConfigError
-from rmeeto.results import Results, Row
+from rmeeto.evaluation.results import Results, Row
+from rmeeto.speed import bench
 from toys import SIZES
 
 ROW = Row("unreduced", 97.0, None, 0.1, 0.04, 0.02, 17, 0.0, 100, 500.0, 1.0)

@@ -16,7 +16,12 @@ def _nothing_long_begins(monkeypatch):
     def begun(*arguments, **options):
         raise AssertionError("the long work began")
 
-    for place in ("rmeeto.evaluation.evaluate", "rmeeto.tuning.tune", "rmeeto.predict.predict", "rmeeto.bench.bench"):
+    for place in (
+        "rmeeto.evaluation.evaluate",
+        "rmeeto.tuning.tune",
+        "rmeeto.evaluation.prediction.predict",
+        "rmeeto.speed.bench",
+    ):
         monkeypatch.setattr(place, begun)
     monkeypatch.setattr("rmeeto.models.factory.fresh_model", begun)
 

@@ -140,7 +140,7 @@ def test_ctrl_c_ends_a_running_verb_with_130(model_folder):
 # says when the first timing is done, so that the signal arrives in the middle of the work
 INTERRUPTIBLE = """
 import sys
-from rmeeto.bench import timing
+from rmeeto.speed import timing
 from rmeeto.cli import main
 real = timing.Stopwatch.seconds
 def seconds(self, work):

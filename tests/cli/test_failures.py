@@ -157,7 +157,7 @@ EXCEPTIONS = {
     "in the loop": ("at(4, lambda: fail(KeyError('place')))", 4, (*DEFECT, "KeyError: 'place'", "rmeeto/training/")),
     "in a worker": ("in_workers(lambda: fail(KeyError('pixel')))", SOME, (*DEFECT, "KeyError: 'pixel' (in a worker")),
     "in an evaluation": (
-        "import rmeeto.evaluation as e; real = e._score; done = []\n"
+        "import rmeeto.evaluation.accuracy as e; real = e._score; done = []\n"
         "def score(*a):\n    done.append(1)\n    return fail(ZeroDivisionError('division by zero')) if len(done) > 1 "
         "else real(*a)\ne._score = score",
         EPOCH,
@@ -239,7 +239,7 @@ PHASES = {
         False,
     ),
     "in a step": (f"at(4, {CTRL_C})", True),
-    "in an evaluation": (f"import rmeeto.evaluation as e; e._score = {CTRL_C[:6]} *a{CTRL_C[6:]}", False),
+    "in an evaluation": (f"import rmeeto.evaluation.accuracy as e; e._score = {CTRL_C[:6]} *a{CTRL_C[6:]}", False),
     "while results are put together": (
         f"import rmeeto.training.run as r; r.add_speeds = {CTRL_C[:6]} *a{CTRL_C[6:]}",
         True,
@@ -310,10 +310,10 @@ def test_the_traceback_is_shown_to_those_who_ask_for_it(run):
 
 
 VERBS = {
-    "eval": "import rmeeto.evaluation as m; m._score = lambda *a: fail(KeyError('here'))",
-    "predict": "import rmeeto.predict as m; m._guess = lambda *a: fail(KeyError('here'))",
+    "eval": "import rmeeto.evaluation.accuracy as m; m._score = lambda *a: fail(KeyError('here'))",
+    "predict": "import rmeeto.evaluation.prediction as m; m._guess = lambda *a: fail(KeyError('here'))",
     "show": "import rmeeto.viz as m; m.merged_groups = lambda *a: fail(KeyError('here'))",
-    "bench": "import rmeeto.bench.timing as m; m.Stopwatch.seconds = lambda *a: fail(KeyError('here'))",
+    "bench": "import rmeeto.speed.timing as m; m.Stopwatch.seconds = lambda *a: fail(KeyError('here'))",
     "tune": "import rmeeto.tuning.calibration as m; m.Calibration.divergence = lambda *a: fail(KeyError('here'))",
     "demo": "import rmeeto.demo.run as m; m.measure_step = lambda *a: fail(KeyError('here'))",
 }

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from rmeeto.cli import app, console
 from rmeeto.cli.retrain import recipe_from
 from rmeeto.errors import ConfigError
-from rmeeto.results import load_results
+from rmeeto.evaluation.results import load_results
 from rmeeto.training.runlog import read_log
 from toys import make_folder, picture, truncate
 

@@ -5,13 +5,13 @@ from dataclasses import asdict
 import pytest
 from typer.main import get_command
 
-from rmeeto import table
 from rmeeto.cli import app
 from rmeeto.cli.retrain import recipe_from
 from rmeeto.errors import ConfigError
+from rmeeto.evaluation import scores
+from rmeeto.evaluation.results import Row
 from rmeeto.models.checkpoint import read_config
 from rmeeto.recipe import PUBLISHED, load_recipe
-from rmeeto.results import Row
 from toys import SIZES
 
 RETRAIN_OPTIONS = """
@@ -95,7 +95,7 @@ def test_eval_says_when_speeds_are_rough(
     def speeds(scores, *rest):
         return tuple(Row(**asdict(score), images_per_second=images_per_second, speedup=1.0) for score in scores)
 
-    monkeypatch.setattr(table, "add_speeds", speeds)
+    monkeypatch.setattr(scores, "add_speeds", speeds)
     options = ("eval", model_folder, "--data", pictures, "-j", 0)
     assert ("the speeds are rough" in rmeeto_cli(*options).stderr) is rough
     assert rmeeto_json(*options)["rough_speeds"] is rough

@@ -6,7 +6,7 @@ import pytest
 
 from rmeeto.data import open_data
 from rmeeto.errors import DataError
-from rmeeto.predict import find_files
+from rmeeto.evaluation.prediction import find_files
 from toys import make_folder, picture
 
 

@@ -14,7 +14,7 @@ from rmeeto.data.image_file import read_image_file
 from rmeeto.data.samples import UNREADABLE
 from rmeeto.data.video import UnreadableClip, count_frames
 from rmeeto.errors import DataError
-from rmeeto.predict import find_files
+from rmeeto.evaluation.prediction import find_files
 from toys import make_folder, picture
 
 pytestmark = pytest.mark.timeout(60)
@@ -66,7 +66,7 @@ def test_a_file_that_becomes_a_pipe_after_the_look_is_not_waited_for(tmp_path, m
     picture((9, 9, 9), 0).save(tmp_path / "file.png")
     os.mkfifo(tmp_path / "fifo.png")
     status = os.stat(tmp_path / "file.png")
-    monkeypatch.setattr("rmeeto.paths.os.stat", lambda path: status)
+    monkeypatch.setattr("rmeeto.files.paths.os.stat", lambda path: status)
     assert "named pipe" in reason(tmp_path / "fifo.png")
 
 

@@ -24,13 +24,13 @@ from rmeeto.data import check_classes, fingerprint, open_data
 from rmeeto.data.image_file import read_image_file
 from rmeeto.data.samples import UNREADABLE
 from rmeeto.errors import RmeetoError
+from rmeeto.evaluation.prediction import find_files, read_class_names
+from rmeeto.evaluation.results import load_results
 from rmeeto.models.checkpoint import read_config
 from rmeeto.models.description import describe
 from rmeeto.models.zoo import ZOO
-from rmeeto.predict import find_files, read_class_names
 from rmeeto.recipe import parse_recipe
 from rmeeto.reduction import METHODS
-from rmeeto.results import load_results
 from rmeeto.training.runlog import read_log
 from toys import COLOURS, SIZES, make_folder, picture, toy_recipe
 

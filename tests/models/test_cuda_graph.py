@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from rmeeto import TokenMerge, create_model, freeze, parse_reduction
-from rmeeto.bench import bench
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.cuda_graph import CudaGraph
+from rmeeto.speed import bench
 
 TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 32, "depth": 4, "num_classes": 7}
 needs_device = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from rmeeto import create_model, save_model
 from rmeeto.errors import CheckpointError, ConfigError, RmeetoError, RmeetoWarning, UnknownName
+from rmeeto.files.paths import shown
 from rmeeto.models.description import describe
-from rmeeto.paths import shown
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.filterwarnings("ignore::rmeeto.errors.RmeetoWarning")]
 SIZES = {"img_size": 32, "patch_size": 8, "stride": 8, "dim": 16, "depth": 2, "num_classes": 5}

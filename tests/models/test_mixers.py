@@ -10,9 +10,9 @@ from torch.nn.utils import prune
 
 from rmeeto.config import ModelConfig
 from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.reduction.elapsed import Gaps, Stretch
 from rmeeto.reduction.plan import Plan, take
-from rmeeto.timing import Gaps, Stretch
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 CONFIG = ModelConfig(img_size=16, patch_size=4, stride=4, dim=8, depth=2, state=4)
 LENGTH, KEPT = 23, torch.tensor([[1, 2, 5, 6, 7, 12, 15, 16, 21], [0, 3, 4, 5, 11, 13, 14, 20, 22]])

@@ -6,7 +6,7 @@ import pytest
 
 import rmeeto
 from rmeeto.errors import CheckpointError
-from rmeeto.predict import predict
+from rmeeto.evaluation.prediction import predict
 from small_models import model_of
 from toys import picture
 

@@ -14,7 +14,7 @@ import rmeeto
 from rmeeto.errors import ConfigError, RmeetoWarning, UnknownName
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.zoo import ZOO
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 SIZES = {"img_size": 32, "patch_size": 8, "stride": 8, "dim": 16, "depth": 4, "num_classes": 5}
 REGISTERS = {"registers": 2}

@@ -12,13 +12,13 @@ from timm.models.vision_transformer import VisionTransformer
 import rmeeto
 import toys
 from rmeeto import TokenMerge
-from rmeeto.bench import bench
 from rmeeto.cost import count
 from rmeeto.errors import CheckpointError, ConfigError, RmeetoWarning, UnknownName
+from rmeeto.evaluation.prediction import predict
 from rmeeto.models import factory
 from rmeeto.models.description import describe, read_sizes
 from rmeeto.models.vit import ReducibleTransformer
-from rmeeto.predict import predict
+from rmeeto.speed import bench
 from rmeeto.viz import merged_groups, patch_groups
 
 NAME = "vit_tiny_patch16_224"

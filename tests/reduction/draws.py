@@ -4,7 +4,7 @@ import torch
 
 from rmeeto import Tokens
 from rmeeto.reduction.protocol import Step
-from rmeeto.tokens import Features
+from rmeeto.reduction.tokens import Features
 
 
 def at(r: int) -> Step:

@@ -100,7 +100,7 @@ STEPS = """
 import torch
 from rmeeto import parse_reduction, Tokens
 from rmeeto.reduction.protocol import Step
-from rmeeto.tokens import Features
+from rmeeto.reduction.tokens import Features
 
 x, residual = torch.randn(2, 2, 18, 6, requires_grad=True)
 pairs = [tuple(torch.randn(2, 2, 18, 6)) for _ in range(4)]

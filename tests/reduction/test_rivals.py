@@ -25,10 +25,10 @@ from rmeeto.reduction import (
     ToFu,
     TokenRecognition,
 )
+from rmeeto.reduction.elapsed import Gaps
 from rmeeto.reduction.methods.pairwise import PairwiseReduction
 from rmeeto.reduction.plan import take
 from rmeeto.reduction.protocol import Stack, Step, Widths
-from rmeeto.timing import Gaps
 
 sys.path.insert(0, str(Path(__file__).parent))
 import naive_rivals as rivals

@@ -11,10 +11,10 @@ import launch
 import rmeeto.training.conditions as conditions
 from rmeeto import create_model
 from rmeeto.errors import RunError
-from rmeeto.processes import PeerLost, talking
-from rmeeto.randomness import Part, drawing_for, rand_by_image, seed_of
+from rmeeto.evaluation.results import load_results
 from rmeeto.recipe import Recipe
-from rmeeto.results import load_results
+from rmeeto.runtime.processes import PeerLost, talking
+from rmeeto.runtime.randomness import Part, drawing_for, rand_by_image, seed_of
 from rmeeto.training import retrain
 from rmeeto.training.by_image import DropoutByImage, DropPathByImage, LayersByImage
 from rmeeto.training.conditions import changes

@@ -11,7 +11,7 @@ import torch
 
 from rmeeto import create_model
 from rmeeto.errors import RunError
-from rmeeto.results import load_results
+from rmeeto.evaluation.results import load_results
 from rmeeto.training import retrain
 from rmeeto.training.interruption import Interrupted, Interruption
 from rmeeto.training.runlog import RunLog, read_log

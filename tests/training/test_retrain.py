@@ -19,8 +19,8 @@ from rmeeto import create_model
 from rmeeto.data import Preparation, evaluation_transform, open_data
 from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning, RunError
 from rmeeto.evaluation import evaluate
+from rmeeto.evaluation.results import load_results
 from rmeeto.recipe import Recipe, parse_recipe
-from rmeeto.results import load_results
 from rmeeto.training import retrain
 from rmeeto.training.average import WeightAverage
 from rmeeto.training.building import build_model

@@ -14,10 +14,11 @@ import torch
 
 import rmeeto.training.run as run_module
 from faulty_disk import FaultyDisk, in_use
-from rmeeto import create_model, durable
+from rmeeto import create_model
 from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning, RunError
+from rmeeto.evaluation.results import load_results
+from rmeeto.files import durable
 from rmeeto.recipe import parse_recipe
-from rmeeto.results import load_results
 from rmeeto.training import retrain
 from rmeeto.training.interruption import Interrupted
 from rmeeto.training.run_folder import RunFolder
@@ -474,7 +475,7 @@ def test_a_run_writes_through_one_module(toys, tmp_path, audited):
             retrain(toy_recipe(toys, output), progress=interrupted_at(2))
         retrain(toy_recipe(toys, output), resume=True)
     assert len(calls) > 50
-    assert {place for place in calls if "filelock" not in place} == {"rmeeto/durable.py"}
+    assert {place for place in calls if "filelock" not in place} == {"rmeeto/files/durable.py"}
 
 
 @pytest.fixture

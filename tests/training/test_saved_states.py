@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from faulty_disk import STOPS, FaultyDisk, Killed, every_fault, in_use
-from rmeeto import durable
 from rmeeto.errors import RunError
-from rmeeto.run_files import read_manifest
+from rmeeto.files import durable
+from rmeeto.files.run_files import read_manifest
 from rmeeto.training.saved_states import SavedStates
 
 

@@ -9,7 +9,6 @@ import typer
 from typer.core import TyperGroup
 
 from rmeeto import __version__
-from rmeeto.allocator import keep_freed_memory
 from rmeeto.cli import console
 from rmeeto.cli.bench import bench
 from rmeeto.cli.data import data
@@ -23,6 +22,7 @@ from rmeeto.cli.predict import predict
 from rmeeto.cli.retrain import retrain
 from rmeeto.cli.show import show
 from rmeeto.cli.tune import tune
+from rmeeto.runtime.allocator import keep_freed_memory
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 # A wrong command line, which typer itself tells; the class is click's, which newer versions of typer contain

@@ -16,8 +16,8 @@ from rmeeto.cli.options import ImplOption, JsonOption, ModelArgument, ReducesOpt
 from rmeeto.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rmeeto.bench import BenchReport, Measurement, Spread
-    from rmeeto.bench.report import Running
+    from rmeeto.speed import BenchReport, Measurement, Spread
+    from rmeeto.speed.report import Running
 
 
 def bench(
@@ -51,8 +51,8 @@ def bench(
     if r is not None:
         lines += ["merge:r=" + str(number) for number in whole_numbers("--r", r, least=0)]
 
-    from rmeeto.bench import bench as measure
     from rmeeto.models.description import describe
+    from rmeeto.speed import bench as measure
 
     described = describe(model)
     lines = lines or default_reductions(described)
@@ -138,7 +138,7 @@ def spread(value: Spread) -> str:
 
 def print_verdicts(setting: tuple[Measurement, ...]) -> None:
     """What to conclude, a sentence for each reduction."""
-    from rmeeto.bench import verdict
+    from rmeeto.speed import verdict
 
     for measured in setting:
         sentence = verdict(measured, setting)

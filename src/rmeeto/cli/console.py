@@ -27,9 +27,9 @@ from rich.text import Text
 from rmeeto.cli.failures import wants_traceback
 from rmeeto.cli.progress import Bars, Lines
 from rmeeto.errors import RmeetoError
-from rmeeto.jsontext import to_json
-from rmeeto.paths import AS_BYTES
-from rmeeto.progress import SILENT, Progress
+from rmeeto.files.jsontext import to_json
+from rmeeto.files.paths import AS_BYTES
+from rmeeto.runtime.progress import SILENT, Progress
 
 PIPE_WIDTH = 160  # a file has no width; a table in it should not be cut at 80 columns
 

@@ -12,7 +12,7 @@ from rmeeto.cli import console
 from rmeeto.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from rmeeto.doctor import Diagnosis, Kernel
+    from rmeeto.runtime.doctor import Diagnosis, Kernel
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -20,7 +20,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     The exit code is 1 when a kernel computes wrong results.
     """
-    from rmeeto.doctor import diagnose
+    from rmeeto.runtime.doctor import diagnose
 
     diagnosis = diagnose()
     if as_json:

@@ -58,10 +58,10 @@ def evaluate(
         )
 
     from rmeeto.data import CLIPS, Preparation, Views, open_data
-    from rmeeto.devices import find_device, find_precision
     from rmeeto.evaluation import evaluate as run
+    from rmeeto.evaluation.scores import add_speeds, score, speeds_are_rough
     from rmeeto.models.description import describe
-    from rmeeto.table import add_speeds, score, speeds_are_rough
+    from rmeeto.runtime.devices import find_device, find_precision
 
     described = describe(model)
     lines = reduce or ([described.reduction] if described.reduction else [])

@@ -22,7 +22,7 @@ from rmeeto.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rmeeto.predict import Prediction
+    from rmeeto.evaluation.prediction import Prediction
 
 BAR_WIDTH = 20
 UNREADABLE = 1
@@ -46,9 +46,9 @@ def predict(
 
     A file that cannot be read is named and left out, and the exit code is then 1.
     """
+    from rmeeto.evaluation.prediction import find_files, read_class_names
+    from rmeeto.evaluation.prediction import predict as run
     from rmeeto.models.description import describe
-    from rmeeto.predict import find_files, read_class_names
-    from rmeeto.predict import predict as run
 
     names = read_class_names(labels) if labels is not None else saved_names(model)
     (reduction,) = fitting_reductions(describe(model), [reduce]) if reduce is not None else [None]
@@ -68,8 +68,8 @@ def predict(
 
 def saved_names(model: str) -> list[str] | None:
     """The class names in a saved model; a model of the zoo has none of its own."""
+    from rmeeto.evaluation.prediction import saved_class_names
     from rmeeto.models.description import describe
-    from rmeeto.predict import saved_class_names
 
     folder = describe(model).folder
     return None if folder is None else saved_class_names(folder)

@@ -15,8 +15,8 @@ from rmeeto.cli.rows import rows_table
 from rmeeto.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rmeeto.evaluation.results import Results
     from rmeeto.recipe import Recipe
-    from rmeeto.results import Results
 
 data_option = partial(typer.Option, rich_help_panel="Data")
 training = partial(typer.Option, rich_help_panel="Training")

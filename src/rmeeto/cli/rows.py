@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rmeeto.cli import console
 
 if TYPE_CHECKING:
-    from rmeeto.results import Row
+    from rmeeto.evaluation.results import Row
 
 
 def rows_table(rows: Sequence[Row], title: str) -> Table:

@@ -12,7 +12,7 @@ from rmeeto.cli.model import build, fitting_reductions, kind_of_files
 from rmeeto.cli.numbers import whole_numbers
 from rmeeto.cli.options import FilesArgument, ImplOption, JsonOption, ModelArgument, ReduceOption, WeightsOption
 from rmeeto.errors import ConfigError
-from rmeeto.paths import check_output
+from rmeeto.files.paths import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +46,8 @@ def show(
 
     from rmeeto import viz
     from rmeeto.data import CLIPS
+    from rmeeto.evaluation.prediction import find_files
     from rmeeto.models.description import describe
-    from rmeeto.predict import find_files
 
     (reduction,) = fitting_reductions(describe(model), [reduce]) if reduce is not None else [None]
     kind = kind_of_files(model)
@@ -90,7 +90,7 @@ def at_most(count: int, paths: list[Path], many: str) -> list[Path]:
 def draw_images(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:
     """One row for each image."""
     from rmeeto import viz
-    from rmeeto.predict import read_image
+    from rmeeto.evaluation.prediction import read_image
 
     pictures = [read_image(path) for path in paths]
     rows = viz.merged_groups(network, pictures, [path.stem for path in paths], blocks)
@@ -100,7 +100,7 @@ def draw_images(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[in
 def draw_clips(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:
     """Frames side by side, or one after another where the output is a film."""
     from rmeeto import viz
-    from rmeeto.predict import read_clip
+    from rmeeto.evaluation.prediction import read_clip
 
     inputs = [read_clip(network, path) for path in paths]
     clips = viz.merged_clip_groups(network, inputs, [path.stem for path in paths], blocks)

@@ -23,7 +23,7 @@ from rmeeto.cli.options import (
 )
 from rmeeto.cli.rows import operations
 from rmeeto.errors import ConfigError
-from rmeeto.paths import check_output
+from rmeeto.files.paths import check_output
 
 AMOUNTS = ("r=", "ratio=", "gflops=", "fewer=")
 

@@ -15,7 +15,7 @@ from rmeeto.data.samples import UNREADABLE, failure
 from rmeeto.data.source import ImageSource, Source, Split
 from rmeeto.data.video import TIMEOUT_SECONDS, count_frames
 from rmeeto.data.workers import Stream
-from rmeeto.progress import SILENT, Progress
+from rmeeto.runtime.progress import SILENT, Progress
 
 
 class Range(NamedTuple):

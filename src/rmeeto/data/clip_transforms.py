@@ -16,7 +16,7 @@ from torchvision.transforms import functional as tvf
 from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.transforms import Preparation, Transform, as_mode, training_transform
 from rmeeto.data.video import Frames
-from rmeeto.randomness import seeded
+from rmeeto.runtime.randomness import seeded
 
 
 @dataclass(frozen=True)

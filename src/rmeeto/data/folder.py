@@ -14,7 +14,7 @@ from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.data.source import Split, shortened
 from rmeeto.data.walk import Walk, above, entries, is_folder
 from rmeeto.errors import DataError
-from rmeeto.paths import given_path, shown
+from rmeeto.files.paths import given_path, shown
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation")}
 REPEATS_SHOWN = 3

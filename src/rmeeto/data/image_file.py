@@ -7,7 +7,7 @@ import warnings
 
 from PIL import Image, UnidentifiedImageError
 
-from rmeeto.paths import open_file
+from rmeeto.files.paths import open_file
 
 
 class UnreadableImage(OSError):

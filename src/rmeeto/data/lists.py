@@ -15,7 +15,7 @@ from rmeeto.data.source import SPLITS, Split
 from rmeeto.data.video import require_av
 from rmeeto.data.walk import entries
 from rmeeto.errors import DataError
-from rmeeto.paths import given_path, shown
+from rmeeto.files.paths import given_path, shown
 
 LIST_NAMES = {"train": ("train",), "val": ("val", "validation")}
 LIST_ENDINGS = (".csv", ".txt", ".tsv")

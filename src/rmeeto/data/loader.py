@@ -16,7 +16,7 @@ from rmeeto.data.source import Source
 from rmeeto.data.transforms import Preparation
 from rmeeto.data.workers import Stream
 from rmeeto.errors import DataError
-from rmeeto.randomness import seed_of
+from rmeeto.runtime.randomness import seed_of
 
 
 class TrainingOrder(Sampler[list[Draw]]):

@@ -11,7 +11,7 @@ from rmeeto.data.lists import listed_splits, open_lists
 from rmeeto.data.source import SPLITS, Source, Split
 from rmeeto.data.timm_source import is_timm_address, open_timm
 from rmeeto.errors import UnknownName
-from rmeeto.paths import given_path
+from rmeeto.files.paths import given_path
 
 
 def open_data(source: str | Path, split: Split) -> Source:

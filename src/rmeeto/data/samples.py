@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rmeeto.data.source import Source
-from rmeeto.randomness import seed_of, seeded
+from rmeeto.runtime.randomness import seed_of, seeded
 
 # What Pillow raises for broken files: PNG alone knows four of these.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, DecompressionBombError)

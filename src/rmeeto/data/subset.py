@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from rmeeto.randomness import seed_of
+from rmeeto.runtime.randomness import seed_of
 
 
 def stratified(labels: Sequence[int], share: float, seed: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rmeeto.errors import DataError
-from rmeeto.paths import check_file
+from rmeeto.files.paths import check_file
 
 TIMEOUT_SECONDS = 60.0
 MISSING_SHARE = 0.1  # of the declared length: containers round, and sound may outlast the picture

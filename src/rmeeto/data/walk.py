@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from rmeeto.errors import DataError
-from rmeeto.paths import shown
+from rmeeto.files.paths import shown
 
 Identity = tuple[int, int]
 Fits = Callable[[str], bool]

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 from rmeeto.data import Preparation, Source, training_batches
 from rmeeto.models.factory import create_model
-from rmeeto.progress import SILENT, Progress
 from rmeeto.recipe import Recipe
+from rmeeto.runtime.progress import SILENT, Progress
 
 TRIAL_STEPS, TRIAL_SECONDS = 6, 3.0
 # Of the time to train on an image: a forward pass; an evaluation, which also reads and now and then is unreduced.

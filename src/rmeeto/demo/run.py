@@ -12,18 +12,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-from rmeeto.bench import BenchReport, bench
 from rmeeto.data import ImageSource, Source, open_data
 from rmeeto.demo.plan import BENCH_WARMUP, announcement, bench_batch, fit, measure_step
-from rmeeto.doctor import machine
-from rmeeto.durable import write_text
 from rmeeto.errors import ConfigError
+from rmeeto.evaluation.results import Results
+from rmeeto.files.durable import write_text
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.factory import create_model
-from rmeeto.progress import SILENT, Progress
 from rmeeto.recipe import load_recipe
 from rmeeto.report import report, timed
-from rmeeto.results import Results
+from rmeeto.runtime.doctor import machine
+from rmeeto.runtime.progress import SILENT, Progress
+from rmeeto.speed import BenchReport, bench
 from rmeeto.training import retrain
 from rmeeto.training.runlog import read_log
 from rmeeto.viz import Row as Pictures

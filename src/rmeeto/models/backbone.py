@@ -35,7 +35,7 @@ from rmeeto.models.timm_interface import TimmInterface
 from rmeeto.ops.select import Impl, infers_on_processor
 from rmeeto.reduction import Reduction
 from rmeeto.reduction.protocol import Step
-from rmeeto.tokens import Features, Tokens
+from rmeeto.reduction.tokens import Features, Tokens
 
 
 @dataclass(frozen=True)

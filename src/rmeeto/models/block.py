@@ -14,7 +14,7 @@ from rmeeto.models.layers import RMSNorm
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.snapshot import methods_of
 from rmeeto.ops.select import Impl
-from rmeeto.tokens import Features, Tokens
+from rmeeto.reduction.tokens import Features, Tokens
 
 
 class Block(Freezable[Any]):

@@ -19,15 +19,15 @@ from safetensors.torch import save
 from torch import nn
 
 from rmeeto.config import ModelConfig, PositionInterpolation
-from rmeeto.durable import NewFile, write_file, write_text
 from rmeeto.errors import CheckpointError, RmeetoWarning
+from rmeeto.files.durable import NewFile, write_file, write_text
+from rmeeto.files.paths import given_path, read_text
 from rmeeto.models import zoo
 from rmeeto.models.layers import inflate, resize_position_embedding, resize_temporal_embedding
 from rmeeto.models.seal import read_seal, seal, unsealed
 from rmeeto.models.weight_file import WEIGHTS as WEIGHTS
 from rmeeto.models.weight_file import StateDict, check_dtypes, stored_numbers
 from rmeeto.models.weight_file import read_weights as read_weights
-from rmeeto.paths import given_path, read_text
 
 CONFIG = "config.json"
 WEIGHTS_HASH = "weights_sha256"  # in config.json: which weights it belongs to

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmeeto import paths
 from rmeeto.config import DynamicConfig, ModelConfig, TransformerConfig
 from rmeeto.errors import CheckpointError, ConfigError, RmeetoError, UnknownName
+from rmeeto.files import paths
+from rmeeto.files.run_files import why_no_model
 from rmeeto.models import checkpoint, zoo
-from rmeeto.run_files import why_no_model
 
 
 @dataclass(frozen=True)

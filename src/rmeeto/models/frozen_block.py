@@ -17,7 +17,7 @@ from rmeeto.models.snapshot import Method, Snapshot, passes_all
 from rmeeto.ops.block import BlockOutputs, PackedBlock, unsupported_reason
 from rmeeto.ops.select import infers_on_processor
 from rmeeto.ops.watch import is_watchable
-from rmeeto.tokens import Features, Tokens
+from rmeeto.reduction.tokens import Features, Tokens
 
 HANDED_OUT = frozenset({"B", "C", "delta"})
 

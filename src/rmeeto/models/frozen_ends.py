@@ -12,7 +12,7 @@ from rmeeto.models.layers import PatchEmbed, RMSNorm, join_tokens
 from rmeeto.models.snapshot import Method, Snapshot, passes_all
 from rmeeto.ops.ends import PackedClassifier, PackedEmbedding
 from rmeeto.ops.watch import is_watchable
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 if TYPE_CHECKING:
     from rmeeto.models.backbone import VisionMamba

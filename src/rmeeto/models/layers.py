@@ -12,7 +12,7 @@ from rmeeto.config import ModelConfig, PositionInterpolation
 from rmeeto.ops.autocast import autocast_dtype
 from rmeeto.ops.norm import add_norm
 from rmeeto.ops.select import Impl
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 
 class PatchEmbed(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.models.layers import split_tokens
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 FORMATS = ("NCHW", "NLC")
 

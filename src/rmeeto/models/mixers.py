@@ -14,8 +14,8 @@ from rmeeto.models.linear import FORWARD_HOOKS, product_and_bias
 from rmeeto.ops import Walk, bidirectional_scan, causal_conv, selective_scan
 from rmeeto.ops.block import BlockParameters, DirectionParameters
 from rmeeto.ops.select import Impl
-from rmeeto.timing import Timing
-from rmeeto.tokens import Features, step_sizes
+from rmeeto.reduction.elapsed import ElapsedTime
+from rmeeto.reduction.tokens import Features, step_sizes
 
 
 class Direction(NamedTuple):
@@ -98,7 +98,7 @@ class BidirectionalMixer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        timing: Timing | None = None,
+        timing: ElapsedTime | None = None,
         there: Tensor | None = None,
         needs: frozenset[str] = frozenset(),
     ) -> tuple[Tensor, Features]:
@@ -161,7 +161,7 @@ class BidirectionalMixer(nn.Module):
         y = F.silu(conv(F.pad(ahead.mT, (self.conv_width - 1, 0))).mT)
         return y.flip(1) if side.reverse else y
 
-    def scan(self, walk: Walk, gate: Tensor, *, timing: Timing | None, reverse: bool) -> Tensor:
+    def scan(self, walk: Walk, gate: Tensor, *, timing: ElapsedTime | None, reverse: bool) -> Tensor:
         """What one direction gives, gated."""
         u, delta, A, B, C, skip, bias = walk
         if timing is None:

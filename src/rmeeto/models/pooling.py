@@ -6,7 +6,7 @@ from torch import Tensor
 
 from rmeeto.reduction.match import patch_positions
 from rmeeto.reduction.plan import take
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 
 def mean_token(x: Tensor, size: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rmeeto.errors import CheckpointError
-from rmeeto.paths import open_file
+from rmeeto.files.paths import open_file
 
 HASH, DESCRIPTION = "rmeeto_sha256", "rmeeto_config"
 NO_HASH = "0" * 64

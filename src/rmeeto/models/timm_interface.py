@@ -17,7 +17,7 @@ from rmeeto.models.layers import classifier, join, resize_position_embedding
 from rmeeto.models.maps import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.reducible import Reducible
 from rmeeto.models.timm_description import described
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 STATE_PARAMETERS = {"A_log", "A_b_log", "D", "D_b"}
 

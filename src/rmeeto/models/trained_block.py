@@ -16,7 +16,7 @@ from rmeeto.models.snapshot import BACKWARD_HOOKS, methods_are_as_written, repla
 from rmeeto.ops.block import unsupported_reason
 from rmeeto.ops.select import trains_on_processor
 from rmeeto.ops.trainable_block import trainable_block
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 if TYPE_CHECKING:
     from rmeeto.models.block import Block

@@ -15,9 +15,9 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from rmeeto.errors import CheckpointError
+from rmeeto.files.paths import NotAFile, check_file, open_file
+from rmeeto.files.run_files import why_no_model
 from rmeeto.models.seal import check_seal
-from rmeeto.paths import NotAFile, check_file, open_file
-from rmeeto.run_files import why_no_model
 
 WEIGHTS = "model.safetensors"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")

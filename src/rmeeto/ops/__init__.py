@@ -1,5 +1,6 @@
 """The operations that PyTorch lacks: tensors in, tensors out, nothing of models."""
 
+from rmeeto.import_hooks import when_imported
 from rmeeto.ops import flop_formulas
 from rmeeto.ops.bidirectional import Walk, bidirectional_scan
 from rmeeto.ops.conv import causal_conv
@@ -10,7 +11,6 @@ from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.norm import add_norm
 from rmeeto.ops.pairs import closest_pairs
 from rmeeto.ops.scan import selective_scan
-from rmeeto.when_imported import when_imported
 
 __all__ = [
     "Matching",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rmeeto.ops.rows import patch_positions
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 
 def patch_frames(tokens: Tokens, time: int) -> Tensor:

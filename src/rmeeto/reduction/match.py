@@ -16,8 +16,8 @@ from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.pairs import Pairs, closest_pairs
 from rmeeto.ops.rows import patch_positions as patch_positions
 from rmeeto.ops.rows import ranked_pairs, take
-from rmeeto.randomness import rand_by_image
 from rmeeto.reduction.protocol import Widths
+from rmeeto.runtime.randomness import rand_by_image
 
 Grouping = Literal["odd-even", "front-behind", "random"]
 Rank = Literal["top", "random"]

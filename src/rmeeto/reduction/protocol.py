@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from rmeeto.errors import ConfigError
-from rmeeto.tokens import Features, Tokens
+from rmeeto.reduction.tokens import Features, Tokens
 
 
 @dataclass(frozen=True)

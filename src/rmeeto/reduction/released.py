@@ -30,7 +30,7 @@ from rmeeto.reduction.plan import Plan, flat_index, interleave, survivors, take
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
 from rmeeto.reduction.schedule import block_numbers
 from rmeeto.reduction.spec import format_reduction
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 Distance = Literal["cosine", "l1", "l2"]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rmeeto.ops.autocast import without_autocast
-from rmeeto.tokens import Features
+from rmeeto.reduction.tokens import Features
 
 CELLS = 2**22  # of a similarity matrix in memory at a time
 

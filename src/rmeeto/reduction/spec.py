@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.paths import given_path, read_text
+from rmeeto.files.paths import given_path, read_text
 
 MOST_BLOCKS = 10_000  # that a network has, so counts in a list
 LONGEST_LINE = 100_000  # characters

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rmeeto.evaluation.results import EpochScore
 from rmeeto.reduction import Schedule
-from rmeeto.results import EpochScore
 
 INK, SOFT, LINE = "#010101", "#020202", "#030303"
 WHOLE, FREE, TRAINED = "#040404", "#050505", "#060606"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rmeeto.doctor import Machine
+from rmeeto.evaluation.results import Results
 from rmeeto.recipe import Recipe
 from rmeeto.report.kinds import kind_of
 from rmeeto.report.words import duration, plural
-from rmeeto.results import Results
+from rmeeto.runtime.doctor import Machine
 
 
 def facts(results: Results, recipe: Recipe, machine: Machine) -> list[tuple[str, str]]:

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 
 from rmeeto import __version__
-from rmeeto.bench import BenchReport
 from rmeeto.data.media import Kind
-from rmeeto.doctor import Machine
+from rmeeto.evaluation.results import Results, Row
 from rmeeto.recipe import parse_recipe
 from rmeeto.reduction import Schedule
 from rmeeto.report.charts import Chart, accuracy_chart, loss_chart, tokens_chart
@@ -25,7 +24,8 @@ from rmeeto.report.facts import facts
 from rmeeto.report.kinds import kind_of
 from rmeeto.report.table import table, timed
 from rmeeto.report.words import duration, plural, signed
-from rmeeto.results import Results, Row
+from rmeeto.runtime.doctor import Machine
+from rmeeto.speed import BenchReport
 from rmeeto.viz import Panel
 from rmeeto.viz import Row as Pictures
 

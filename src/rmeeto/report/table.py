@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rmeeto.bench import BenchReport, Measurement
 from rmeeto.data.media import IMAGES, Kind
+from rmeeto.evaluation.results import Results, Row
 from rmeeto.report.words import operations
-from rmeeto.results import Results, Row
+from rmeeto.speed import BenchReport, Measurement
 
 STYLES = {"unreduced": "whole", "before training": "free", "reduced": "free"}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from accelerate import Accelerator
 
-from rmeeto.devices import find_device
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.factory import create_model
-from rmeeto.processes import talking
 from rmeeto.recipe import PUBLISHED, Recipe
 from rmeeto.reduction import parse_reduction
+from rmeeto.runtime.devices import find_device
+from rmeeto.runtime.processes import talking
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:

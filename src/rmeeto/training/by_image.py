@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from rmeeto.randomness import rand_by_image
+from rmeeto.runtime.randomness import rand_by_image
 
 
 class LayersByImage:
@@ -46,7 +46,7 @@ def _by_image(layer: nn.Module) -> nn.Module | None:
 
 
 class DropPathByImage(DropPath):
-    """Skip a branch for some images of a batch ``(b, …)``; see :func:`rmeeto.randomness.rand_by_image`."""
+    """Skip a branch for some images of a batch ``(b, …)``; see :func:`rmeeto.runtime.randomness.rand_by_image`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The images whose branch is kept, divided by the share that is kept; zeros for the others."""
@@ -58,7 +58,7 @@ class DropPathByImage(DropPath):
 
 
 class DropoutByImage(nn.Dropout):
-    """Set some values of a batch ``(b, …)`` to zero; see :func:`rmeeto.randomness.rand_by_image`."""
+    """Set some values of a batch ``(b, …)`` to zero; see :func:`rmeeto.runtime.randomness.rand_by_image`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The values that are kept, divided by the share that is kept."""

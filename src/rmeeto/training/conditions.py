@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 import rmeeto
-from rmeeto.devices import backend
 from rmeeto.errors import RunError
-from rmeeto.processes import talking
 from rmeeto.recipe import Recipe
+from rmeeto.runtime.devices import backend
+from rmeeto.runtime.processes import talking
 
 Conditions = dict[str, Any]
 

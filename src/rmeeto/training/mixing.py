@@ -11,8 +11,8 @@ from __future__ import annotations
 from timm.data.mixup import Mixup
 from torch import Tensor
 
-from rmeeto.randomness import Part, seed_of, seeded
 from rmeeto.recipe import Recipe
+from rmeeto.runtime.randomness import Part, seed_of, seeded
 
 MIXED_ALIKE = 128
 

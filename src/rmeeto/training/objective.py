@@ -12,8 +12,8 @@ from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import Rehearsal
 from rmeeto.models.freezing import freeze
-from rmeeto.randomness import Part
 from rmeeto.recipe import Recipe
+from rmeeto.runtime.randomness import Part
 from rmeeto.training.dynamic import RATIO_WEIGHT, directions_loss, keep_loss, token_divergence
 from rmeeto.training.mixing import Mixing
 

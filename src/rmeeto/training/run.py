@@ -23,20 +23,20 @@ from rmeeto.data import (
     training_batches,
     training_reading,
 )
-from rmeeto.devices import backend, find_precision
 from rmeeto.errors import ConfigError, RmeetoWarning, RunError
 from rmeeto.evaluation import evaluate
-from rmeeto.jsontext import to_json
+from rmeeto.evaluation.results import EpochScore, Results, Score
+from rmeeto.evaluation.scores import add_speeds, score, warn_at_chance
+from rmeeto.files.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import save_model
-from rmeeto.processes import talking
-from rmeeto.progress import SILENT, Progress, Task
-from rmeeto.randomness import seed_of, seeded
 from rmeeto.recipe import Recipe
 from rmeeto.reduction import Reduction, annealed
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
-from rmeeto.results import EpochScore, Results, Score
-from rmeeto.table import add_speeds, score, warn_at_chance
+from rmeeto.runtime.devices import backend, find_precision
+from rmeeto.runtime.processes import talking
+from rmeeto.runtime.progress import SILENT, Progress, Task
+from rmeeto.runtime.randomness import seed_of, seeded
 from rmeeto.training.average import WeightAverage
 from rmeeto.training.building import build_model, check_same_classes, make_accelerator
 from rmeeto.training.conditions import (

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rmeeto import durable
 from rmeeto.errors import ConfigError, RmeetoWarning, RunError, UnknownName
+from rmeeto.evaluation.results import Results, load_results
+from rmeeto.files import durable
+from rmeeto.files.paths import read_text
+from rmeeto.files.run_files import LOG, MANIFEST, PREVIOUS_STATE, RECIPE, RESULTS, STATE
 from rmeeto.models.checkpoint import CONFIG, WEIGHTS
-from rmeeto.paths import read_text
 from rmeeto.recipe import Recipe, parse_recipe
-from rmeeto.results import Results, load_results
-from rmeeto.run_files import LOG, MANIFEST, PREVIOUS_STATE, RECIPE, RESULTS, STATE
 from rmeeto.training.run_state import refuse_changes
 from rmeeto.training.runlog import read_log
 from rmeeto.training.saved_states import SavedStates

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from rmeeto.errors import ConfigError, RunError, UnknownName
+from rmeeto.evaluation.results import Score
 from rmeeto.recipe import Recipe, parse_recipe
-from rmeeto.results import Score
 from rmeeto.training.average import WeightAverage
 from rmeeto.training.saved_states import SavedStates
 

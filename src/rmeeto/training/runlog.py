@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rmeeto import durable
 from rmeeto.errors import RunError
-from rmeeto.jsontext import to_json
-from rmeeto.paths import open_file
+from rmeeto.files import durable
+from rmeeto.files.jsontext import to_json
+from rmeeto.files.paths import open_file
 
 Record = dict[str, Any]
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from rmeeto import durable
-from rmeeto.durable import NewFile
 from rmeeto.errors import RunError
-from rmeeto.paths import open_file
-from rmeeto.run_files import MANIFEST, PREVIOUS_STATE, STATE, SavedState, manifest_text, read_manifest
+from rmeeto.files import durable
+from rmeeto.files.durable import NewFile
+from rmeeto.files.paths import open_file
+from rmeeto.files.run_files import MANIFEST, PREVIOUS_STATE, STATE, SavedState, manifest_text, read_manifest
 
 KEPT = 2
 

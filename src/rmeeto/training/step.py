@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from rmeeto.data import Batch, BatchPlan
-from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.nonfinite import first_nonfinite, first_nonfinite_gradient
-from rmeeto.processes import talking
-from rmeeto.randomness import Part, drawing_for, seed_of
 from rmeeto.recipe import Recipe
+from rmeeto.runtime.devices import ActualPrecision, autocast
+from rmeeto.runtime.nonfinite import first_nonfinite, first_nonfinite_gradient
+from rmeeto.runtime.processes import talking
+from rmeeto.runtime.randomness import Part, drawing_for, seed_of
 from rmeeto.training.by_image import LayersByImage
 from rmeeto.training.gradients import average_gradients, copy_weights_of_first_process
 from rmeeto.training.learning_rate import LearningRate

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rmeeto.data import Preparation, Source, evaluation_batches
-from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import DataError, RunError
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.progress import Progress
 from rmeeto.reduction import Reduction
+from rmeeto.runtime.devices import ActualPrecision, autocast
+from rmeeto.runtime.progress import Progress
 
 RANDOM_REDUCTIONS_SEED = 0  # a reduction with random choices moves the answers equally every time
 

@@ -14,19 +14,19 @@ from typing import Any
 
 from rmeeto.cost import stack_of
 from rmeeto.data import check_classes, open_data
-from rmeeto.devices import find_device, find_precision
-from rmeeto.durable import write_text
 from rmeeto.errors import ConfigError
 from rmeeto.evaluation import evaluate
-from rmeeto.jsontext import to_json
+from rmeeto.evaluation.results import Score
+from rmeeto.evaluation.scores import score
+from rmeeto.files.durable import write_text
+from rmeeto.files.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.freezing import frozen
-from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction, Schedule, parse_reduction
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.protocol import Stack
-from rmeeto.results import Score
-from rmeeto.table import score
+from rmeeto.runtime.devices import find_device, find_precision
+from rmeeto.runtime.progress import SILENT, Progress
 from rmeeto.tuning.calibration import Calibration
 from rmeeto.tuning.search import Counts, search
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rmeeto.config import ModelConfig, TransformerConfig
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 Pixels = NDArray[np.float64]
 Groups = NDArray[np.int64]

@@ -12,7 +12,7 @@ from torch import Tensor
 from rmeeto.data.transforms import Preparation, evaluation_transform
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 from rmeeto.viz.groups import PICTURE_PIXELS, clip_groups, draw_clip_groups, draw_groups, patch_groups
 
 

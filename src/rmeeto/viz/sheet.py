@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rmeeto.data.video import write_mp4
-from rmeeto.durable import write_bytes
 from rmeeto.errors import ConfigError
-from rmeeto.paths import shown
+from rmeeto.files.durable import write_bytes
+from rmeeto.files.paths import shown
 from rmeeto.viz.rows import Row
 
 CELL_INCHES = 2.1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rmeeto.randomness import rand_by_image
+from rmeeto.runtime.randomness import rand_by_image
 
 Draw = Callable[[Tensor], Tensor]
 

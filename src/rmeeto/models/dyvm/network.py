@@ -41,7 +41,7 @@ from rmeeto.models.dyvm.heads import DirectionGates, TokenPredictor
 from rmeeto.models.layers import join
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.reduction.plan import Plan
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 
 class Rehearsal(NamedTuple):

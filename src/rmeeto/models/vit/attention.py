@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmeeto.tokens import AttentionFeatures
+from rmeeto.reduction.tokens import AttentionFeatures
 
 
 def attend(attention: Any, x: Tensor, size: Tensor | None) -> tuple[Tensor, AttentionFeatures]:

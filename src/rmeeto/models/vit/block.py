@@ -8,7 +8,7 @@ from timm.models.vision_transformer import Attention, Block  # type: ignore[attr
 
 from rmeeto.errors import ConfigError
 from rmeeto.models.vit.attention import attend
-from rmeeto.tokens import AttentionFeatures, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Tokens
 
 # What the two halves know how to run. A part that a later timm adds is refused, not skipped.
 BLOCK_PARTS = {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"}

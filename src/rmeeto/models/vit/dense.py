@@ -9,7 +9,7 @@ from typing import Any
 from timm.models.vision_transformer import VisionTransformer
 
 from rmeeto.models.maps import check_format, chosen_blocks
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 
 def intermediates(

@@ -9,7 +9,7 @@ from torch import Tensor
 from rmeeto.models.pooling import mean_token
 from rmeeto.reduction.match import patch_positions
 from rmeeto.reduction.plan import take
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 
 def pool(model: VisionTransformer, tokens: Tokens) -> Tensor:

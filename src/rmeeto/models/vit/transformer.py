@@ -32,7 +32,7 @@ from rmeeto.models.vit.sizes import published, sizes
 from rmeeto.reduction import Reduction, as_reduction
 from rmeeto.reduction.plan import take
 from rmeeto.reduction.protocol import Step
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 MASKS = ("attn_mask", "is_causal")
 # Of a model that was put together by hand and never published.

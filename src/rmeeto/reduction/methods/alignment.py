@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 import torch
 
+from rmeeto.reduction.elapsed import Gaps, Missing, Pair
 from rmeeto.reduction.methods.importance import ImportanceReduction
 from rmeeto.reduction.methods.moves import pruned
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import ascending
-from rmeeto.timing import Gaps, Missing, Pair
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -24,7 +24,7 @@ class HiddenStateAlignment(ImportanceReduction):
 
     alignment: ``decay`` as in the paper; ``none`` closes the gaps as their released program does.
     missing: which Δ an empty place has in later blocks: the block's ``mean``, that of its ``neighbour``, or the
-        ``last`` that was computed there; see :class:`rmeeto.timing.Gaps`.
+        ``last`` that was computed there; see :class:`rmeeto.reduction.elapsed.Gaps`.
     """
 
     alignment: Literal["decay", "none"] = "decay"

@@ -12,7 +12,7 @@ from rmeeto.reduction.methods.partners import averaging
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.protocol import Widths
 from rmeeto.reduction.scores import activity
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

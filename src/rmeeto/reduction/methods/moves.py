@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor
 
 from rmeeto.reduction.plan import MergeOp, Plan
-from rmeeto.tokens import Tokens
+from rmeeto.reduction.tokens import Tokens
 
 Move = Callable[[Tensor], Tensor]
 

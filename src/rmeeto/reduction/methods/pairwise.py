@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rmeeto.errors import ConfigError
 from rmeeto.ops import Matching, merge_closest
-from rmeeto.randomness import rand_by_image
+from rmeeto.reduction.elapsed import Stretch
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
 from rmeeto.reduction.match import (
     Distance,
@@ -29,8 +29,8 @@ from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import MergeOp, OrderedPlan, Plan, interleave
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
-from rmeeto.timing import Stretch
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.runtime.randomness import rand_by_image
 
 FeatureName = Literal["X", "B", "C", "delta", "Q", "K", "V"]
 Order = Literal["kept", "dropped", "odd-even"]

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rmeeto.randomness import rand_by_image
 from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.partners import merging
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import ascending
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.runtime.randomness import rand_by_image
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

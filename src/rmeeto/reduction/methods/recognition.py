@@ -13,7 +13,7 @@ from rmeeto.reduction.methods.partners import merging
 from rmeeto.reduction.plan import Plan, survivors
 from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import ascending
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

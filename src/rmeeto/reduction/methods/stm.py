@@ -18,7 +18,7 @@ from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
 from rmeeto.reduction.scores import at_least_float32
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

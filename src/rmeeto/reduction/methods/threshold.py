@@ -31,7 +31,7 @@ from rmeeto.reduction.plan import Plan, take
 from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.ragged import RaggedPlan
 from rmeeto.reduction.scores import at_least_float32
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -16,7 +16,7 @@ from rmeeto.reduction.methods.pairwise import FeatureName, matching_features, re
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
 from rmeeto.reduction.protocol import Step, Widths
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -15,7 +15,7 @@ from rmeeto.reduction.methods.partners import comparing, merging, partners
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import ascending
-from rmeeto.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -1,4 +1,4 @@
-"""Do something as soon as another package is imported, before or after us, without importing it ourselves."""
+"""What happens at imports: calls that wait for another package, and modules of ours that have moved."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
@@ -41,3 +42,21 @@ class _Waiting(importlib.abc.MetaPathFinder):
 
             spec.loader.exec_module = load_and_act  # type: ignore[method-assign]
         return spec
+
+
+class MovedModule(ModuleType):
+    """Stands in ``sys.modules`` under a former name: hands out what the module has under its new name, and warns.
+
+    So imports and pickles that were written for the former version still work.
+    """
+
+    def __init__(self, name: str, new_name: str) -> None:
+        super().__init__(name, f"Moved to {new_name}.")
+        self.new_name = new_name
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # what Python asks of every module, such as its path
+            raise AttributeError(name)
+        value = getattr(importlib.import_module(self.new_name), name)
+        warnings.warn(f"{self.__name__} has moved to {self.new_name}", DeprecationWarning, stacklevel=2)
+        return value

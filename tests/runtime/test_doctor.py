@@ -3,9 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from rmeeto import doctor
 from rmeeto.ops import selective_scan
 from rmeeto.ops.select import availability
+from rmeeto.runtime import doctor
 
 
 def test_what_is_ready_is_right_and_timed():

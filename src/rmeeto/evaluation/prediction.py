@@ -25,11 +25,11 @@ from rmeeto.data.samples import UNREADABLE
 from rmeeto.data.transforms import Preparation
 from rmeeto.data.walk import Walk, above
 from rmeeto.errors import ConfigError, DataError
+from rmeeto.files.paths import given_path
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import WEIGHTS
 from rmeeto.models.freezing import frozen
-from rmeeto.paths import given_path
-from rmeeto.progress import SILENT, Progress
+from rmeeto.runtime.progress import SILENT, Progress
 
 IMAGENET_CLASSES = 1000
 GLOB_SIGNS = set("*?[")

@@ -11,17 +11,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rmeeto.bench.run import under
-from rmeeto.bench.timing import Stopwatch, take_turns
 from rmeeto.cost import flops
 from rmeeto.data import Preparation, Source, evaluation_batches
-from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RmeetoWarning
 from rmeeto.evaluation import Evaluation, Spent
+from rmeeto.evaluation.results import Row, Score
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.freezing import frozen
 from rmeeto.reduction import Reduction
-from rmeeto.results import Row, Score
+from rmeeto.runtime.devices import ActualPrecision, autocast
+from rmeeto.speed.run import under
+from rmeeto.speed.timing import Stopwatch, take_turns
 
 SPEED_ROUNDS = 10
 SPEED_SECONDS = 10.0

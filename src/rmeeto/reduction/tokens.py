@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmeeto.timing import Pair, Timing
+from rmeeto.reduction.elapsed import ElapsedTime, Pair
 
 if TYPE_CHECKING:
     from rmeeto.reduction.plan import Plan
@@ -93,7 +93,7 @@ class Tokens:
     residual: Tensor | None
     protected: Tensor
     size: Tensor | None = None
-    timing: Timing | None = None
+    timing: ElapsedTime | None = None
     present: Tensor | None = None
     plans: tuple[Plan, ...] = ()
 

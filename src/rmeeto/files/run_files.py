@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rmeeto.paths import read_text
+from rmeeto.files.paths import read_text
 
 RECIPE, LOG, RESULTS = "recipe.toml", "log.jsonl", "results.json"
 STATE, PREVIOUS_STATE, MANIFEST = "state.pt", "state.previous.pt", "state.json"

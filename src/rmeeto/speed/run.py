@@ -11,19 +11,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rmeeto.bench.memory import peak_memories_mib
-from rmeeto.bench.report import BenchReport, Measurement, Running, Spread
-from rmeeto.bench.timing import Clock, Stopwatch, reduction_share, take_turns
 from rmeeto.cost import flops
-from rmeeto.devices import ActualPrecision, autocast, backend, find_device, find_precision
-from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.cuda_graph import CudaGraph
 from rmeeto.models.freezable import Freezable
 from rmeeto.models.freezing import freeze
-from rmeeto.progress import SILENT, Progress
 from rmeeto.reduction import Reduction
+from rmeeto.runtime.devices import ActualPrecision, autocast, backend, find_device, find_precision
+from rmeeto.runtime.doctor import machine
+from rmeeto.runtime.progress import SILENT, Progress
+from rmeeto.speed.memory import peak_memories_mib
+from rmeeto.speed.report import BenchReport, Measurement, Running, Spread
+from rmeeto.speed.timing import Clock, Stopwatch, reduction_share, take_turns
 
 Forward = Callable[[Tensor], object]
 

@@ -1,7 +1,7 @@
-"""Timing: how long a token's step of time is once others are gone.
+"""Elapsed time: how long a token's step of time is once others are gone.
 
 A Mamba's scan walks through its tokens in steps Δ: the state decays by exp(ΔA) and takes in ΔB times the token. A
-reduction closes up the tokens that are left as if no time had passed at the others. A timing says what had.
+reduction closes up the tokens that are left as if no time had passed at the others. An elapsed time says how much had.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Missing = Literal["mean", "neighbour", "last"]
 Pair = tuple[Tensor, Tensor]
 
 
-class Timing(Protocol):
+class ElapsedTime(Protocol):
     """What a mixer does with the step sizes of the tokens that are left."""
 
     def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
         """Step sizes (after softplus) and inputs of a scan, both ``(b, l, e)``, as they must be."""
         ...
 
-    def moved(self, plan: Plan) -> Timing:
-        """The timing of the tokens that a plan leaves; what leaves takes no time of its own with it."""
+    def moved(self, plan: Plan) -> ElapsedTime:
+        """The elapsed time of the tokens that a plan leaves; a token that leaves takes none of its own with it."""
         ...
 
 
@@ -67,7 +67,7 @@ class Gaps:
 
     @classmethod
     def left_by(cls, plan: Plan, own: Pair, missing: Missing) -> Self:
-        """The gaps that the tokens leave whom a plan removes: ``own`` places ``(b, l, 1)`` or steps ``(b, l, e)``.
+        """The gaps left by the tokens that a plan removes: ``own`` places ``(b, l, 1)`` or steps ``(b, l, e)``.
 
         The plan must keep the order.
         """

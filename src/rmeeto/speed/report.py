@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rmeeto.doctor import Machine
+from rmeeto.runtime.doctor import Machine
 
 Running = Literal["eager", "compiled", "recorded"]
 

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 import rmeeto
-from rmeeto.bench import Spread, bench, verdict
-from rmeeto.bench.run import under
-from rmeeto.bench.timing import Stopwatch, take_turns
 from rmeeto.config import ModelConfig
-from rmeeto.doctor import machine
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.freezing import freeze
 from rmeeto.reduction import TokenMerge, parse_reduction
+from rmeeto.runtime.doctor import machine
+from rmeeto.speed import Spread, bench, verdict
+from rmeeto.speed.run import under
+from rmeeto.speed.timing import Stopwatch, take_turns
 from toys import SIZES
 
 CPU = torch.device("cpu")

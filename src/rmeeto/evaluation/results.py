@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rmeeto.errors import RunError
-from rmeeto.jsontext import to_json
-from rmeeto.paths import read_text
+from rmeeto.files.jsontext import to_json
+from rmeeto.files.paths import read_text
 
 MOST_BYTES = 1 << 30  # the names of all images that were skipped are in it
 

@@ -17,16 +17,16 @@ from typing import Any
 
 import torch
 
-from rmeeto.devices import ActualPrecision, autocast
 from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.description import read_sizes
 from rmeeto.models.factory import fresh_model
 from rmeeto.models.freezing import freeze
 from rmeeto.reduction import parse_reduction
+from rmeeto.runtime.devices import ActualPrecision, autocast
 
 STATUS = Path("/proc/self/status")  # getrusage would count what the parent process held
-CHILD = "from rmeeto.bench.memory import answer; answer()"
+CHILD = "from rmeeto.speed.memory import answer; answer()"
 
 
 def peak_memories_mib(

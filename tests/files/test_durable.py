@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from faulty_disk import FaultyDisk, every_fault, in_use
-from rmeeto import durable
 from rmeeto.errors import RunError
+from rmeeto.files import durable
 
 
 @pytest.fixture(autouse=True)

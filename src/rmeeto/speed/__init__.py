@@ -1,6 +1,6 @@
 """How fast a model is, reduced and not, and whether the reduction pays on this machine."""
 
-from rmeeto.bench.report import BenchReport, Measurement, Spread, verdict
-from rmeeto.bench.run import bench
+from rmeeto.speed.report import BenchReport, Measurement, Spread, verdict
+from rmeeto.speed.run import bench
 
 __all__ = ["BenchReport", "Measurement", "Spread", "bench", "verdict"]

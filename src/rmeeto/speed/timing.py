@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmeeto.devices import synchronize
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.reduction import Schedule
 from rmeeto.reduction.protocol import Reduction, Stack, Step, Widths
-from rmeeto.tokens import Features, Tokens
+from rmeeto.reduction.tokens import Features, Tokens
+from rmeeto.runtime.devices import synchronize
 
 Clock = Callable[[], float]
 

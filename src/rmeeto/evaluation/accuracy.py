@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from rmeeto.cost import count
 from rmeeto.data import ONE_VIEW, Batch, Preparation, Source, Views, check_classes, evaluation_batches, open_data
-from rmeeto.devices import ActualPrecision, autocast, find_device, find_precision
 from rmeeto.errors import DataError, RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.freezing import frozen
-from rmeeto.nonfinite import first_nonfinite
-from rmeeto.processes import talking
-from rmeeto.progress import SILENT, Progress
+from rmeeto.runtime.devices import ActualPrecision, autocast, find_device, find_precision
+from rmeeto.runtime.nonfinite import first_nonfinite
+from rmeeto.runtime.processes import talking
+from rmeeto.runtime.progress import SILENT, Progress
 
 TOP5_CLASSES = 6
 NAMES_SHOWN = 10

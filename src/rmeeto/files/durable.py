@@ -17,7 +17,7 @@ from types import TracebackType
 from uuid import uuid4
 
 from rmeeto.errors import RunError
-from rmeeto.paths import open_file
+from rmeeto.files.paths import open_file
 
 Bytes = bytes | bytearray | memoryview
 BUFFER = 1 << 20

@@ -5,7 +5,15 @@ import torch
 
 import rmeeto
 from rmeeto.errors import ConfigError, DataError
-from rmeeto.predict import class_names, find_files, predict, read_class_names, read_clip, read_image, saved_class_names
+from rmeeto.evaluation.prediction import (
+    class_names,
+    find_files,
+    predict,
+    read_class_names,
+    read_clip,
+    read_image,
+    saved_class_names,
+)
 from toys import SIZES, picture, truncate
 
 
