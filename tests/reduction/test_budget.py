@@ -76,8 +76,8 @@ def test_what_is_called_reachable_is(options):
         count(VIM_SMALL, TokenPrune(fewer=9.0, **options))
 
 
-def test_a_stack_that_nobody_counted_has_no_budget():
-    with pytest.raises(ConfigError, match="nobody has counted"):
+def test_a_stack_without_a_counter_has_no_budget():
+    with pytest.raises(ConfigError, match="no counter of operations"):
         TokenMerge(fewer=1.4).schedule(Stack(24, 197))
 
 

@@ -11,18 +11,19 @@ from rmeeto.reduction.protocol import Schedule, Stack
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicConfig:
-    """Which share of its tokens and scans a network learns to run (DyVM).
+    """The share of its tokens and of its scans that a network learns to run (DyVM).
 
     keep: ρ, the share of its patches that each predictor keeps; the s-th leaves ρˢ of an image's patches. 1 keeps all
         and needs no predictors. The authors use 0.9 for Vim-Ti, 0.7 for Vim-S and Vim-B.
     directions: share of the scan directions to run, over all blocks and images; 1 runs all and needs no gates. It is
-        the mean of the draws that training aims at. Afterwards every image runs what it finds more likely than not,
-        which is another share as long as the gates are undecided: measure it. The authors use 0.8, 0.7 for Vim-B.
+        the mean that training aims at, over random draws. In eval mode every image runs the directions whose gate is
+        above one half, which is another share as long as the gates are undecided: measure it. The authors use 0.8, 0.7
+        for Vim-B.
     blocks: those that a predictor stands before, counted from 0; None is after each quarter of the depth
         (6, 12 and 18 of 24).
 
     Raises:
-        ConfigError: impossible shares, or blocks that do not rise; blocks that a network lacks, when given to it.
+        ConfigError: impossible shares, or blocks not in rising order; blocks that a network lacks, when given to it.
     """
 
     keep: float = 0.7
@@ -48,7 +49,7 @@ class DynamicConfig:
             raise ConfigError(
                 "put token predictors before blocks",
                 given=f"blocks={self.blocks}",
-                why="blocks count from 0, and each predictor sees what the one before it has left",
+                why="blocks count from 0, and each predictor sees the tokens that the one before it has left",
                 fix="name at least one block, in rising order",
             )
 

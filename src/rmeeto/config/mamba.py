@@ -177,10 +177,10 @@ class ModelConfig:
 
     @property
     def protected(self) -> tuple[int, ...]:
-        """Places of the tokens that are no patches, the class token's first: all that is known of the layout.
+        """Positions of the tokens that are no patches, the class token's first.
 
-        The class token stands before the patches or after half of them. Registers cut the patches into equal runs; one
-        that falls beside the class token stands behind it.
+        The class token stands before the patches or after half of them. Registers cut the patches into equal runs; a
+        register that falls beside the class token stands behind it.
         """
         cls_cut = self.patches // 2 if self.cls_place == "middle" else 0
         cuts = [cls_cut, *(self.patches * run // (self.registers + 1) for run in range(1, self.registers + 1))]
@@ -233,7 +233,7 @@ class ModelConfig:
 
 
 def _two_sides(size: Any) -> tuple[int, int]:
-    """Height and width of an image, from both or from the one that both are."""
+    """Height and width of an image; one number is both."""
     sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
     if len(sides) != 2:
         raise ConfigError("build a model", given=f"img_size={size!r}", why="an image has a height and a width")

@@ -26,8 +26,8 @@ BOUNDS = {
 class TransformerConfig:
     """Sizes of a Vision Transformer, as read off a timm model, and how timm builds it again.
 
-    architecture: timm's name for it; None where a name and plain options do not tell the network (parts that were put
-    together by hand). options: what timm needs to know beside that name.
+    architecture: timm's name for it; None for a network that timm cannot build from a name and plain options (put
+    together by hand), which then cannot be saved as a folder. options: what timm needs to know beside that name.
     img_size: height and width in pixels. grid: patches per column and row. patch_size: height and width in pixels.
     prefix: tokens before the patches that no reduction touches: class, distillation and register tokens.
     pool: what the head reads: ``token``, ``avg``, ``max``, ``avgmax``, ``map`` or ``""`` (every token).

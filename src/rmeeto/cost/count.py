@@ -25,7 +25,7 @@ class Reducible(Protocol):
 
 @runtime_checkable
 class Counted(Protocol):
-    """A model that counts its own operations, because sizes and reduction do not say them all."""
+    """A model that counts its own operations, because they do not follow from sizes and reduction alone."""
 
     def cost(self, convention: Convention) -> Cost: ...  # noqa: D102
 
@@ -49,7 +49,7 @@ class Cost:
     """Operations per image.
 
     convention: ``paper`` or ``exact``. blocks: one entry per block. outside: patch embedding, head and the like.
-    lower_bound: images decide how many of the scheduled tokens they lose, and none costs less than this.
+    lower_bound: whether images may lose fewer tokens than scheduled, so that no image costs less than this.
     """
 
     convention: Convention
@@ -106,7 +106,7 @@ def flops(model: Reducible | Counted, *, convention: Convention = "exact") -> Co
         raise ConfigError(
             "count the operations of a model",
             given=f"a {type(model).__name__}",
-            why="only models of rmeeto say what they consist of",
+            why="only models of rmeeto have a config to count from",
             fix="build it with rmeeto.create_model, or put a timm VisionTransformer through rmeeto.reduce(model, None)",
         )
     return count(model.config, model.reduction, convention=convention)
@@ -121,7 +121,7 @@ def count(
 ) -> Cost:
     """As :func:`flops`, from a config and a reduction without building the model.
 
-    seen: the tokens of an image that each block's mixer saw, where the schedule only says how many may go.
+    seen: the tokens of an image that each block's mixer saw, for methods whose schedule is only an upper bound.
     """
     if convention not in ("paper", "exact"):
         raise UnknownName("FLOPs convention", convention, ("paper", "exact"))

@@ -19,8 +19,8 @@ def dynamic_cost(
 ) -> Cost:
     """Expected operations per image; ``paper`` counts one of the two directions, with the same probability.
 
-    The paper never counted this method: its convention means here that the heads' multiply-adds count once, and
-    nothing else of theirs. directions: the share of scan directions that runs, None for the config's.
+    The paper does not count this method; in its convention we count the multiply-adds of the heads once, and nothing
+    else of the heads. directions: the share of scan directions that runs, None for the config's.
 
     Raises:
         UnknownName: no such convention.
@@ -51,6 +51,6 @@ def _predictor(dim: int, tokens: int, convention: Convention) -> float:
     if convention == "paper":
         return products
     activations = GELU * (dim + half + quarter)
-    summed = 2 * half  # weight and add, for the mean of what is there
+    summed = 2 * half  # weight and add, for the mean of the kept patches
     stream = dim
     return 2 * products + tokens * (stream + LAYER_NORM * dim + activations + summed + math.log2(tokens))

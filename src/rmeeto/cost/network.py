@@ -26,5 +26,5 @@ class Network(Protocol):
         ...
 
     def outside(self, last: int, convention: Convention) -> Terms:
-        """Everything that is no block; ``last`` tokens leave the last one."""
+        """Everything outside of the blocks; ``last`` tokens leave the last block."""
         ...

@@ -1,4 +1,4 @@
-"""Annealing: a reduction that sets in little by little while a model trains."""
+"""Annealing: a reduction that grows while a model trains."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Annealable = TypeVar("Annealable", bound=ScheduledReduction)
 def annealed(reduction: Annealable, stack: Stack, progress: float) -> Annealable:
     """The reduction at a moment of training: nothing is removed at the start, all that it removes at the end.
 
-    Every block's count rises along half a cosine, as EViT's share of removed tokens does (Liang et al. 2022). It is an
-    ordinary value: assign it to the model whenever the moment changes.
+    Every block's count rises along half a cosine, as EViT's share of removed tokens does (Liang et al. 2022). The
+    result is a reduction like any other: assign it to the model at every change of progress.
 
     Args:
         reduction: what the model will have in the end.

@@ -53,7 +53,7 @@ def for_operations(
 
 
 def neighbours(family: Family, most: float, fits: Callable[[Schedule], bool]) -> tuple[Schedule, Schedule]:
-    """Two neighbours of a family: the larger does not fit, the smaller does. The whole one twice where that fits."""
+    """Two neighbours of a family: the larger does not fit, the smaller does; twice the whole one if that fits."""
     low, high = 0.0, most
     if fits(family(low)):
         return family(low), family(low)

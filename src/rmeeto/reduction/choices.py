@@ -39,7 +39,7 @@ def _as_one_of(name: str, given: object, kinds: tuple[Any, ...]) -> object:
     if any(get_origin(kind) is tuple for kind in kinds) and isinstance(given, list | tuple):
         return tuple(whole_number(asked, name, count, least=-MOST, most=MOST) for count in given)
     if float in kinds:
-        # NaN and infinity are left to the method, which knows its field's range and refuses them with that reason
+        # the method itself refuses NaN and infinity, because it knows its field's range
         return given if isinstance(given, float) else number(asked, name, given)
     if int in kinds:
         return whole_number(asked, name, given, least=-MOST, most=MOST)
@@ -70,11 +70,11 @@ def check_count(name: str, value: object) -> None:
 
 
 def check_features(method: str, needed: frozenset[str], stack: Stack) -> None:
-    """Raise :class:`ConfigError` where a method needs features that a network's blocks do not have."""
+    """Raise :class:`ConfigError` if a method needs features that a network's blocks do not compute."""
     if missing := sorted(needed - stack.features):
         raise ConfigError(
             f"reduce a network by {method!r}",
-            given=f"a network whose blocks hand on {', '.join(sorted(stack.features))}",
+            given=f"a network whose blocks compute {', '.join(sorted(stack.features))}",
             why=f"the method reads {' and '.join(missing)}, which this network does not compute",
             fix="use another method, or another features= option",
         )

@@ -1,7 +1,7 @@
 """Frames: which frame of a clip each token's own patch lies in, and which targets stand near it in time.
 
-Frames are as long as each other before the first reduction and differ from image to image afterwards. Nothing has to
-be carried along for that: the plans say where every token came from, and order is kept.
+All frames have equally many patches before the first reduction; afterwards the counts differ from clip to clip. No
+extra state is needed: the plans say where every token came from, and order is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rmeeto.reduction.tokens import Tokens
 def patch_frames(tokens: Tokens, time: int) -> Tensor:
     """The frame of every patch that is left, ``(b, n)`` int64, ascending where order was kept.
 
-    A merged token lies where the one stood that absorbed the others. time: frames of patches that the clip began with.
+    A merged token lies in the frame of the token that absorbed the others. time: frames of patches at the start.
     """
     at_first = tokens.places()
     patches = at_first.gather(1, patch_positions(tokens.protected, tokens.length))
@@ -28,8 +28,8 @@ def patch_frames(tokens: Tokens, time: int) -> Tensor:
 def targets_near(frame: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """The targets [low, high) that lie at most so many frames from each candidate, both ``(b, n - n//2)``.
 
-    frame: ``(b, n)``, of patches that are candidates and targets in turn, ascending. The range is empty where all
-    those targets are gone; it then lies between the targets before and behind them.
+    frame: ``(b, n)``, of patches that are candidates and targets in turn, ascending. The range is empty if all
+    those targets have been removed; low is then the next target's number.
     """
     candidates, targets = frame[:, 0::2], frame[:, 1::2].contiguous()
     low = torch.searchsorted(targets, candidates - frames)
@@ -38,7 +38,7 @@ def targets_near(frame: Tensor, frames: int) -> tuple[Tensor, Tensor]:
 
 
 def pairs_near(patches: int, time: int, frames: int) -> int:
-    """Pairs of a candidate and a target at most so many frames apart, where the patches spread evenly over time.
+    """Pairs of a candidate and a target at most so many frames apart, if all frames have equally many patches.
 
     That is exact before the first reduction. Later it is an estimate: similar frames lose more than others.
     """

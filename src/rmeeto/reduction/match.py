@@ -1,7 +1,7 @@
 """Match: which tokens leave and which absorb them (paper, algorithms 2 and 3).
 
-Grouping splits the patches into candidates and targets, a distance finds each candidate's partner, a rank
-picks the r candidates that go. Protected tokens (class token, registers) take no part, wherever they stand.
+Grouping splits the patches into candidates and targets. A distance finds each candidate's nearest target. A rank picks
+the r candidates that leave. Protected tokens (class token, registers) take no part.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rmeeto.ops.nearest import Distance as Distance  # part of this module's vocabulary
+from rmeeto.ops.nearest import Distance as Distance  # re-exported
 from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.pairs import Pairs, closest_pairs
 from rmeeto.ops.rows import patch_positions as patch_positions
@@ -42,7 +42,7 @@ def group(patches: Tensor, grouping: Grouping) -> tuple[Tensor, Tensor]:
 
 
 def reach_of(window: int) -> int:
-    """Targets on either side of a candidate within so many places of a sequence that alternates between both."""
+    """Targets on each side of a candidate within ``window`` positions; candidates and targets alternate."""
     return (window + 1) // 2
 
 
@@ -64,9 +64,9 @@ def match(
 
     nth: take each candidate's nth closest target instead of the closest (Table 15). rank: the r most similar
     candidates, or r at random; pairing: the partner found, or one at random (Table 22). window: with odd-even
-    grouping, look at targets at most so many patches away only; None for all of them. seen: two ``(b, candidates)``,
-    each candidate looks at the targets [low, high) only. One that sees none leaves after all that see some, to the
-    target number low (the last one where there is none such), that is to the next one in the sequence.
+    grouping, compare with targets at most so many patches away; None for all of them. seen: two ``(b, candidates)``,
+    each candidate is compared with the targets [low, high) only. A candidate whose range is empty is ranked after all
+    others and joins target number low, the next one in the sequence (the last target if there is no next one).
     Random draws come from torch's global generator.
     """
     reach = None if window is None else reach_of(window)
@@ -86,7 +86,7 @@ def match(
 
 
 def random_partners(partner: Tensor, targets: int, seen: tuple[Tensor, Tensor] | None) -> Tensor:
-    """One of the targets that each candidate sees, drawn anew; ``partner (b, n)`` stays where it sees none."""
+    """A random target among those that each candidate sees; a candidate that sees none keeps its ``partner (b, n)``."""
     low, high = (torch.zeros_like(partner), torch.full_like(partner, targets)) if seen is None else seen
     drawn = low + (rand_by_image(partner.shape, partner.device) * (high - low)).long()
     return torch.where(low < high, drawn, partner)
@@ -102,8 +102,8 @@ def matching_operations(
 ) -> float:
     """Exact operations of comparing candidates with targets and merging r of them.
 
-    window: those at most so many patches apart are compared, None for all. pairs: how many are compared, where
-    another neighbourhood than a window says so.
+    window: compare pairs at most so many patches apart, None for all. pairs: how many pairs are compared, if another
+    neighbourhood than a window decides that.
     """
     width = widths.features[features]
     if pairs is None:

@@ -1,4 +1,4 @@
-"""Plan: one decision about tokens, as index tensors, and all that moves by it.
+"""Plan: one decision about tokens, as index tensors, and the ways to move values by it.
 
 A plan says which tokens survive and in what order (``kept``), which leave (``source``) and which survivor
 absorbs each (``target``). The same plan moves hidden values, the residual stream and sizes, can be composed
@@ -35,7 +35,7 @@ class Plan:
 
     @property
     def present(self) -> Tensor | None:
-        """``(b,)`` tokens that each image has left; None, as here, where all have as many."""
+        """``(b,)`` tokens that each image has left; None, as here, if all have equally many."""
         return None
 
     @staticmethod
@@ -63,7 +63,7 @@ class Plan:
         return torch.empty_like(order).scatter(1, order, torch.cat([places, gone], dim=1))
 
     def follow(self, positions: Tensor) -> Tensor:
-        """Where tokens at ``(b, k)`` input positions are afterwards; -1 (dropped) stays -1."""
+        """The output positions of tokens at ``(b, k)`` input positions; -1 (dropped) stays -1."""
         return torch.where(positions < 0, positions, self.assignment().gather(1, positions.clamp(min=0)))
 
     def take(self, values: Tensor) -> Tensor:
@@ -101,10 +101,10 @@ class Plan:
         return kept.scatter_add(1, self.target, size.gather(1, self.source))
 
     def carry(self, values: Tensor, *, reverse: bool = False) -> Tensor:
-        """Hand the ``(b, l, …)`` values of what leaves to the next survivor of a walk, ``(b, m, …)`` sums.
+        """Add the ``(b, l, …)`` values of each removed token to the next survivor in scan order, ``(b, m, …)`` sums.
 
-        The walk goes from the first token to the last, or in ``reverse``; what leaves behind its last survivor is
-        lost. Only a plan that keeps the order has walks.
+        The scan goes from the first token to the last, or in ``reverse``. Values removed after its last survivor are
+        lost. The plan must keep the order of the survivors.
         """
         ahead = torch.searchsorted(self.kept.contiguous(), self.source.contiguous())  # survivors before each source
         slot = ahead if reverse else ahead + 1  # one slot before the survivors and one behind, both cut off below
@@ -124,7 +124,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class OrderedPlan(Plan):
-    """A plan that keeps the order of the survivors, and has at hand where everybody went.
+    """A plan that keeps the order of the survivors, and stores each input token's output position.
 
     place: ``(b, l)`` int64, the output position of every input token, -1 where it is dropped.
     """

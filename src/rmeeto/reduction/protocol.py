@@ -1,6 +1,6 @@
 """What a model asks of a reduction method, and the values they talk in.
 
-Everything that needs token counts (the model, the FLOPs, the pictures) reads the one list in :class:`Schedule`.
+The model, the FLOPs and the pictures all read their token counts from :class:`Schedule`.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ class Stack:
     """What a schedule must know of a network.
 
     depth: its blocks. tokens: that enter, per image. protected: how many of them no reduction touches.
-    first: the lowest block that can reduce. features: what its blocks know of their tokens, by name.
+    first: the lowest block that can reduce. features: what its blocks compute about their tokens, by name.
     time: frames that the patches lie in, evenly and one after the other; 1 for images.
-    operations: exact operations per image under a reduction and a schedule; None where nobody has counted.
+    operations: exact operations per image under a reduction and a schedule; None if the network has no counter, and
+    then budgets of operations are refused.
     """
 
     depth: int
@@ -84,18 +85,18 @@ class Stack:
         """Operations per image, the reduction's own included.
 
         Raises:
-            ConfigError: nobody has counted this network.
+            ConfigError: there is no counter for this network.
         """
         if self.operations is None:
             raise ConfigError(
                 f"keep {reduction} within a budget of operations",
-                why="nobody has counted the operations of this network",
+                why="there is no counter of operations for this network",
                 fix="use r or ratio",
             )
         return self.operations(reduction, schedule)
 
     def capacity(self, tokens: int) -> int:
-        """The most of so many tokens that one reduction can remove: half of the patches, ⌊(l - protected)/2⌋."""
+        """The most tokens that one reduction can remove out of ``tokens``: half of the patches, ⌊(l - protected)/2⌋."""
         return max(0, (tokens - self.protected) // 2)
 
 
@@ -104,7 +105,7 @@ class Widths:
     """Numbers per token in a network.
 
     features: of each feature that tokens can be compared by. directional: those that both scan directions have, one
-    set each. moved: that a reduction gathers for every token, hidden state and residual together.
+    set each. moved: numbers that a reduction gathers for every token, hidden state and residual together.
     """
 
     features: Mapping[str, int]
@@ -116,7 +117,7 @@ class Reduction(Protocol):
     """A frozen value that decides how many tokens go (``schedule``) and which (``step``).
 
     ``schedule`` raises :class:`ConfigError` for a network that cannot be reduced this way.
-    varies: whether images lose different numbers of tokens, of which the schedule says the most.
+    varies: whether images lose different numbers of tokens; the schedule then holds the largest.
     """
 
     name: ClassVar[str]
@@ -132,7 +133,7 @@ class Reduction(Protocol):
         ...
 
     def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
-        """Remove ``step.r`` (at least one) tokens from each image at a block's turn; up to so many if it varies."""
+        """Remove ``step.r`` tokens (at least one) from each image before a block; at most ``step.r`` if it varies."""
         ...
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
@@ -140,5 +141,5 @@ class Reduction(Protocol):
         ...
 
     def timing_operations(self, widths: Widths, tokens: int) -> float:
-        """Exact operations that a block of so many tokens spends on their timing, once any have been removed."""
+        """Exact operations of the changed step sizes in a block of so many tokens, once tokens have been removed."""
         ...

@@ -14,13 +14,14 @@ from rmeeto.reduction.plan import MergeOp, Plan, flat_index, take
 class RaggedPlan(Plan):
     """A plan by which every image loses its own number of tokens.
 
-    All images get as many slots as the longest has tokens left; behind the last token of the others are empty slots.
-    Whatever value an empty slot takes, no token is followed there, and its size is 0.
+    All images get as many slots as the longest has tokens left. The other images end in empty slots, which may hold any
+    value: no position leads there, and their size is 0.
 
-    kept: ``(b, m)``: first an image's survivors, in order, then positions that nobody reads.
-    source, target: ``(b, r)``; where an image has fewer pairs its first survivor joins itself, which changes nothing.
+    kept: ``(b, m)``: first an image's survivors, in order, then positions that are not read.
+    source, target: ``(b, r)``; if an image has fewer pairs, its first survivor joins itself, which changes nothing.
     place: ``(b, l)`` int64: the output position of every input token, -1 where it is dropped or the slot was empty.
-    present: ``(b,)`` int64, how many tokens each image has left; None where all have as many, and no slot is empty.
+    present: ``(b,)`` int64, how many tokens each image has left; None if all have equally many, so that no slot
+        is empty.
     """
 
     place: Tensor
@@ -51,11 +52,14 @@ class RaggedPlan(Plan):
         return self.place.shape[1]
 
     def assignment(self) -> Tensor:
-        """``(b, l)`` int64: the output position of every input token, -1 where it is dropped or where nobody was."""
+        """``(b, l)`` int64: the output position of every input token, -1 if it is dropped or the slot was empty."""
         return self.place
 
     def merge(self, values: Tensor, share: Tensor, op: MergeOp = "sum") -> Tensor:
-        """As every plan; the kernel, which counts on each row to stay or to leave, is not used."""
+        """Same result as :meth:`Plan.merge`, without the kernel.
+
+        The kernel assumes that every row either stays or leaves, and an empty slot does neither.
+        """
         if self.target is None or op in ("max", "min"):
             return Plan.merge(self, values, share, op)
         kept, rows = self.take(values), flat_index(self.target, self.kept.shape[1])
@@ -65,7 +69,7 @@ class RaggedPlan(Plan):
         return flat.index_add(0, rows, change.to(values.dtype)).reshape(kept.shape)
 
     def merge_sizes(self, size: Tensor) -> Tensor:
-        """``(b, l)`` sizes to ``(b, m)``: what each survivor stands for, 0 where nobody is."""
+        """``(b, l)`` sizes to ``(b, m)``: what each survivor stands for, 0 in empty slots."""
         belongs = self.place >= 0
         empty = size.new_zeros(self.kept.shape)
         return empty.scatter_add(1, self.place.clamp(min=0), torch.where(belongs, size, 0))

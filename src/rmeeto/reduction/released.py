@@ -1,12 +1,12 @@
 """ReleasedMerge, ReleasedTransformerMerge: what the authors' released program computes, quirks and all.
 
-For published checkpoints and for comparing with published numbers. Everything in which that program differs
-from the right thing stands in this file and nowhere else:
+For published checkpoints and for comparing with published numbers. All deviations of that program from the method in
+the paper are in this file and nowhere else:
 
 * the class token is put back at a floored proportional place, one for the whole batch, and drifts;
 * the last reduction may be overridden so that a fixed number of tokens is left (``final``);
 * features B, C and delta add the backward direction with its channels reversed and its time not;
-* metric vectors are scaled to unit length whatever the distance, with no epsilon;
+* metric vectors are scaled to unit length for every distance, with no epsilon;
 * sizes add up for ``sum`` only; for ``mean``, ``amax`` and ``amin`` the sizes go through the same reduction;
 * "unordered" sorts the remaining candidates by similarity and pulls the class token forward;
 * shuffling draws one permutation for the batch from torch's global CPU generator;
@@ -127,7 +127,7 @@ class ReleasedMerge:
         return matching_operations(widths, self.features, patches, step.r)
 
     def timing_operations(self, widths: Widths, tokens: int) -> float:
-        """None: time runs as if no token had been removed."""
+        """0: step sizes do not change."""
         return 0.0
 
     def plan(self, metric: Tensor, cls_index: Tensor, r: int) -> tuple[Plan, Tensor]:
@@ -270,7 +270,7 @@ class ReleasedTransformerMerge:
         return matching_operations(widths, self.features, patches, step.r)
 
     def timing_operations(self, widths: Widths, tokens: int) -> float:
-        """None: attention knows no time."""
+        """0: attention has no step sizes."""
         return 0.0
 
     def plan(self, metric: Tensor, protected: Tensor, r: int) -> Plan:

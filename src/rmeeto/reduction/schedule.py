@@ -62,10 +62,10 @@ def block_numbers(blocks: str, stack: Stack) -> range:
 
 
 def listed(counts: Sequence[int], chosen: range, stack: Stack, *, minimum: int = 0) -> Schedule:
-    """A count for each reducing block, cut where fewer than ``minimum`` tokens would be left.
+    """A count for each reducing block, lowered if fewer than ``minimum`` tokens would be left.
 
     Raises:
-        ConfigError: a list of another length, or a block that has not the tokens for its count.
+        ConfigError: a list of another length, or a count larger than a block can remove.
     """
     if len(counts) != len(chosen):
         raise ConfigError(
@@ -99,9 +99,9 @@ def constant(r: int, chosen: range, stack: Stack, *, slope: float = 0.0, minimum
 def linear(mean: float, chosen: range, stack: Stack, *, slope: float = 0.0, minimum: int = 0) -> Schedule:
     """Remove ``mean`` tokens per reducing block on average, from (1 - slope)·mean at the first to (1 + slope)·mean.
 
-    Whole numbers whose running sum never lags by one, unless a block cannot give as many (half of its patches, down
-    to ``minimum`` tokens): the blocks behind it then make up for it as far as they can. So a larger mean never leaves
-    more tokens anywhere.
+    Counts are whole numbers, and their running sum lags the exact one by less than one token. A block can remove at
+    most half of its patches, and leaves at least ``minimum`` tokens; what it cannot remove, the following blocks remove
+    as far as they can. So a larger mean never leaves more tokens at any block.
     """
     left, due, counts = stack.tokens, 0.0, [0] * stack.depth
     for place, block in enumerate(chosen):
@@ -113,7 +113,7 @@ def linear(mean: float, chosen: range, stack: Stack, *, slope: float = 0.0, mini
 
 
 def _cut(count: int, left: int, minimum: int) -> int:
-    """A wanted count, cut where a minimum is set; without one, too large a count is left for an error to name."""
+    """A count, lowered to what a minimum allows; without a minimum, too large a count stays and raises later."""
     return min(count, max(0, left - minimum)) if minimum else count
 
 

@@ -13,7 +13,7 @@ CELLS = 2**22  # of a similarity matrix in memory at a time
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Sums over hundreds of channels must not decide by rounding."""
+    """Values in float32 or float64: in less, rounding of sums over hundreds of channels would decide."""
     return values if values.dtype == torch.float64 else values.float()
 
 
@@ -32,9 +32,9 @@ def mean_step(features: Features) -> Tensor:
 
 @torch.no_grad()
 def energy(features: Tensor, margin: float) -> Tensor:
-    """How deep in a crowd: the mean of ELU(cosine - margin) with all, ``(b, n, f)`` to ``(b, n)`` (PiToMe).
+    """Mean of ELU(cosine - margin) with all tokens, ``(b, n, f)`` to ``(b, n)``: high for one of many alike (PiToMe).
 
-    Never more than a few rows of the n × n similarities are in memory.
+    Only a few rows of the n × n similarities are in memory at a time.
     """
     with without_autocast(features):
         unit = F.normalize(at_least_float32(features), dim=-1)

@@ -1,4 +1,4 @@
-"""Hidden state alignment: pruning after which time still passes where tokens were."""
+"""Hidden state alignment: pruning, after which the state still decays over the places of removed tokens."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class HiddenStateAlignment(ImportanceReduction):
         return score + 2 * (softplus + 2 * patches * per_place)
 
     def timing_operations(self, widths: Widths, tokens: int) -> float:
-        """Guess the gap's Δ, add it, and weigh what enters, in both directions."""
+        """Operations of estimating a gap's Δ, adding it, and weighting the input, in both directions."""
         per_channel = {"mean": 5, "neighbour": 4, "last": 3}[self.missing]
         return 2 * per_channel * tokens * widths.features["delta"] if self.alignment == "decay" else 0.0
 
     def step(self, tokens: Tokens, features: Features | AttentionFeatures | None, step: Step) -> Tokens:
-        """Keep the most important tokens, and the time of the others."""
+        """Keep the most important tokens, and record the gaps of the others."""
         order = ascending(self.importance(tokens, features), tokens.protected)
         plan = Plan.dropping(order[:, : step.r], tokens.length)
         reduced = pruned(tokens, plan)
@@ -63,7 +63,7 @@ class HiddenStateAlignment(ImportanceReduction):
         return reduced.replace(timing=reduced.timing.joined(gaps) if isinstance(reduced.timing, Gaps) else gaps)
 
     def _own_time(self, tokens: Tokens, features: Features) -> Pair:
-        """What a token leaves behind: its last step sizes, or just one place."""
+        """What a removed token adds to its gap: its last step sizes, or one place."""
         if self.missing == "last":
             return features.step_sizes()
         place = torch.ones_like(tokens.sizes())[..., None]

@@ -15,7 +15,7 @@ class FambaV(TokenMerge):
 
     The paper compares where to fuse, when training from scratch: all layers (``famba:r=7``), every second one
     (``famba:r=14,blocks=even``), the lower or the upper ones (``famba:r=9,blocks=lower``, ``blocks=upper``). The class
-    token is protected here as everywhere.
+    token is protected, as in every method.
     """
 
     blocks: str = "all"

@@ -1,4 +1,4 @@
-"""What the methods share that keep the tokens whose scan output is most active."""
+"""What methods that keep the most important tokens share."""
 
 from __future__ import annotations
 

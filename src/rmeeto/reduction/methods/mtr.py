@@ -1,4 +1,4 @@
-"""MTR: tokens with short steps of time are absorbed by similar ones with longer steps."""
+"""MTR: tokens with a small Δ are absorbed by similar tokens with a larger Δ."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 class MTR(ScheduledReduction):
     """Training-free token reduction for Vision Mamba by Δ.
 
-    By mean Δ of both directions, the r tokens with the smallest are sources, the next are targets, and the rest is
-    kept as it is. Every source joins its most similar target; a target and its sources are averaged without weights.
+    Tokens are ranked by the mean Δ of both directions: the r smallest are sources, the next ones are targets, and the
+    rest stays as it is. Every source joins its most similar target; a target and its sources are averaged without
+    weights.
 
     targets: how many, in multiples of r (the published proportions are not known; as many of each is our reading).
     features: compare tokens by them, with the cosine.

@@ -49,18 +49,18 @@ def matching_features(tokens: Tokens, features: Features | AttentionFeatures | N
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PairwiseReduction(ScheduledReduction, ABC):
-    """Choices that merging and pruning share; protected tokens are never touched, and their true places are tracked.
+    """Choices that merging and pruning share. Protected tokens are never touched; their true positions are tracked.
 
     features: compare tokens by X; by B, C or delta of a Mamba (Table 6); by Q, K or V of a Transformer.
     distance: cosine, l1 or l2 (Table 7).
     grouping: odd-even, front-behind or random (Table 20). nth: each candidate's nth closest partner (Table 15).
     rank: remove the r most similar candidates or random ones; pairing: best or random partner (Table 22).
     window: with odd-even grouping, look for partners at most so many patches away in the present sequence (time grows
-        with l instead of l²); None looks at all of them.
+        with l instead of l²); None compares with all of them.
     frames: of a clip, with odd-even grouping and order kept, look for partners in the patch's own frame and so many
-        before and behind it (0 is its own only; time grows with l); None looks at all of them. Where a patch is a
-        tubelet of several frames, they count as one. Patches without a partner there go last, to the next target in the
-        sequence.
+        before and behind it (0 is its own only; time grows with l); None compares with all of them. If a patch is a
+        tubelet of several frames, they count as one. Patches without a partner there leave last, and join the next
+        target in the sequence.
     order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets;
         or ``odd-even``, the remaining candidates and then the targets, each in order (Table 4).
     shuffle: share of the patches that are permuted at random before each reduction (Table 5).
@@ -90,7 +90,7 @@ class PairwiseReduction(ScheduledReduction, ABC):
             raise ConfigError(
                 f"match within window={self.window} tokens",
                 given=f"grouping={self.grouping}",
-                why="only where candidates and targets alternate has every candidate a target beside it",
+                why="every candidate has a target beside it only if candidates and targets alternate",
                 fix="leave grouping at odd-even, or leave window out",
             )
         if self.frames is not None:
@@ -108,7 +108,7 @@ class PairwiseReduction(ScheduledReduction, ABC):
             raise ConfigError(
                 asked,
                 given=f"grouping={self.grouping}, order={self.order}, shuffle={self.shuffle}",
-                why="only where tokens stand frame by frame, candidates and targets in turn, are frames neighbours",
+                why="tokens must stand frame by frame, candidates and targets in turn",
                 fix="leave grouping, order and shuffle out, or frames",
             )
 
@@ -116,7 +116,7 @@ class PairwiseReduction(ScheduledReduction, ABC):
         """Tokens to remove at each block of a network.
 
         Raises:
-            ConfigError: frames in a network of images; and as every method.
+            ConfigError: frames in a network of images; and the errors of every method.
         """
         if self.frames is not None and stack.time == 1:
             raise ConfigError(
@@ -137,7 +137,7 @@ class PairwiseReduction(ScheduledReduction, ABC):
         return matching_operations(widths, self.features, patches, step.r, self.window, pairs=self._near(patches, step))
 
     def _near(self, patches: int, step: Step) -> int | None:
-        """Pairs in near frames, as if all frames had lost equally many patches; None where frames do not matter."""
+        """Pairs in near frames if all frames had lost equally many patches; None, for all pairs, without ``frames``."""
         return None if self.frames is None else pairs_near(patches, step.time, self.frames)
 
     def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
@@ -179,9 +179,9 @@ class TokenMerge(PairwiseReduction):
 
     op: ``sum``, the mean weighted by how many original tokens each stands for, or ``mean``, ``max``, ``min``
         (Table 17).
-    Sizes add up whatever the op.
+    Sizes add up with every op.
     stretch: let a token that stands for s original ones take s^stretch times its step of time in every later scan
-        (our own; 0 leaves time alone, at 1 it takes as long as the tokens that it absorbed).
+        (our own; 0 leaves time alone, at 1 it takes as long as the tokens that it absorbed together).
 
     Shared with the other methods, and described in full by :class:`ScheduledReduction`, ``PairwiseReduction``:
     r, ratio, gflops, fewer: how much to remove, one of the four: tokens per reducing block (a number or a list), the

@@ -1,4 +1,4 @@
-"""Partners: for tokens that leave, the most similar of those that may absorb them; and what finding them costs."""
+"""Partners: the most similar target of each candidate, and the operations of finding and merging them."""
 
 from __future__ import annotations
 

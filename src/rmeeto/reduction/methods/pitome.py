@@ -68,5 +68,5 @@ class PiToMe(ScheduledReduction):
 
     @staticmethod
     def _mergeable(patches: int, step: Step) -> int:
-        """All tokens early, when it is not yet plain which are alike; later just as many as it takes."""
+        """Tokens that may merge: all of them in the first half of the blocks, 2r of them in the second half."""
         return patches if 2 * step.block < step.depth else 2 * step.r

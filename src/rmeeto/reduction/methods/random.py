@@ -24,7 +24,7 @@ class RandomPrune(ScheduledReduction):
     name: ClassVar[str] = "random-prune"
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
-        """None."""
+        """No arithmetic."""
         return 0.0
 
     def step(self, tokens: Tokens, features: Features | AttentionFeatures | None, step: Step) -> Tokens:

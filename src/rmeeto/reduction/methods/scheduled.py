@@ -1,4 +1,4 @@
-"""What every method of ours shares: how much is removed and where, and how it is written down."""
+"""What every method of ours shares: how many tokens are removed and where, and the method's text form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ScheduledReduction:
         operations are part of both budgets, and no more is removed than they ask for.
     slope: r falls (below 0) or rises (above 0) linearly over the reducing blocks around its mean; at -1 it ends at
         zero, at 1 it begins there.
-    minimum: of tokens that are left in any case.
+    minimum: tokens that are always left.
     blocks: ``even`` (2, 4, …), ``odd`` (1, 3, …), ``all``, ``lower`` or ``upper`` (the first or last quarter), or a
         slice such as ``6::6``.
 
@@ -103,7 +103,7 @@ class ScheduledReduction:
         return frozenset()
 
     def timing_operations(self, widths: Widths, tokens: int) -> float:
-        """None, where time runs as if no token had been removed."""
+        """Operations of changed step sizes: 0, because they do not change."""
         return 0.0
 
     def schedule(self, stack: Stack) -> Schedule:

@@ -23,7 +23,7 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class STM(ScheduledReduction):
-    """Merge the most similar neighbours, whichever side they stand on.
+    """Merge the most similar neighbours on both sides.
 
     Every second patch may join the patch before it or the one behind it, so neither scan direction is favoured; the
     r closest do, weighted by size. Time grows with l. (Only the abstract of STM could be read; the rest is our
@@ -48,7 +48,7 @@ class STM(ScheduledReduction):
         return frozenset({self.features})
 
     def schedule(self, stack: Stack) -> Schedule:
-        """As every schedule, but guarded patches stay, and one beside them may be left without a neighbour."""
+        """Fewer tokens can be removed: guarded patches stay, and a patch beside them may have no neighbour left."""
         guarded = 2 * self.guard + 2 if self.guard and stack.protected else 0
         return super().schedule(replace(stack, protected=stack.protected + guarded))
 

@@ -1,15 +1,16 @@
 """Threshold: only tokens that are similar enough leave, so every image loses its own number.
 
-Images of one batch still run together. All keep as many slots as the one that has most tokens left; behind the last
-token of the others are *empty slots*. At the end they do no harm to a Mamba: forward they come after everything, and
-backward, where they come first, a mixer sets their input to zero before the convolution and again before the scan, so
-that both reach the last token as empty as they begin. Attention does not see them, because their size is 0 and its
-logarithm -∞. Nor does the matching: their features are set to zero, so their cosine to anything is 0, less than that
-of any pair above a threshold.
+Images of one batch still run together. All keep as many slots as the image with most tokens left; the others end in
+*empty slots*. Empty slots change no result:
 
-So an image gets the result that it would get alone, whatever stands beside it; but its batch takes the time of the
-image that loses least. (The other way, a pass of its own for every number of tokens, shares no work where it could: a
-few blocks on, nearly every image has its own number.)
+* The forward scan reaches them after all tokens. The backward scan reaches them first, so a mixer sets their input to
+  zero before the convolution and again before the scan; the state is then still zero at the last token.
+* Attention ignores them, because their size is 0 and its logarithm -∞.
+* Matching never chooses them: their features are zero, so their cosine to anything is 0, below every threshold.
+
+So an image gets the same result alone and in any batch, but its batch takes the time of the image that loses least.
+(The alternative is a pass for each number of tokens. It would share little work: after a few blocks nearly every
+image has its own number.)
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ThresholdReduction(ScheduledReduction, ABC):
-    """The pairs of :class:`TokenMerge` down to a similarity; r and ratio are the most that an image may lose.
+    """The pairs of :class:`TokenMerge` above a similarity; r and ratio are the most that an image may lose.
 
-    How many go depends on what an image shows. A schedule says the most, so operations counted by it are the least.
+    The number of removed tokens depends on the image. A schedule holds the largest, so operations counted from it are
+    a lower bound.
 
-    threshold: the least similarity (cosine) of a pair, above 0; or -1 for none, so that every image loses the most.
+    threshold: the least similarity (cosine) of a pair, above 0; or -1 for none, so that every image loses as many as it
+    may.
     features: compare tokens by them.
-    window: look for partners at most so many patches away in the present sequence; None looks at all of them.
+    window: look for partners at most so many patches away in the present sequence; None compares with all of them.
 
     Raises:
         ConfigError, UnknownName: impossible values, or a budget that no threshold can keep.
@@ -61,14 +64,14 @@ class ThresholdReduction(ScheduledReduction, ABC):
             raise ConfigError(
                 f"remove tokens above a similarity threshold={self.threshold}",
                 why="a cosine of 0 is that of unrelated tokens, and of empty slots",
-                fix="use one between 0 and 1, or -1 to remove as many tokens everywhere",
+                fix="use one between 0 and 1, or -1 to remove equally many tokens from every image",
             )
         if self.window is not None and self.window < 1:
             raise ConfigError(f"match within window={self.window} tokens", why="the next token is window=1")
         if self.gflops is not None or self.fewer is not None:
             raise ConfigError(
                 f"keep {self.name} within a budget of operations",
-                why="an image without similar tokens keeps them all, whatever that costs",
+                why="an image without similar tokens keeps them all, at any cost",
                 fix="use r or ratio, the most that an image may lose, and look at what rmeeto eval says was lost",
             )
 
@@ -124,8 +127,8 @@ def closeness(features: Tensor, found: Match) -> Tensor:
 def first_pairs(found: Match, counts: Tensor, tokens: Tokens, *, merging: bool) -> Plan | None:
     """The plan by which the first ``counts (b,)`` pairs of each image join, or just lose their sources.
 
-    An ordinary plan where all images lose as many and have no empty slots, None where none loses any. These numbers
-    become shapes, so the device is asked for them.
+    Returns None if no image loses a token, and a plan without empty slots if all images keep equally many and had no
+    empty slots before. The numbers become shapes, so they are read from the device.
     """
     if not len(counts):
         return None

@@ -1,4 +1,4 @@
-"""ToFu: prune where the network is far from linear, merge without shrinking where it is close to it."""
+"""ToFu: prune in early blocks, which are far from linear; merge without shrinking in late blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ToMe: token merging for Vision Transformers, rule for rule as its authors do it."""
+"""ToMe: token merging for Vision Transformers, by the rules of its authors' program."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class ToMe(ScheduledReduction):
     is the mean of its group weighted by size, and attention counts it by its size, as in every reduced Transformer.
 
     Class, distillation and register tokens are never merged. (The authors' program is older than register tokens and
-    treats them as patches.) In other networks than Transformers they alternate as if they stood in front.
+    treats them as patches.) In other networks than Transformers the tokens
+    alternate as if the protected ones stood in front.
 
     features: compare tokens by them, with the cosine; K is the mean of the keys over the heads.
 
@@ -63,7 +64,7 @@ class ToMe(ScheduledReduction):
 
 @torch.no_grad()
 def alternating_match(features: Tensor, protected: Tensor, r: int) -> Match:
-    """Choose r pairs per image from ``(b, l, f)`` features where the sequence alternates, fixed tokens included.
+    """Choose r pairs per image from ``(b, l, f)`` features ; candidates and targets alternate, fixed tokens included.
 
     protected: ``(b, p)``, the fixed tokens, counted as if they stood in front: candidates are the patches at even
     places of such a sequence, targets those at odd places.
