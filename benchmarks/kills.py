@@ -12,6 +12,7 @@ kill and writes benchmarks/results/kills_SEED.json. Exits with 1 if a run was lo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -71,7 +72,7 @@ class Run:
         try:
             output, _ = process.communicate(timeout=LONGEST_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_all(process.pid)
             return "it hung\n" + process.communicate()[0]
         return output if process.returncode else None
 
@@ -99,7 +100,7 @@ def kill(run: Run, seconds: float, draw: random.Random, processes: int) -> dict[
         return None if process.returncode == 0 else {"error": output}
     victim = draw.choice(workers_of(process.pid) or [process.pid]) if alone else None
     if victim is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_all(process.pid)
     else:
         os.kill(victim, signal.SIGKILL)
     try:
@@ -107,10 +108,18 @@ def kill(run: Run, seconds: float, draw: random.Random, processes: int) -> dict[
         hung = False
     except subprocess.TimeoutExpired:
         hung = True
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_all(process.pid)
         process.communicate()
     leftovers = [path.name.split(".")[1] for path in run.output.rglob(".*.????????")]
     return {"seconds": round(delay, 2), "one_of_several": victim is not None, "hung": hung, "in_a_write": leftovers}
+
+
+def kill_all(launcher: int) -> None:
+    """Kill a launcher and the processes it has started, each of which leads a group of its own."""
+    os.killpg(launcher, signal.SIGSTOP)  # it starts no other one meanwhile
+    for group in [*workers_of(launcher), launcher]:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def workers_of(launcher: int) -> list[int]:
