@@ -1,7 +1,7 @@
-"""The command line: one small file per verb, one shape for all.
+"""The command line: one small file per command.
 
-Only typer, rich and the standard library are imported here, so that ``rmeeto --help`` answers at once; a verb imports
-what it needs when it runs.
+Only typer, rich and the standard library are imported here, so that ``rmeeto --help`` answers at once; a command
+imports what it needs when it runs.
 """
 
 from rmeeto.cli.app import app

@@ -1,4 +1,4 @@
-"""The verbs together, and the one place where an error becomes a panel and an exit code."""
+"""All commands together, and the one place where an error becomes a panel and an exit code."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from rmeeto.cli.tune import tune
 from rmeeto.runtime.allocator import keep_freed_memory
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-# A wrong command line, which typer itself tells; the class is click's, which newer versions of typer contain
+# Typer prints a wrong command line itself. The class is click's; newer versions of typer contain click.
 USAGE_ERROR: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 class Verbs(TyperGroup):
-    """Runs a verb. Whatever exception ends it becomes one panel; the traceback is shown where RMEETO_DEBUG is set."""
+    """Runs a command. Any exception that ends it becomes one panel, after a traceback if RMEETO_DEBUG is set."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run, with our warnings on one line each.
@@ -42,7 +42,7 @@ class Verbs(TyperGroup):
         try:
             with console.only_our_words():
                 result = super().invoke(ctx)
-                sys.stdout.flush()  # a closed pipe is found here, and not when Python ends
+                sys.stdout.flush()  # so that a closed pipe raises here, not when Python ends
                 return result
         except (USAGE_ERROR, typer.Abort, typer.Exit):
             raise

@@ -36,7 +36,7 @@ def bench(
     seconds: Annotated[
         float, typer.Option(min=0, help="Stop a setting's rounds, after the fifth, at this time.")
     ] = 30.0,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory, in processes of its own.")] = True,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, each variant in a new process.")] = True,
     weights: WeightsOption = None,
     impl: ImplOption = "auto",
     as_json: JsonOption = False,
@@ -85,7 +85,7 @@ def how(*, compile: bool, record: bool) -> Running:
 
 
 def unimportant_weights(model: str) -> str | None:
-    """Random ones where none are at hand: speed does not depend on them, and a download would."""
+    """Random weights if none are given: speed does not depend on their values, and they need no download."""
     from rmeeto.models.description import is_folder
 
     return None if is_folder(model) else RANDOM
@@ -131,7 +131,7 @@ def setting_table(setting: tuple[Measurement, ...]) -> Table:
 
 
 def spread(value: Spread) -> str:
-    """The median, and the quartiles in small."""
+    """The median, and the quartiles in dim type."""
     digits = 0 if value.median >= 100 else 1 if value.median >= 10 else 2
     return f"{value.median:.{digits}f} [dim]{value.lower:.{digits}f}–{value.upper:.{digits}f}[/]"
 

@@ -1,6 +1,6 @@
-"""How the command line speaks: tables on stdout; progress, warnings and errors on stderr.
+"""Output of the command line: tables on stdout; progress, warnings and errors on stderr.
 
-Of several processes under a launcher such as torchrun, the first alone speaks; errors come from whichever fails.
+Under a launcher such as torchrun only the first process prints; errors are printed by the process that fails.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def _is_first_process() -> bool:
 
 
 class _Console(Console):
-    """Tells of a reader that has gone by an ordinary exception, so that a run saves its state before it ends."""
+    """Raises an ordinary exception if the reader of a pipe has gone, so that a run saves its state before it ends."""
 
     def on_broken_pipe(self) -> None:
-        """Called within the handling of the error."""
+        """Called while the error is handled."""
         raise
 
 
@@ -54,7 +54,7 @@ def _console(stream: TextIO) -> Console:
 
 
 def out() -> Console:
-    """For results. Made anew for each use, because the streams may be redirected between two."""
+    """For results. Made for each use, because stdout may be redirected between two uses."""
     console = _console(sys.stdout)
     console.quiet = not _is_first_process()
     return console
@@ -78,7 +78,7 @@ def number(header: str) -> Column:
 
 
 def table(*columns: str | Column, title: str | None = None) -> Table:
-    """An empty table in the one style that all verbs use; named columns hold text."""
+    """An empty table in the style that all commands use; columns given by name hold text."""
     return Table(
         *columns,
         title=None if title is None else escape(title),
@@ -93,7 +93,7 @@ def table(*columns: str | Column, title: str | None = None) -> Table:
 
 
 def progress() -> Progress:
-    """Who is told how long work goes."""
+    """What receives progress: bars on a terminal, lines elsewhere."""
     if not _is_first_process():
         return SILENT
     console = err()
@@ -127,7 +127,7 @@ def show_error(error: RmeetoError) -> None:
 
 
 def _discard_broken_output(error: Exception) -> None:
-    """What is still to be written to a closed pipe would make Python complain once more at its end."""
+    """Drop output buffered for a closed pipe, which would make Python print an error when it ends."""
     if isinstance(error, BrokenPipeError):
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -137,7 +137,7 @@ def _discard_broken_output(error: Exception) -> None:
 def only_our_words() -> Iterator[None]:
     """Show rmeeto's own warnings as one line without file and line number, others as Python does.
 
-    The hub's client retries aloud, with addresses; the error at the end says the same once.
+    The hub's client logs every retry; the error at the end says the same once.
     """
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     with warnings.catch_warnings():

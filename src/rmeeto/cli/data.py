@@ -40,7 +40,7 @@ def check(
 ) -> None:
     """Read every image, and every frame of every clip, and name what is broken.
 
-    The exit code is 1 when something is.
+    The exit code is 1 if anything is broken.
     """
     from rmeeto.data.check import check_data
 
@@ -56,7 +56,7 @@ def check(
 
 
 def classes_table(split: SplitReport, title: str) -> Table:
-    """One line per class; of very many, only those with problems. And one for all of them."""
+    """One line per class, or per class with problems if there are very many, and one line for all."""
     clips = split.kind == "clips"
     frames = [console.number("frames")] if clips else []
     table = console.table(

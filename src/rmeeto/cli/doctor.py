@@ -1,4 +1,4 @@
-"""``rmeeto doctor``: is everything there, and if not, what it costs and how to get it."""
+"""``rmeeto doctor``: what is installed, what is missing, what that costs and how to get it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def doctor(as_json: JsonOption = False) -> None:
     """Show versions, kernels and their self-check, and how to get what is missing.
 
-    The exit code is 1 when a kernel computes wrong results.
+    The exit code is 1 if a kernel computes wrong results.
     """
     from rmeeto.runtime.doctor import diagnose
 

@@ -50,7 +50,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy on validation images or clips, unreduced and with each reduction.
 
-    Speeds are measured side by side at the end; rmeeto bench looks closer.
+    Speeds are measured in turns at the end; rmeeto bench measures more closely.
     """
     if data is None:
         raise ConfigError(

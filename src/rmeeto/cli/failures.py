@@ -1,4 +1,4 @@
-"""What the command line says of an exception: the user's to mend, the machine's state, or a defect of ours."""
+"""What the command line says about an exception: a user's mistake, the machine's state, or a defect of rmeeto."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", 
 
 
 class Defect(RmeetoError):
-    """An exception that no user can mend."""
+    """An exception that is a defect of rmeeto."""
 
     exit_code = FAILURE
 
@@ -69,7 +69,7 @@ def _foreign(error: Exception) -> RmeetoError:
 
 
 def summary(error: Exception) -> str:
-    """Type and message on one line; of an error in a worker process, the original one's."""
+    """Type and message on one line; for an error in a worker process, those of the original error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and " in DataLoader worker process " in lines[0]:
         return f"{lines[-1]} (in a worker process)"
@@ -77,7 +77,7 @@ def summary(error: Exception) -> str:
 
 
 def place(error: Exception) -> str:
-    """Where in our own sources it happened."""
+    """The last line of our own sources in the traceback."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         if path.is_relative_to(PACKAGE):

@@ -81,7 +81,7 @@ def flops(
 
 
 def default_reductions(model: Description) -> list[str]:
-    """Unreduced, and what the model was saved with or the paper reduces it by."""
+    """``none``, and the reduction that the model was saved with or the paper uses for it."""
     paper_r = PAPER_R.get(model.name)
     reduced = model.reduction or (f"merge:r={paper_r}" if paper_r else None)
     return ["none", *([reduced] if reduced else [])]
@@ -124,11 +124,11 @@ def print_totals(model: Description, counted: list[Counted]) -> None:
         )
     console.out().print(table)
     if any(one.exact.lower_bound for one in counted):
-        console.note("≥ and ≤: how much goes depends on what an image shows; rmeeto eval counts what really went")
+        console.note("≥ and ≤ are bounds: the number of removed tokens depends on the image; rmeeto eval counts them")
 
 
 def giga_and_change(total: float, base: float) -> str:
-    """``3.58 (−30 %)``; the first row has nothing to be compared with."""
+    """``3.58 (−30 %)``; without a percentage if equal to the first row."""
     change = 100 * (total / base - 1)
     shown = "" if total == base else f"{change:+.0f} %".replace("-", "−")
     return f"{giga(total)} [dim]{shown:>6}[/]"
@@ -155,7 +155,7 @@ def print_terms(one: Counted) -> None:
 
 
 def term_cells(cost: Cost, name: str) -> tuple[str, str]:
-    """A term's operations and its share of all, where the convention counts it."""
+    """A term's operations and its share of all; dashes if the convention does not count it."""
     if name not in cost.terms:
         return "—", "—"
     share = 100 * cost.terms[name] / cost.total

@@ -23,7 +23,7 @@ def build(model: str, weights: str | None, *, impl: Impl, reduction: Reduction |
     """Build MODEL with the weights that ``--weights`` asks for: by default its published or saved ones.
 
     Raises:
-        ConfigError: random weights for a saved model. And whatever :func:`rmeeto.create_model` raises.
+        ConfigError: random weights for a saved model; and the errors of :func:`rmeeto.create_model`.
     """
     from rmeeto import create_model
     from rmeeto.models.description import describe
@@ -37,10 +37,10 @@ def build(model: str, weights: str | None, *, impl: Impl, reduction: Reduction |
 
 
 def fitting_reductions(described: Description, lines: Iterable[str]) -> list[Reduction | None]:
-    """The reductions that lines describe, each once, once it is sure that the model can be reduced by them.
+    """The reductions that the lines describe, without duplicates, after checking that the model can have them.
 
     Raises:
-        ConfigError, UnknownName: a line that describes none, or one that this model is too small for.
+        ConfigError, UnknownName: a line that describes no reduction, or a reduction that this model is too small for.
     """
     from rmeeto.cost import stack_of
     from rmeeto.reduction import parse_reduction
@@ -53,7 +53,7 @@ def fitting_reductions(described: Description, lines: Iterable[str]) -> list[Red
 
 
 def kind_of_files(model: str) -> Kind:
-    """Images or clips, whichever a model takes, known without building it."""
+    """``images`` or ``clips``, what the model takes, without building it."""
     from rmeeto.data import CLIPS, IMAGES
     from rmeeto.models.description import describe
 

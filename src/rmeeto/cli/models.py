@@ -1,4 +1,4 @@
-"""``rmeeto models``: what there is."""
+"""``rmeeto models``: the models that can be built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that verbs share, each spelt and explained once."""
+"""The options that commands share, each spelt and explained once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ReducesOption = Annotated[
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE", help="Weights to load: .safetensors, .pth, a folder, hf-hub:…; 'random' for none at all."
+        metavar="FILE", help="Weights to load: .safetensors, .pth, a folder, hf-hub:…; 'random' to load nothing."
     ),
 ]
 DataOption = Annotated[
@@ -58,4 +58,4 @@ SegmentsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Choices o
 CropsOption = Annotated[
     int, typer.Option(min=1, metavar="N", help="Crops per frame along its longer side, scores averaged.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else there.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]

@@ -67,7 +67,7 @@ def predict(
 
 
 def saved_names(model: str) -> list[str] | None:
-    """The class names in a saved model; a model of the zoo has none of its own."""
+    """The class names in a saved model; None for a model of the zoo, which has no names."""
     from rmeeto.evaluation.prediction import saved_class_names
     from rmeeto.models.description import describe
 

@@ -20,7 +20,7 @@ class BarTask:
     id: TaskID
 
     def advance(self, n: int = 1, **fields: object) -> None:
-        """Move the bar; fields stand behind it."""
+        """Move the bar; the fields are shown after it."""
         if fields:
             self.bars.update(self.id, fields=shown(fields))
         self.bars.advance(self.id, n)
@@ -54,7 +54,7 @@ class Bars:
 
 @dataclass
 class LineTask:
-    """Counts, and remembers what was said last."""
+    """Counts, and keeps the last fields for the line at the end."""
 
     done: int = 0
     fields: dict[str, object] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Lines:
 
 
 def shown(fields: dict[str, object]) -> str:
-    """``loss 0.312  840 images/s``: figures short, names as people say them."""
+    """``loss 0.312  840 images/s``: short figures, readable names."""
     return "  ".join(one_field(name, value) for name, value in fields.items())
 
 

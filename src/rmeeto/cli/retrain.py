@@ -111,7 +111,7 @@ def retrain(
 ) -> None:
     """Re-train a reduced model: unreduced, reduced, and reduced + re-trained, side by side.
 
-    The recipe's values hold where no option is given; without a recipe, the paper's.
+    An option overrides the recipe's value; without a recipe the paper's values are used.
 
     An interrupted run loses nothing: the same command with --resume goes on.
     """
@@ -131,7 +131,7 @@ def recipe_from(source: str | None, options: dict[str, Any]) -> Recipe:
     """The recipe, changed by the options that were given, under their recipe names.
 
     Raises:
-        ConfigError: no model or no data named anywhere, or values that do not fit.
+        ConfigError: neither an option nor the recipe names the model or the data, or values that do not fit.
     """
     from rmeeto.models.description import is_folder
     from rmeeto.recipe import PUBLISHED, Recipe, load_recipe
@@ -145,7 +145,7 @@ def recipe_from(source: str | None, options: dict[str, Any]) -> Recipe:
         check_may_be_random(changes.get("model", base.model))
         changes["weights"] = None
     elif "model" in changes and "weights" not in changes:
-        # what MODEL alone means to every verb: its published or saved weights, whatever the recipe's model had
+        # MODEL alone means its published or saved weights, as in every command, not the weights of the recipe's model
         changes["weights"] = None if is_folder(changes["model"]) else PUBLISHED
     of_model = {name: changes.pop(name) for name in OF_MODEL if name in changes}
     if of_model:
@@ -154,7 +154,7 @@ def recipe_from(source: str | None, options: dict[str, Any]) -> Recipe:
 
 
 def print_results(results: Results) -> None:
-    """The table, and where everything is."""
+    """Print the table and the folder of model, log and results."""
     minutes = results.seconds / 60
     title = f"{results.steps} steps, evaluated on {results.val_images}, {minutes:.1f} minutes on {results.device}"
     console.out().print(rows_table(results.rows, title), "")

@@ -1,4 +1,4 @@
-"""The table that evaluation and re-training end with."""
+"""The table printed at the end of evaluation and re-training."""
 
 from __future__ import annotations
 

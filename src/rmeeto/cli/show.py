@@ -66,7 +66,7 @@ def show(
     draw = draw_clips if kind is CLIPS else draw_images
     draw(network, paths, chosen, output)
     if as_json:
-        varies = network.reduction is not None and network.reduction.varies  # then every picture has its own number
+        varies = network.reduction is not None and network.reduction.varies  # from image to image
         tokens = None if varies else {block: network.schedule.tokens[block] for block in chosen}
         console.print_json(
             {
@@ -98,7 +98,7 @@ def draw_images(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[in
 
 
 def draw_clips(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:
-    """Frames side by side, or one after another where the output is a film."""
+    """Frames side by side, or one after another if the output is a film."""
     from rmeeto import viz
     from rmeeto.evaluation.prediction import read_clip
 

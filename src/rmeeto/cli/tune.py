@@ -95,7 +95,7 @@ def with_budget(model: str, line: str, budgets: dict[str, float | None]) -> str:
     """A method's line with the budgets that were given as options.
 
     Raises:
-        ConfigError: no method, or nothing that says how much it may cost.
+        ConfigError: no method, or no budget.
     """
     if line.strip() == "none":
         raise ConfigError(f"tune {model}", why="--reduce none has no schedule", fix="for instance --reduce merge")

@@ -1,4 +1,4 @@
-"""How much of a re-training fits into some time on this machine."""
+"""How many epochs and images of a re-training fit into a given time on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rmeeto.recipe import Recipe
 from rmeeto.runtime.progress import SILENT, Progress
 
 TRIAL_STEPS, TRIAL_SECONDS = 6, 3.0
-# Of the time to train on an image: a forward pass; an evaluation, which also reads and now and then is unreduced.
+# Shares of the time to train on an image: a forward pass; an evaluation, which reads images and is partly unreduced.
 FORWARD_SHARE, EVALUATION_SHARE = 0.25, 0.5
 BENCH_BATCHES, BENCH_WARMUP, BENCH_LEAST_ROUNDS = (512, 128, 32, 8), 2, 5
 
@@ -33,7 +33,7 @@ class Fit:
 def fit(wanted: Recipe, *, step_seconds: float, train_images: int, val_images: int, seconds: float) -> Fit:
     """The longest re-training that fits: fewer epochs than wanted, or one epoch on part of the images.
 
-    At least one step is taken, whatever the time. There are two evaluations before training and one after each epoch.
+    At least one step is taken, even without time. There are two evaluations before training and one after each epoch.
     """
     batch, steps = wanted.images_per_step, train_images // wanted.images_per_step
     evaluation = EVALUATION_SHARE * step_seconds * val_images / batch
@@ -52,7 +52,7 @@ def fit(wanted: Recipe, *, step_seconds: float, train_images: int, val_images: i
 
 
 def measure_step(recipe: Recipe, source: Source, progress: Progress = SILENT) -> float:
-    """Seconds of one training step of the recipe on this machine, reading included; trains a model thrown away."""
+    """Seconds of one training step of the recipe on this machine, reading included; the trained model is discarded."""
     model = create_model(recipe.model, reduction=recipe.reduction).train()
     optimizer = torch.optim.AdamW(model.parameters())
     batches = training_batches(
@@ -87,7 +87,7 @@ def bench_batch(image_seconds: float, seconds: float) -> int:
 
 
 def announcement(plan: Fit, wanted: Recipe, step_seconds: float, budget_seconds: float) -> str:
-    """What will be done in the time, and what is left out for it."""
+    """A sentence about what the time allows, and what is left out."""
     found = f"a training step takes {1e3 * step_seconds:.0f} ms here, so re-training takes about {plan.seconds:.0f} s"
     if not plan.shortened:
         return f"{found} for all of its {wanted.epochs} epochs"

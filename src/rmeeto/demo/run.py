@@ -1,7 +1,7 @@
-"""The demo: merge tokens of a trained digit model, see what it costs, re-train briefly, and write the evidence down.
+"""The demo: merge tokens of a trained digit model, measure the loss, re-train briefly, and write a report.
 
-Everything in it is ordinary machinery: the recipe ``digits``, ``retrain``, ``bench``, ``report``. What is its own is
-that it fits into a given time, by measuring first how fast this machine trains.
+It uses the recipe ``digits``, ``retrain``, ``bench`` and ``report``. To fit into a given time, it first measures how
+fast this machine trains.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ MARGIN = 0.85  # of the time left is planned with: the first steps may not be ty
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found and where it lies.
+    """The demo's results and where they are stored.
 
     results: accuracy and cost before and after, with the speeds of the benchmark. speed: that benchmark.
-    report: the HTML page. model: folder of the re-trained model. seconds: all in all.
+    report: the HTML page. model: folder of the re-trained model. seconds: in total.
     shortened: whether there was less time than the recipe wants.
     """
 
@@ -68,10 +68,11 @@ def run_demo(output: Path, *, budget_seconds: float = 120.0, progress: Progress 
 
     output: gets the report and a folder ``run`` with the re-trained model, its log and its results. A second demo
     there writes a new report and ``run-2``. budget_seconds: how long all of it may take; the re-training is shortened
-    to fit, which is said aloud.
+    to fit, and a message says so.
 
     Raises:
-        ConfigError: no time at all. DataError: scikit-learn is not installed. RunError: the folder is in use or full.
+        ConfigError: the time is not above 0. DataError: scikit-learn is not installed. RunError: the folder is in use
+        or full.
     """
     started = time.monotonic()
     if not budget_seconds > 0:
@@ -128,13 +129,13 @@ def run_demo(output: Path, *, budget_seconds: float = 120.0, progress: Progress 
 
 
 def unused_folder(output: Path) -> Path:
-    """``run``, ``run-2``, … whichever is the first that nobody has used: no run is ever overwritten."""
+    """The first unused of ``run``, ``run-2``, …, so that no run is overwritten."""
     names = ("run" if number == 1 else f"run-{number}" for number in count(1))
     return next(output / name for name in names if not (output / name).exists())
 
 
 def pictures(model: VisionMamba, source: Source) -> list[Pictures]:
-    """The first image of each class, and what its patches had been merged to at each reducing block."""
+    """The first image of each class, and its groups of merged patches at each reducing block."""
     chosen = [source.labels.index(label) for label in range(len(source.classes))]
     read = cast(ImageSource, source).read
     return merged_groups(model, [read(index) for index in chosen], source.classes, reducing_blocks(model))

@@ -1,6 +1,6 @@
-"""The report's charts, as inline SVG that takes its colours from the page and so follows light, dark and print.
+"""The report's charts: inline SVG that takes its colours from the page, for light, dark and print.
 
-matplotlib knows only fixed colours. It draws in stand-ins here, and each stand-in becomes a CSS variable of the page.
+matplotlib knows only fixed colours. The charts are drawn in placeholder colours, and each becomes a CSS variable.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ STYLE: Any = {  # matplotlib names its settings in a type of its own
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
 }
-LABELLED_BLOCKS = 12  # more bars than that leave no room for a number on each
+LABELLED_BLOCKS = 12  # more bars leave no room for a number on each
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Chart:
 def accuracy_chart(epochs: Sequence[EpochScore], *, start_percent: float, whole_percent: float | None) -> Chart:
     """Validation accuracy after each epoch.
 
-    start_percent: before the first epoch. whole_percent: the unreduced model's, as a line to reach.
+    start_percent: before the first epoch. whole_percent: the unreduced model's, drawn as a line.
     """
     numbers = [0, *(score.epoch for score in epochs)]
     percents = [start_percent, *(score.top1_percent for score in epochs)]

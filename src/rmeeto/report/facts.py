@@ -1,4 +1,4 @@
-"""What the figures depend on: enough to do the run again, and to see why another machine finds other speeds."""
+"""What the figures depend on: settings and machine, enough to repeat the run and to compare speeds."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from rmeeto.recipe import Recipe
 
 
 def kind_of(recipe: Recipe) -> Kind:
-    """What the recipe's model takes; images where a model folder that would say it is gone."""
+    """What the recipe's model takes; images if the model's folder no longer exists."""
     frames = dict(recipe.model_options).get("frames")
     if frames is None:
         try:

@@ -1,6 +1,6 @@
-"""The report of a run: one HTML page that needs nothing else, to read, print or send.
+"""The report of a run: one self-contained HTML page.
 
-It takes a run's results and whatever there is besides (log, benchmark, pictures), and leaves out what there is not.
+It needs a run's results. Log, benchmark and pictures are optional; without them their sections are left out.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Reduced:
 
     @classmethod
     def of(cls, results: Results) -> Reduced | None:
-        """The rows by name; None for a run that trained a model whole."""
+        """The rows by name; None for a run that trained without a reduction."""
         rows = {row.name: row for row in results.rows}
         if UNREDUCED not in rows or REDUCED not in rows:
             return None
@@ -73,7 +73,7 @@ def report(
 
     Args:
         results: of :func:`rmeeto.training.retrain`.
-        command: what to type to do it again.
+        command: the command that repeats the run.
         machine: where it ran.
         log: records of the run's ``log.jsonl`` (:func:`rmeeto.training.runlog.read_log`), for the loss curve.
         schedule: the reduced model's, for the chart of tokens per block.
@@ -103,7 +103,7 @@ def report(
 
 
 def headline(results: Results, reduced: Reduced | None) -> str:
-    """What came out, in one or two sentences that hold whatever came out."""
+    """The result in one or two sentences, worded so that they hold for every result."""
     epochs = plural(len(results.epochs), "epoch")
     if reduced is None:
         before, after = results.rows[0], results.rows[-1]
@@ -143,7 +143,7 @@ def tiles(results: Results, reduced: Reduced | None) -> list[Tile]:
 def chart_sections(
     results: Results, reduced: Reduced | None, log: Log, schedule: Schedule | None, kind: Kind
 ) -> list[dict[str, Any]]:
-    """The charts that there is something to draw for."""
+    """The charts for which there is data."""
     sections = []
     if reduced is not None and schedule is not None:
         whole = Schedule((0,) * len(schedule.counts), schedule.start)
@@ -171,7 +171,7 @@ def chart_sections(
 
 
 def gallery(pictures: Sequence[Pictures]) -> dict[str, Any]:
-    """The pictures turned on their side: a column per image, a row per stage."""
+    """The pictures transposed: a column per image, a row per stage."""
     stages = [[picture(panel, row.name) for panel in row.panels] for row in pictures]
     titles = [panel.title for panel in pictures[0].panels] if pictures else []
     return {

@@ -32,9 +32,9 @@ class Table:
 
 
 def timed(results: Results, reduction: str, speed: BenchReport) -> Results:
-    """The results with a benchmark's speeds in place of those noticed in passing during evaluation.
+    """The results with a benchmark's speeds in place of those measured during evaluation.
 
-    reduction: the run's, as its line. Of several batch sizes the largest counts.
+    reduction: the run's, as its line. The benchmark's largest batch is used.
     """
     measured = {m.reduction: m for m in largest_setting(speed)}
     chosen = [measured["none" if row.reduction_ratio == 0 else reduction] for row in results.rows]
@@ -46,7 +46,7 @@ def timed(results: Results, reduction: str, speed: BenchReport) -> Results:
 
 
 def largest_setting(speed: BenchReport) -> tuple[Measurement, ...]:
-    """The measurements at the largest batch, where kernels count and not the calls around them."""
+    """The measurements at the largest batch, where kernels rather than calls take the time."""
     return max(speed.settings(), key=lambda setting: setting[0].batch)
 
 
@@ -70,7 +70,7 @@ def table(rows: Sequence[Row], speed: BenchReport | None, kind: Kind = IMAGES) -
 
 
 def cells(row: Row, first: Row, *, top5: bool) -> tuple[str, ...]:
-    """One row's figures. first: the row that speed-ups are over."""
+    """One row's figures. first: the row that speed-ups are relative to."""
     return (
         f"{row.top1_percent:.1f}",
         *(["" if row.top5_percent is None else f"{row.top5_percent:.1f}"] if top5 else []),
@@ -88,7 +88,7 @@ def note(rows: Sequence[Row], speed: BenchReport | None, kind: Kind) -> str:
     """What the columns mean and how the speeds were measured."""
     meaning = (
         f"On {rows[-1].images:,} {kind.many} that were not trained on. "
-        "Exact FLOPs count both scan directions; the paper’s count is its own counter’s, one direction. "
+        "Exact FLOPs count both scan directions; the paper’s counter counts one. "
     )
     if speed is None:
         return meaning + "Speeds are those of the evaluation, one model after the other."

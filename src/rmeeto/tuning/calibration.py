@@ -46,12 +46,12 @@ class Calibration:
         precision: ActualPrecision,
         progress: Progress,
     ) -> Calibration:
-        """Read about so many images, evenly spaced over the source and so over its classes.
+        """Read about ``count`` images, evenly spaced over the source and so over its classes.
 
         part, parts: different parts of a source have no image in common.
 
         Raises:
-            DataError: none can be read, or the model takes something else than these.
+            DataError: no image can be read, or the model takes inputs of another kind.
         """
         apart = max(parts, math.ceil(len(source.labels) / images))  # one process of so many reads every such image
         batches: list[Tensor] = []
@@ -71,7 +71,7 @@ class Calibration:
                 f"calibrate on {source.address}",
                 given=unreadable[0] if unreadable else None,
                 why="none of the chosen images can be read",
-                fix="check the files: are they complete, and images at all?",
+                fix="check that the files are complete images",
             )
         if unreadable:
             progress.message(f"{len(unreadable)} unreadable images left out of the calibration: {unreadable[0]} …")

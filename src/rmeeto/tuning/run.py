@@ -1,6 +1,6 @@
 """tune: search on some training images, choose on others, score on the validation images.
 
-Why the choice: a few hundred images have peculiarities, and a long search finds schedules that suit just them.
+Why choose on other images: a long search overfits to the few hundred images that it sees.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TuneResult:
 
     reduction: the tuned one's line. given: the line that set the budget. scores: on validation images, unreduced,
     given and tuned. divergence, given_divergence: mean KL from the unreduced model's answers, in nats, on the images
-    that the choice was made by. images: searched on. evaluations: schedules that were tried. seconds: all in all.
+    that the choice was made by. images: searched on. evaluations: schedules that were tried. seconds: in total.
     """
 
     reduction: str
@@ -84,9 +84,9 @@ def tune(
 ) -> TuneResult:
     """Search counts for every block that cost no more than ``reduction`` and change the model's answers less.
 
-    The search sees about ``images`` training images and no label. Of the schedules that it improved upon one by one,
-    the given one among them, the best on as many other training images is taken. Accuracy is measured on the
-    validation images, which neither sees. The model keeps its weights and its own reduction.
+    The search sees about ``images`` training images and no label. It records every improvement, the given
+    schedule included; of these the best on equally many other training images is taken. Accuracy is measured on
+    the validation images, which neither sees. The model keeps its weights and its own reduction.
 
     Args:
         model: with its trained weights.
@@ -100,7 +100,7 @@ def tune(
         device: auto, cpu, cuda ….
         precision: float32, bfloat16 (autocast) or auto.
         workers: processes that read images.
-        progress: who is told.
+        progress: what receives messages.
 
     Raises:
         ConfigError: a method without a schedule of its own, a budget out of reach, or no images or evaluations.
@@ -120,7 +120,7 @@ def tune(
     if method.varies:
         raise ConfigError(
             f"tune the schedule of {method}",
-            why="it says the most that images may lose, and schedules are compared by what they do lose",
+            why="its counts are upper bounds, and schedules are compared by what they really remove",
             fix="tune the method without a threshold, for instance merge:ratio=0.3",
         )
     if images < 1 or evaluations < 1:
@@ -192,7 +192,7 @@ def tune(
 
 @dataclass(frozen=True)
 class Problem:
-    """Counts for every block of a network that can reduce, under one method and at its cost."""
+    """Schedules of one method as lists of counts, one for every block that can reduce, with their cost."""
 
     method: Any  # a ScheduledReduction that is a Reduction
     stack: Stack
@@ -207,7 +207,7 @@ class Problem:
         return self.method.with_counts(counts)
 
     def cost(self, counts: Counts) -> float:
-        """Exact operations per image; infinite where a block has not the tokens."""
+        """Exact operations per image; infinite if a block has too few tokens for its count."""
         reduction = self.reduction(counts)
         try:
             return self.stack.exact_operations(reduction, reduction.schedule(self.stack))
@@ -220,6 +220,6 @@ class Problem:
         amounts = {"r": None, "ratio": None, "fewer": None, "gflops": self.limit / 1e9}
         for blocks in dict.fromkeys([self.method.blocks, "all"]):
             for slope in SLOPES:
-                with suppress(ConfigError):  # out of some shapes' reach
+                with suppress(ConfigError):  # some shapes cannot reach the cost
                     schedules.append(replace(self.method, **amounts, slope=slope, blocks=blocks).schedule(self.stack))
         return list(dict.fromkeys(schedule.counts[self.stack.first :] for schedule in schedules))

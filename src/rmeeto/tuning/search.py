@@ -1,7 +1,7 @@
 """Search: counts per block that lower an objective within a budget. Plain numbers; knows no model.
 
-Local search by exchange: give tokens back at one block, take at another as many more as the budget then needs. The
-pairs are tried in random order, first with large amounts, then with ever smaller ones.
+Local search by exchange: remove fewer tokens at one block and, at another, as many more as the budget then needs.
+Pairs of blocks are tried in random order, first with large amounts, then with smaller ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Found:
-    """Every best counts so far, in the order in which they were found, and how many were evaluated."""
+    """Each improvement in the order found, and the number of evaluations."""
 
     path: tuple[Counts, ...]
     evaluations: int
@@ -38,8 +38,8 @@ def search(
 ) -> Found:
     """Minimise an objective over counts that cost at most ``limit``; a function of the arguments alone.
 
-    starts: counts within the limit; the search sets out from the best of them. cost: falls as counts grow, and is
-    infinite for impossible ones. evaluations: the most; fewer where no exchange of single tokens helps any more.
+    starts: counts within the limit; the search starts from the best of them. cost: falls as counts grow, and is
+    infinite for impossible ones. evaluations: the most; fewer if no exchange of single tokens helps any more.
     """
     values: dict[Counts, float] = {}
     path: list[Counts] = []
@@ -72,9 +72,10 @@ def search(
 def exchange(
     counts: Counts, giver: int, taker: int, amount: int, cost: Callable[[Counts], float], limit: float
 ) -> Counts | None:
-    """Remove up to ``amount`` fewer at one block and as few more as the limit allows at another; None where it cannot.
+    """Remove up to ``amount`` tokens fewer at one block, and at another the fewest more that keep the limit.
 
-    A token kept at an early block is seen by all behind it, so a late one may have to remove a multiple.
+    Returns None if there is no such exchange. A token kept at an early block costs at all later blocks, so a late block
+    may have to remove several for it.
     """
     given = min(amount, counts[giver])
     if not given:

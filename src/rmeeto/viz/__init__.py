@@ -1,4 +1,4 @@
-"""Pictures of what was merged: every group of patches in its mean colour, as in the paper's Figures 4 and 5."""
+"""Pictures of merged tokens: every group of patches in its mean colour, as in the paper's Figures 4 and 5."""
 
 from rmeeto.viz.groups import (
     DROPPED,

@@ -22,9 +22,9 @@ PICTURE_PIXELS = 672  # small images are enlarged to about this, so that borders
 
 
 def patch_groups(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Groups:
-    """Which token each patch ended in: ``(b, h, w)`` over the grid of patches, -1 where it was dropped.
+    """The token that each patch was merged into: ``(b, h, w)`` over the grid of patches, -1 for dropped patches.
 
-    Class token and registers are left out by their places before any reduction; where they moved since does not matter.
+    Class token and registers are left out, by their positions before any reduction.
     """
     return _of_patches(tokens, config).reshape(-1, *config.grid)
 
@@ -42,7 +42,7 @@ def _of_patches(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Grou
 def over_pixels(groups: Groups, height: int, width: int) -> Groups:
     """Spread ``(h, w)`` groups evenly over ``(height, width)`` pixels.
 
-    Where patches overlap (a stride below the patch size) each keeps the pixels around its middle.
+    If patches overlap (a stride below the patch size), each keeps the pixels around its middle.
     """
     rows = np.arange(height) * groups.shape[0] // height
     columns = np.arange(width) * groups.shape[1] // width
@@ -71,7 +71,7 @@ def draw_groups(image: Image.Image, groups: Groups, *, size: int = PICTURE_PIXEL
 def draw_clip_groups(frames: Sequence[Image.Image], groups: Groups, *, size: int = PICTURE_PIXELS) -> list[Image.Image]:
     """Draw ``(t, h, w)`` groups over the frames of a clip, as :func:`draw_groups` does over an image.
 
-    A group has one colour in all frames, the mean of all its pixels. Where a patch covers several frames, they share
+    A group has one colour in all frames, the mean of all its pixels. If a patch covers several frames, they share
     its groups.
     """
     factor = max(1, size // max(frames[0].size))
@@ -106,7 +106,7 @@ def hatching(shape: tuple[int, ...], period: int = 12, thickness: int = 2) -> ND
 
 
 def borders(cells: Groups, thickness: int) -> NDArray[np.bool_]:
-    """Where a pixel's neighbour to the left or above, at most ``thickness`` away, belongs to another group."""
+    """True for pixels whose neighbour to the left or above, at most ``thickness`` away, belongs to another group."""
     edge = np.zeros(cells.shape, dtype=bool)
     for step in range(1, thickness + 1):
         edge[step:] |= cells[step:] != cells[:-step]

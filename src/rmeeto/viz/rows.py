@@ -1,4 +1,4 @@
-"""Images and clips, and what their patches had been merged to on the way through a model."""
+"""Rows of pictures: an image or a clip, then its groups of merged patches at some blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rmeeto.viz.groups import PICTURE_PIXELS, clip_groups, draw_clip_groups, dra
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a row. title: what stands above it."""
+    """One picture of a row. title: the text above it."""
 
     title: str
     picture: Image.Image
@@ -52,7 +52,7 @@ class Clip:
 def merged_groups(
     model: VisionMamba, images: Sequence[Image.Image], names: Sequence[str], blocks: Sequence[int]
 ) -> list[Row]:
-    """Run the model and draw, for each image, what its patches had been merged to at each of the blocks.
+    """Run the model and draw, for each image, its groups of merged patches at each of the blocks.
 
     Raises:
         ConfigError: a block that the model does not have.
@@ -99,7 +99,7 @@ def merged_clip_groups(
 
 
 def _title(model: VisionMamba, block: int, tokens: Tokens) -> str:
-    """What stands above a column of pictures; their number of tokens only where they share it."""
+    """The text above a column of pictures, with the number of tokens if it is the same for all."""
     varies = model.reduction is not None and model.reduction.varies
     return f"block {block}" if varies else f"block {block}: {tokens.length} tokens"
 
@@ -155,6 +155,6 @@ def as_seen(prepared: torch.Tensor, preparation: Preparation) -> Image.Image:
 
 
 def enlarged(image: Image.Image) -> Image.Image:
-    """As large as its pictures of groups."""
+    """The image enlarged to the size of its pictures of groups."""
     factor = max(1, PICTURE_PIXELS // max(image.size))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

@@ -29,7 +29,7 @@ FRAMES_PER_SECOND = 4  # slow enough to look at
 
 
 def figure(rows: Sequence[Row]) -> Figure:
-    """Lay rows of pictures out, titles above the columns and names at the left."""
+    """Lay out rows of pictures, titles above the columns and names at the left."""
     columns = max(len(row.panels) for row in rows)
     tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     sheet = Figure(figsize=(columns * CELL_INCHES, len(rows) * CELL_INCHES + 0.25), layout=tight)
@@ -50,7 +50,7 @@ def figure(rows: Sequence[Row]) -> Figure:
 
 
 def check_format(path: Path, *, films: bool = False) -> str:
-    """The format that a path's ending names. films: of clips, which may also become animations.
+    """The format that a path's ending names. films: whether animations are possible, as for clips.
 
     Raises:
         ConfigError: there is no such format.
@@ -72,7 +72,7 @@ def is_animation(path: Path) -> bool:
 
 
 def save_animation(sheets: Iterable[Figure], path: Path) -> None:
-    """Write figures, one for each moment, as a GIF that repeats or an MP4, whichever the path's ending names.
+    """Write figures, one for each frame, as a repeating GIF or an MP4, by the path's ending.
 
     Raises:
         DataError: PyAV, which writes MP4, is missing.
@@ -113,7 +113,7 @@ def save_figure(sheet: Figure, path: Path) -> None:
 
 @contextmanager
 def _any_letters() -> Iterator[None]:
-    """Without a warning for each letter in a file's name that the font has not; it draws a box."""
+    """Without a warning for each letter that the font lacks; matplotlib draws a box instead."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
