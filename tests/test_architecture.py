@@ -1,5 +1,6 @@
 """The README's tree as a test: imports point down, foreign packages stay in their rooms, `import rmeeto` is light."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -8,26 +9,68 @@ from pathlib import Path
 import grimp
 import pytest
 
-# Highest first; a module may import from its own layer's package and from lower layers.
-LAYERS = [
-    {"cli", "timm"},
-    {"demo"},
-    {"report"},
-    {"training", "tuning"},
-    {"recipe"},
-    {"evaluation"},
-    {"speed", "viz"},
-    {"data"},
-    {"models"},
-    {"cost"},
-    {"config", "reduction"},
-    {"runtime"},
-    {"ops"},
-    {"files"},
-    {"checks", "import_hooks"},
-    {"errors"},
+SOURCE = Path(__file__).parents[1] / "src"
+
+# What stands directly under a package, highest first. A module may import what stands lower; the members of a layer do
+# not import each other.
+ORDERS = {
+    "rmeeto": [
+        {"cli", "timm"},
+        {"demo"},
+        {"report"},
+        {"training", "tuning"},
+        {"recipe"},
+        {"evaluation"},
+        {"speed", "viz"},
+        {"data"},
+        {"models"},
+        {"cost"},
+        {"config"},
+        {"reduction"},
+        {"runtime"},
+        {"ops"},
+        {"files"},
+        {"checks", "import_hooks"},
+        {"errors"},
+    ],
+    "rmeeto.models": [
+        {"timm_registry"},
+        {"factory", "dyvm"},
+        {"description"},
+        {"vit", "dense"},
+        {"backbone"},
+        {"frozen_network", "freezing", "timm_interface"},
+        {"frozen_ends", "frozen_block"},
+        {"block"},
+        {"trained_block", "freezable"},
+        {"plain", "snapshot", "checkpoint"},
+        {"maps", "mixers", "weight_file"},
+        {"cuda_graph", "images", "layers", "linear", "pooling", "reducible", "seal", "timm_description", "zoo"},
+    ],
+    "rmeeto.ops": [
+        {"network", "trainable_block"},
+        {"block", "ends", "merging", "watch"},
+        {"bidirectional", "pairs"},
+        {"scan", "conv", "norm", "nearest", "layout", "merge"},
+        {"registration"},
+        {"impl"},
+        {"select", "rows", "operands", "memory", "autocast", "flop_formulas"},
+    ],
+    # implementations do not know each other
+    "rmeeto.ops.impl": [{"reference", "cpp", "triton"}],
+}
+# Imports that break the order, and circles: each list must be exact, so that it can only shrink.
+UPWARD = {
+    ("rmeeto.models.frozen_network", "rmeeto.models.backbone"),
+    ("rmeeto.models.frozen_ends", "rmeeto.models.backbone"),
+    ("rmeeto.models.trained_block", "rmeeto.models.block"),
+    ("rmeeto.models.plain", "rmeeto.models.block"),
+}
+CIRCLES = [
+    {"rmeeto.models.backbone", "rmeeto.models.frozen_network", "rmeeto.models.frozen_ends"},
+    {"rmeeto.models.block", "rmeeto.models.trained_block", "rmeeto.models.plain"},
 ]
-# `import rmeeto` hands out names from everywhere, lazily.
+# `import rmeeto` hands out names from everywhere, lazily. Others read only its version; commands may use its names.
 OUTSIDE = {"rmeeto", "rmeeto.__main__"}
 
 ROOMS = {
@@ -57,30 +100,80 @@ ROOMS = {
 
 @pytest.fixture(scope="module")
 def graph():
-    return grimp.build_graph("rmeeto", include_external_packages=True, exclude_type_checking_imports=True)
+    # without grimp's cache, which takes a file for unchanged while its time of modification is
+    return grimp.build_graph("rmeeto", include_external_packages=True, cache_dir=None)
 
 
-def part(module: str) -> str:
-    return module.split(".")[1]
+@pytest.fixture(scope="module")
+def imports(graph):
+    """Which of our modules imports which, at any time: under TYPE_CHECKING and inside functions too."""
+    ours = {m for m in graph.modules if m.split(".")[0] == "rmeeto"} - OUTSIDE
+    return {importer: graph.find_modules_directly_imported_by(importer) & ours for importer in ours}
 
 
-def test_every_module_has_its_layer(graph):
-    ours = {m for m in graph.modules if m.startswith("rmeeto.")} - OUTSIDE
-    assert {part(m) for m in ours} == set().union(*LAYERS)
+def part(module, package):
+    """The member of a package that a module belongs to; None outside of the package and for the package itself."""
+    return module.removeprefix(package + ".").split(".")[0] if module.startswith(package + ".") else None
 
 
-def test_imports_point_down(graph):
-    depth = {name: level for level, names in enumerate(LAYERS) for name in names}
-    upward = [
-        f"{importer} imports {imported}"
-        for importer in graph.modules - OUTSIDE
-        if importer.startswith("rmeeto.")
-        for imported in graph.find_modules_directly_imported_by(importer) - OUTSIDE
-        if imported.startswith("rmeeto.")
-        and part(imported) != part(importer)
-        and depth[part(imported)] < depth[part(importer)]
-    ]
-    assert upward == []
+@pytest.mark.parametrize("package", ORDERS)
+def test_every_module_has_its_layer(imports, package):
+    layers = ORDERS[package]
+    assert sum(map(len, layers)) == len(set().union(*layers)), "a name stands twice"
+    assert {part(m, package) for m in imports} - {None} == set().union(*layers)
+
+
+@pytest.mark.parametrize("package", ORDERS)
+def test_imports_point_down(imports, package):
+    depth = {name: level for level, names in enumerate(ORDERS[package]) for name in names}
+    parts = {m: part(m, package) for m in imports}
+    upward = {
+        (importer, imported)
+        for importer in imports
+        for imported in imports[importer]
+        if None not in (parts[importer], parts[imported]) and parts[importer] != parts[imported]
+        if depth[parts[imported]] <= depth[parts[importer]]
+    }
+    assert upward == {(importer, imported) for importer, imported in UPWARD if innermost(importer, imported) == package}
+
+
+def innermost(*modules):
+    """The smallest ordered package that holds all of these modules."""
+    return max((package for package in ORDERS if all(part(m, package) for m in modules)), key=len)
+
+
+def test_no_modules_import_each_other_in_a_circle(imports):
+    assert {*map(frozenset, circles(imports))} == {*map(frozenset, CIRCLES)}
+
+
+def circles(imports):
+    """Groups of modules each of which reaches all the others of its group by imports."""
+    reached = {module: everything_behind(module, imports) for module in imports}
+    return {frozenset(n for n in reached[m] if m in reached[n]) for m in imports if m in reached[m]}
+
+
+def everything_behind(module, imports):
+    seen, waiting = set(), [module]
+    while waiting:
+        new = imports[waiting.pop()] - seen
+        seen |= new
+        waiting += new
+    return seen
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": {"b"}, "e": {"a"}}) == {frozenset("abcd")}
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == set()
+
+
+def test_only_commands_read_more_than_the_version_from_the_face_of_the_package(graph):
+    lines = {
+        details["line_contents"]
+        for reader in graph.find_modules_that_directly_import("rmeeto") - OUTSIDE
+        if part(reader, "rmeeto") != "cli"
+        for details in graph.get_import_details(importer=reader, imported="rmeeto")
+    }
+    assert lines == {"from rmeeto import __version__"}
 
 
 @pytest.mark.parametrize("package", ROOMS)
@@ -94,20 +187,24 @@ def test_foreign_packages_stay_in_their_rooms(graph, package):
     assert strangers == []
 
 
-def test_implementations_do_not_know_each_other(graph):
-    parts = {m: m.split(".")[3] for m in graph.modules if m.startswith("rmeeto.ops.impl.")}
-    assert set(parts.values()) == {"reference", "cpp", "triton"}
-    for importer, implementation in parts.items():
-        imported = graph.find_modules_directly_imported_by(importer)
-        assert {parts[m] for m in imported if m in parts} <= {implementation}
-
-
-def test_only_the_mixer_calls_the_scan_and_only_the_backbone_reduces(graph):
-    in_models = {m for m in graph.modules if m.startswith("rmeeto.models.")}
-    callers = {m for m in in_models if "rmeeto.ops" in graph.find_modules_directly_imported_by(m)}
+def test_only_the_mixer_calls_the_scan(imports):
+    scans = {"rmeeto.ops", "rmeeto.ops.scan", "rmeeto.ops.bidirectional", "rmeeto.ops.conv"}
+    callers = {m for m in imports if part(m, "rmeeto") == "models" and imports[m] & scans}
     assert callers == {"rmeeto.models.mixers"}
-    released = graph.find_modules_that_directly_import("rmeeto.reduction.released")
-    assert released == {"rmeeto.reduction"}
+
+
+def test_only_the_two_networks_reduce_tokens():
+    callers = {
+        str(path.relative_to(SOURCE / "rmeeto/models"))
+        for path in (SOURCE / "rmeeto/models").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "step"
+    }
+    assert callers == {"backbone.py", "vit/transformer.py"}
+
+
+def test_only_reduction_knows_the_rules_of_the_released_program(graph):
+    assert graph.find_modules_that_directly_import("rmeeto.reduction.released") == {"rmeeto.reduction"}
 
 
 def test_import_is_light_and_touches_nothing():
@@ -126,6 +223,5 @@ def test_a_foreign_mamba_ssm_is_never_touched(tmp_path):
     (tmp_path / "mamba_ssm.py").write_text("raise RuntimeError('touched')")
     (tmp_path / "causal_conv1d.py").write_text("raise RuntimeError('touched')")
     code = "import torch, rmeeto; rmeeto.create_model('vim_digits')(torch.zeros(1, 1, 16, 16))"
-    source = Path(__file__).parents[1] / "src"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(source)])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(SOURCE)])}
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)

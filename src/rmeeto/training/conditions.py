@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-import rmeeto
+from rmeeto import __version__
 from rmeeto.errors import RunError
 from rmeeto.recipe import Recipe
 from rmeeto.runtime.devices import backend
@@ -75,4 +75,4 @@ def device_name(accelerator: Accelerator) -> str:
 def versions() -> dict[str, str]:
     """Of what a run computes with."""
     packages = {name: version(name) for name in ("torch", "timm", "accelerate", "numpy")}
-    return {"rmeeto": rmeeto.__version__, "python": platform.python_version(), **packages}
+    return {"rmeeto": __version__, "python": platform.python_version(), **packages}
