@@ -114,7 +114,7 @@ def test_every_start_is_within_the_budget(model):
         ({"reduction": "none"}, "a count for each block"),
         ({"reduction": "merge:fewer=50"}, "fewer"),
         ({"reduction": "merge:r=3", "images": 0}, "count from 1"),
-        ({"reduction": "similar-merge:r=3"}, "the most"),
+        ({"reduction": "similar-merge:r=3"}, "upper bounds"),
     ],
 )
 def test_what_cannot_be_tuned_says_why(model, pictures, options, hint):

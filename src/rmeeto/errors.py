@@ -1,6 +1,6 @@
 """The errors a user can cause. Each says what was asked, what was given, why not, and the way out.
 
-The command line prints these without a traceback; anything else that escapes is our bug.
+The command line prints these without a traceback; any other exception is a defect of rmeeto.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LONGEST_NAME = 200  # that is looked up and shown; longer ones are no names
+LONGEST_NAME = 200  # of a name that is looked up and shown
 
 
 class RmeetoError(Exception):
-    """Base of every error that is the caller's to mend.
+    """Base of every error that the caller can mend.
 
-    ``asked`` is what the caller wanted, ``given`` what arrived (shapes, dtype, path), ``why`` the reason it
-    cannot be, ``fix`` the way out. ``str(error)`` puts them on up to four lines.
+    ``asked`` is what the caller wanted, ``given`` what arrived (shapes, dtype, path), ``why`` the reason it cannot be
+    done, ``fix`` the way out. ``str(error)`` puts them on up to four lines.
     """
 
     def __init__(self, asked: str, *, given: str | None = None, why: str, fix: str | None = None) -> None:
@@ -40,7 +40,7 @@ class UnknownName(RmeetoError):
 
 
 class UnknownOption(UnknownName, TypeError):
-    """An option that a model does not take; a TypeError too, as every unknown keyword of Python is."""
+    """An option that a model does not take; also a TypeError, as for every unknown keyword in Python."""
 
 
 class ConfigError(RmeetoError):

@@ -1,1 +1,1 @@
-"""Reading and writing files: paths as people give them, JSON, writing that survives a power cut, a run's file names."""
+"""Reading and writing files: paths, JSON, writing that survives a power cut, the names of a run's files."""

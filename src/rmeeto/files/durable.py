@@ -1,7 +1,7 @@
-"""Files that survive kills, full disks and power cuts: a name always holds the old file or the new one, whole.
+"""Files that survive kills, full disks and power cuts: a path always holds the whole old file or the whole new one.
 
-A file is written beside its place under a temporary name and synced to the disk. Then it is renamed, which is the
-moment from which it counts, and the folder is synced, so that the rename survives a power cut too.
+A file is written under a temporary name in the same folder and synced to the disk. Then it is renamed, and the folder
+is synced, so that the rename survives a power cut too. The rename is the moment from which the new file counts.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CANNOT_SYNC_FOLDERS = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOS
 
 
 class NewFile:
-    """A file that is being written. It hashes its bytes and remembers the first error that writing them met.
+    """A file that is being written. It hashes its bytes and keeps the first error of writing them.
 
-    Libraries that write through it may hide that error behind one of their own: torch, for instance, goes on to write
-    the end of its archive, and reports that the archive is inconsistent.
+    A library that writes through it may replace that error by its own: torch goes on to write the end of its archive,
+    and then reports that the archive is inconsistent.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -41,7 +41,7 @@ class NewFile:
 
     @property
     def sha256(self) -> str:
-        """Of all bytes that were flushed so far, in hexadecimal digits."""
+        """SHA-256 of all bytes flushed so far, in hexadecimal digits."""
         return self._sha256.hexdigest()
 
     def write(self, data: Bytes) -> int:
@@ -61,7 +61,7 @@ class NewFile:
         return len(view)
 
     def flush(self) -> None:
-        """Write what is still waiting.
+        """Write the collected bytes.
 
         Raises:
             OSError: the disk refuses it.
@@ -81,7 +81,7 @@ class NewFile:
 
 
 class Prepared:
-    """A complete file on the disk that is not in its place yet. Left without :meth:`place`, it is removed.
+    """A complete file on the disk under a temporary name. It is removed on exit unless :meth:`place` was called.
 
     sha256: of its content, in hexadecimal digits. size: in bytes.
     """
@@ -200,7 +200,7 @@ def sync(path: Path) -> None:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Rename within a folder, over what has the new name.
+    """Rename within a folder; a file that has the new name is replaced.
 
     Raises:
         RunError: the disk refuses it. Both files are whole; the new name holds one of them.
@@ -233,7 +233,7 @@ def remove(*paths: Path) -> None:
 
 
 def take_away(*paths: Path) -> None:
-    """Remove files and empty folders, in this order, as far as that is possible."""
+    """Remove files and empty folders, in this order; what cannot be removed stays."""
     for path in paths:
         with suppress(OSError):
             if path.is_dir():
@@ -255,7 +255,7 @@ def make_folder(path: Path) -> list[Path]:
             os.mkdir(folder)
             made.append(folder)
             sync_folder(folder.parent)
-    except FileExistsError:  # another process was quicker
+    except FileExistsError:  # another process made it meanwhile
         return made + make_folder(path)
     except OSError:
         take_away(*reversed(made))
@@ -284,7 +284,7 @@ def sync_folder(path: Path) -> None:
 
 
 def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Temporary files that killed writes of these names left in a folder."""
+    """Temporary files that killed writes of these names have left in a folder."""
     ours = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.[0-9a-f]{{8}}")
     return [path for path in folder.iterdir() if ours.fullmatch(path.name)] if folder.is_dir() else []
 

@@ -1,4 +1,4 @@
-"""JSON text that every file and every reader can hold, whatever the names in it."""
+"""JSON text that can be written in UTF-8 even if it contains file names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    r"""JSON with letters of all languages as they are; what is not text, as bytes in file names, is escaped.
+    r"""JSON with letters of all languages as they are; bytes in file names that are not UTF-8 are escaped.
 
     ``json.loads`` gives back equal values, names of files with bytes that are not UTF-8 included.
 

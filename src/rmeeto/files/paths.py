@@ -1,4 +1,4 @@
-"""Paths as people give them, files that are safe to open, and names in any encoding."""
+"""Paths from users, files that are safe to open, and file names in any encoding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from rmeeto.errors import DataError, RmeetoError, RunError
 
-MOST_TEXT = 16 << 20  # bytes; far more than any recipe, config or list of names that people write
+MOST_TEXT = 16 << 20  # bytes; far more than any recipe, config or list of names
 AS_BYTES = "rmeeto.as_bytes"  # an error handler for encodings, see `shown`
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -22,13 +22,13 @@ KINDS = (
 
 
 class NotAFile(OSError):
-    """Something under a file's name that is not a regular file: a pipe, a socket, a device, a folder."""
+    """The path of a file leads to something else: a pipe, a socket, a device, a folder."""
 
 
 def given_path(text: str | Path, asked: str, error: type[RmeetoError] = DataError) -> Path:
-    """The path that somebody wrote, with ``~`` resolved. It may or may not exist.
+    """A path given by a user, with ``~`` resolved. It may or may not exist.
 
-    asked: what it is wanted for, for the error's first line. error: the kind of error to raise.
+    asked: the error's first line. error: the class of error to raise.
 
     Raises:
         RmeetoError: an empty path, one that no file system can hold, or the home folder of an unknown user.
@@ -53,7 +53,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     check_file(os.stat(path))
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        check_file(os.fstat(file))  # another one may stand there since
+        check_file(os.fstat(file))  # the path may lead to another file by now
         return os.fdopen(file, "rb")
     except BaseException:
         os.close(file)
@@ -68,7 +68,7 @@ def check_file(status: os.stat_result) -> None:
 
 
 def check_output(path: str | Path) -> None:
-    """Refuse a file that cannot be written, before the work is done whose result it is to hold.
+    """Refuse an output file that cannot be written, before the work whose result it will hold.
 
     Raises:
         RunError: an impossible path, a folder, or a place in a folder that takes no files.
@@ -98,7 +98,7 @@ def read_text(path: str | os.PathLike[str], *, most: int = MOST_TEXT) -> str:
 
 
 def is_folder(text: str) -> bool:
-    """Whether a folder has that name; also False where no folder can have it."""
+    """Whether the path is a folder; False also for impossible paths."""
     try:
         return bool(text) and os.path.isdir(os.path.expanduser(text))
     except ValueError:  # a null character
@@ -106,7 +106,7 @@ def is_folder(text: str) -> bool:
 
 
 def shown(name: str) -> str:
-    r"""A file's name for people: bytes that are not UTF-8 are written as ``\xff``.
+    r"""A file's name for display: bytes that are not UTF-8 are written as ``\xff``.
 
     >>> shown("caf\udce9.jpg")
     'caf\\xe9.jpg'
@@ -115,7 +115,7 @@ def shown(name: str) -> str:
 
 
 def _as_bytes(error: UnicodeError) -> tuple[str, int]:
-    """Write what an encoding does not have as the bytes that it stands for, or by its number."""
+    """Replace characters that an encoding lacks by their bytes or their number."""
     assert isinstance(error, UnicodeEncodeError)
     letters = error.object[error.start : error.end]
     return "".join(

@@ -1,6 +1,6 @@
 """The names of the files in a run's folder, and the manifest of its saved states.
 
-Whoever is given such a folder as a model has to know them too, so they stand below models and training.
+Models and training both read these names, so they are defined below both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def manifest_text(states: list[SavedState]) -> str:
 
 
 def read_manifest(folder: Path) -> list[SavedState]:
-    """The states that a run says it has saved, newest first; empty if there is no manifest or it is damaged."""
+    """The saved states in a run's manifest, newest first; empty if there is no manifest or it is damaged."""
     try:
         content = json.loads(read_text(folder / MANIFEST))
         states = [SavedState(str(each["sha256"]), int(each["size"]), int(each["step"])) for each in content["states"]]

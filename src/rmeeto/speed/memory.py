@@ -1,7 +1,8 @@
-"""Peak memory of one forward pass: from the allocator of a GPU, or from a process of its own on a processor.
+"""Peak memory of one forward pass: from the allocator of a GPU, or from a new process on a processor.
 
-A process for each, because a high water mark never falls and freed memory is kept: in one process every variant would
-inherit the largest one before it. A child imports PyTorch once and forks for each variant before any thread runs.
+Every variant gets its own process, because a high water mark never falls and freed memory is kept: in one process a
+variant would inherit the peak of the one before it. A child process imports PyTorch once and forks for each variant
+before any thread runs.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ CHILD = "from rmeeto.speed.memory import answer; answer()"
 def peak_memories_mib(
     variants: Sequence[VisionMamba], batch: int, precision: ActualPrecision, device: torch.device
 ) -> list[float | None]:
-    """What each variant and one batch need, beyond a bare process or on the device; None where it cannot be told.
+    """MiB that each variant and one batch need, beyond a bare process or on the device; None if it cannot be measured.
 
     Raises:
-        RunError: the process that was to measure it died, most likely for want of memory.
+        RunError: the measuring process died, most likely because memory ran out.
     """
     if device.type == "cuda":
         return [peak_on_gpu_mib(variant, batch, precision, device) for variant in variants]
@@ -85,7 +86,7 @@ def forward(model: VisionMamba, batch: int, precision: ActualPrecision, device: 
 
 
 def answer() -> None:
-    """The child's whole life: read the questions from stdin, and answer each from a fork."""
+    """Main function of the child: read questions from stdin and answer each from a fork."""
     for question in json.loads(sys.stdin.read()):
         fork = os.fork()
         if fork == 0:
@@ -95,7 +96,7 @@ def answer() -> None:
 
 
 def growth_mib(question: dict[str, Any]) -> float:
-    """Build the model, run it once; how far resident memory rose."""
+    """Build the model and run it once; return how far resident memory rose."""
     torch.set_num_threads(question["threads"])
     before = resident_mib("VmRSS")
     config, reduction = read_sizes(question["config"]), parse_reduction(question["reduction"])

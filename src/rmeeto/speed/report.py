@@ -1,6 +1,6 @@
-"""What a benchmark found, and the sentence that says whether a reduction pays.
+"""Results of a benchmark, and a verdict: a sentence that says whether a reduction pays.
 
-Nothing is called faster or slower unless three quarters of the rounds agree.
+A verdict calls a model faster or slower only if three quarters of the rounds agree.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rmeeto.runtime.doctor import Machine
 
 Running = Literal["eager", "compiled", "recorded"]
 
-NOISY = 1.2  # a middle half of the rounds wider than this hides every effect worth having
+NOISY = 1.2  # if the quartiles are further apart, the rounds disagree too much for a verdict
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Measurement:
 
     reduction: its line, ``none`` for the unreduced model. tokens: leaving the last block.
     gflops_exact, gflops_paper: per image. latency_ms: of one batch.
-    speedup: over the unreduced model in the same round; flops_speedup: what the exact FLOPs promise.
-    reduction_share: part of a forward pass spent in the reduction, from passes of their own in which every reduction
-        step is timed (and, on a GPU, waited for); None when not eager, where steps cannot be told apart.
-    peak_memory_mib: what the model and one batch need beyond the bare process (a processor: the high water of a
-        process of its own) or on the device; None where it cannot be measured.
+    speedup: over the unreduced model in the same round; flops_speedup: what the exact FLOPs predict.
+    reduction_share: share of a forward pass spent in the reduction, from separate passes in which every reduction step
+        is timed (and, on a GPU, waited for); None when not eager, because steps cannot be timed then.
+    peak_memory_mib: what the model and one batch need beyond the bare process (on a processor, in a new process) or on
+        the device; None if it cannot be measured.
     """
 
     reduction: str
@@ -72,7 +72,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All measurements and where they were made.
+    """All measurements, and the machine they were made on.
 
     impl: the kernels that ran. running: eager, compiled or recorded. rounds: fewest over the settings.
     """
@@ -98,7 +98,7 @@ class BenchReport:
 
 
 def verdict(measured: Measurement, setting: Sequence[Measurement]) -> str | None:
-    """One sentence on whether a reduction pays, given everything measured at its setting; None for the unreduced."""
+    """One sentence on whether a reduction pays, from all measurements at its setting; None for the unreduced model."""
     if measured.reduction == "none":
         return None
     speedup, promise = measured.speedup, f"FLOPs promise {measured.flops_speedup:.2f}×"

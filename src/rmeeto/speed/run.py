@@ -44,7 +44,7 @@ def bench(
     clock: Clock = time.perf_counter,
     progress: Progress = SILENT,
 ) -> BenchReport:
-    """Measure the unreduced model and every reduction of it, on noise: no step depends on what images show.
+    """Measure the unreduced model and every reduction of it, on noise: the work does not depend on the images.
 
     Args:
         model: its weights are used as they are; its own reduction is left alone.
@@ -58,9 +58,9 @@ def bench(
         warmup: untimed passes per variant and setting.
         rounds: timed passes per variant and setting.
         budget_seconds: stop a setting's rounds, after the fifth, when this long has been spent on them.
-        memory: also measure peak memory; on a processor this starts processes of its own.
+        memory: also measure peak memory; on a processor this starts new processes.
         clock: seconds that only grow.
-        progress: who is told.
+        progress: what receives messages.
 
     Raises:
         UnknownName: no such precision.
@@ -76,7 +76,7 @@ def bench(
         if reduction.varies:
             raise ConfigError(
                 f"measure {reduction} on noise",
-                why="how many tokens it removes depends on what images show",
+                why="the number of tokens that it removes depends on the images",
                 fix="rmeeto eval measures accuracy, operations and speed on images",
             )
     where = find_device(device)
@@ -120,7 +120,7 @@ def bench(
 
 
 def under(reduction: Reduction | None, model: VisionMamba) -> VisionMamba:
-    """The same weights under another reduction, frozen if they are: a shallow copy, so no block is stored twice."""
+    """The same weights under another reduction, frozen if the model is: a shallow copy, so no block is stored twice."""
     variant = copy.copy(model)
     variant.reduction = reduction
     if isinstance(model, Freezable) and model.prepared is not None:
@@ -130,7 +130,7 @@ def under(reduction: Reduction | None, model: VisionMamba) -> VisionMamba:
 
 @contextmanager
 def runner(running: Running) -> Iterator[Callable[[VisionMamba, Tensor], Forward]]:
-    """How a variant becomes something to call. Graphs are dropped at the end, lest they count against the next."""
+    """Make a variant callable. Graphs are dropped at the end, so that they do not slow the next variant."""
     if running == "eager":
         yield lambda variant, images: variant
     elif running == "recorded":
@@ -151,7 +151,7 @@ def measurement(
     share: float | None,
     peak: float | None,
 ) -> Measurement:
-    """One variant's times beside the unreduced model's of the same rounds, and what its FLOPs promise."""
+    """One variant's times beside the unreduced model's of the same rounds, and the speed-up that its FLOPs predict."""
     exact = flops(variant, convention="exact").total
     return Measurement(
         reduction=str(variant.reduction or "none"),

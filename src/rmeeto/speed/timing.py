@@ -1,4 +1,4 @@
-"""Timing that noise cannot favour: variants take turns, and ratios are of times from the same round."""
+"""Timing in turns: variants alternate, and ratios are of times from the same round, so noise favours none."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TimedReduction:
     """A reduction that adds up the seconds its steps take."""
 
     name: ClassVar[str] = "timed"
-    varies: ClassVar[bool] = False  # nothing that does is timed on noise
+    varies: ClassVar[bool] = False  # reductions that do are not timed on noise
 
     def __init__(self, reduction: Reduction, stopwatch: Stopwatch) -> None:
         self.reduction, self.stopwatch, self.seconds = reduction, stopwatch, 0.0
@@ -99,7 +99,7 @@ class TimedReduction:
 
 
 def reduction_share(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) -> float:
-    """The part of a forward pass that the model's reduction takes: median of a few passes, timers included in both."""
+    """The share of a forward pass that the reduction takes: median of a few passes, timers included in both times."""
     if model.reduction is None:
         return 0.0
     spent: list[float] = []
@@ -111,7 +111,7 @@ def reduction_share(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) ->
 
 
 def reduction_seconds(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) -> float:
-    """What the model's reduction takes in one forward pass, which is run as it ever is."""
+    """Seconds that the reduction takes in one ordinary forward pass."""
     ready = model.ready(images) if isinstance(model, VisionMamba) else None
     inside = None if ready is None else ready.reduction_seconds(model, images)
     if inside is not None:
