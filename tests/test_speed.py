@@ -176,7 +176,7 @@ def test_impossible_requests():
         bench(model, [], precisions=("float16",))
     with pytest.raises(ConfigError):
         bench(model, [TokenMerge(r=500)])
-    with pytest.raises(ConfigError, match="what images show"):
+    with pytest.raises(ConfigError, match="on the images"):
         bench(model, [parse_reduction("similar-merge:r=2")])
     with pytest.raises(ConfigError, match="nowhere"):
         bench(model, [], device="nowhere")
