@@ -14,7 +14,7 @@ def main() -> None:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while Python ends there is nothing left to tidy up
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while Python exits, nothing is left to clean up
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Numbers as people give them: each checked once, with one wording."""
+"""Checks of numbers given by users, with one wording."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rmeeto.errors import ConfigError
 def whole_number(asked: str, name: str, value: object, *, least: int = 1, most: int | None = None) -> int:
     """A whole number within bounds, as an int; NumPy's and PyTorch's are welcome, True and 2.0 are not.
 
-    asked: what it is wanted for, for the error's first line.
+    asked: the error's first line.
 
     Raises:
         ConfigError: something else, or outside the bounds.

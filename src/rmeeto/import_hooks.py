@@ -45,7 +45,7 @@ class _Waiting(importlib.abc.MetaPathFinder):
 
 
 class MovedModule(ModuleType):
-    """Stands in ``sys.modules`` under a former name: hands out what the module has under its new name, and warns.
+    """Stands in ``sys.modules`` under a former name: returns the new module's attributes, with a DeprecationWarning.
 
     So imports and pickles that were written for the former version still work.
     """

@@ -1,7 +1,7 @@
 """Recipe: everything that decides a run, as one frozen value that reads and prints as TOML.
 
 The defaults are the paper's (section 3.1): AdamW, 2e-5 falling to 1e-6 by a cosine, weight decay 0.05, 3 epochs.
-Where it is silent they follow the DeiT augmentation that Vim was trained with.
+Where the paper gives no value, they follow the DeiT augmentation that Vim was trained with.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Recipe:
     What:
         model: name or folder, as :func:`rmeeto.create_model` takes it. model_options: fields of its config to change.
         weights: a file, folder or hub address; ``published`` for the named model's own; None starts from scratch
-            (or, where ``model`` is a folder, from the weights in it).
+            (or, if ``model`` is a folder, from the weights in it).
         num_classes: None keeps the head of given weights, and takes the data's classes from scratch.
         reduction: a line such as ``merge:r=11``; ``none`` trains the model whole.
         data: an image folder, a timm dataset string or ``digits``; see :func:`rmeeto.data.open_data`.
@@ -60,7 +60,7 @@ class Recipe:
 
     Augmentation: label_smoothing, mixup, cutmix, auto_augment, color_jitter, random_erasing, drop_path_rate as
         timm has them. flip: probability of mirroring; 0 where left and right are different classes. The frames of a
-        clip are augmented alike. Digits are only shifted and turned a little, whatever stands here.
+        clip are augmented alike. Digits are always only shifted and turned a little.
         What is drawn for an image depends on the seed, the step and its place there, not on the number of processes,
         ``accumulate`` or ``workers``. mixup and cutmix draw one ratio and one box for each 128 images of a step.
 
@@ -247,7 +247,7 @@ def _hints() -> dict[str, Any]:
 
 
 def _checked(name: str, value: object, hint: Any) -> object:
-    """The value as its field's type: whole numbers serve as floats, ``"none"`` as None where None is allowed."""
+    """The value as its field's type: whole numbers serve as floats, ``"none"`` is None if the field allows None."""
     kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
     if NoneType in kinds and (value is None or value == "none"):
         return None

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the script that the first argument names as ``__main__``, with the others as its own.
 
     Raises:
-        SystemExit: no script, or whatever the script exits with.
+        SystemExit: no script was given; or the script's own.
     """
     if not arguments or not Path(arguments[0]).is_file():
         given = f"there is no file {arguments[0]}" if arguments else "which script?"

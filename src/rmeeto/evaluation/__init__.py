@@ -1,4 +1,4 @@
-"""What a model is worth: its accuracy, its predictions, and the rows and results that compare several."""
+"""Accuracy and predictions of a model, and the tables that compare several models."""
 
 from rmeeto.evaluation.accuracy import Evaluation, Spent, evaluate, mean_over_views
 

@@ -32,7 +32,7 @@ RANDOM_REDUCTIONS_SEED = 0  # a reduction with random choices scores the same in
 
 @dataclass(frozen=True)
 class Spent:
-    """What images really cost, in the mean, where a schedule only says how many tokens they may lose.
+    """Mean cost over images, for reductions whose schedule is only an upper bound.
 
     gflops_exact, gflops_paper: in both conventions of :mod:`rmeeto.cost`. tokens: leaving the last block.
     reduction_ratio: share of tokens saved, averaged over the blocks.
@@ -49,8 +49,8 @@ class Evaluation:
     """Accuracy over a set of images or clips.
 
     top1_percent, top5_percent: of ``images``; top 5 is None below six classes. loss: mean cross-entropy.
-    images: how many were evaluated. skipped: ``name: reason`` of unreadable ones, left out only when that was allowed.
-    seconds: all in all, reading included. spent: by a reduction that varies from image to image; None for others.
+    images: how many were evaluated. skipped: ``name: reason`` of unreadable ones, left out only if that was allowed.
+    seconds: in total, reading included. spent: the mean cost if the reduction varies from image to image, else None.
     """
 
     top1_percent: float
@@ -160,7 +160,7 @@ def _run(
             right, _, _, images, *_ = sums.tolist()
             task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
     if count > 1:
-        # a share of one image less must not keep the others waiting, so refusal comes after the sums
+        # errors are raised after the sums, so that no process waits for one that has raised
         with talking():
             sums = reduce(sums.to(device), "sum").cpu()
             unreadable = gather_object(unreadable)
@@ -171,9 +171,9 @@ def _run(
 
 
 def _place_among_processes(device: torch.device) -> tuple[int, int]:
-    """Number of this process, and how many there are."""
+    """Number of this process, and the number of processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return 0, 1  # without asking accelerate, which would settle on this device for later runs too
+        return 0, 1  # not through accelerate, which would keep this device for later runs
     state = PartialState(cpu=device.type == "cpu")
     return state.process_index, state.num_processes
 
@@ -235,7 +235,7 @@ def _refusal(source: Source, unreadable: list[str]) -> DataError:
     return DataError(
         f"evaluate on {source.address}",
         given="\n         ".join(shown) or None,
-        why="an accuracy over fewer images than the set has would be about another set",
+        why="accuracy over the readable images alone would be that of another set",
         fix="restore or remove the files; an evaluation alone can also allow missing images (--allow-missing)",
     )
 

@@ -1,4 +1,4 @@
-"""What a model says about images or clips: files, folders or patterns in, the likeliest classes out.
+"""Predict the likeliest classes of images or clips, given files, folders or patterns.
 
 A file that cannot be read is named and left out; the others are still predicted.
 """
@@ -37,7 +37,7 @@ GLOB_SIGNS = set("*?[")
 
 @dataclass(frozen=True)
 class Guess:
-    """One class. label: its number. name: what people call it. probability: after softmax."""
+    """One class. label: its number. name: its readable name. probability: after softmax."""
 
     label: int
     name: str
@@ -63,7 +63,7 @@ class Prediction:
 def find_files(places: Sequence[str], kind: Kind = IMAGES) -> list[Path]:
     """The files of one kind that files, folders (searched to the bottom) and patterns stand for, each once, in order.
 
-    A file that is named outright is taken whatever its ending.
+    A file given by its path is taken with any ending.
 
     Raises:
         DataError: nothing there, or none of that kind in it.
@@ -143,7 +143,7 @@ def predict(
     names: Sequence[str] | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Prediction]:
-    """Predict batch by batch, in the order of ``paths``: images, or clips where the model takes those.
+    """Predict batch by batch, in the order of ``paths``: images, or clips for a video model.
 
     names: of the classes, by label; by default the model's own, or :func:`class_names` of their number.
 
@@ -218,7 +218,7 @@ def saved_class_names(folder: Path) -> list[str] | None:
         with safe_open(weights, "pt") as file:
             names: list[str] | None = json.loads((file.metadata() or {}).get("classes", "null"))
     except (SafetensorError, OSError, ValueError):
-        return None  # loading the model tells what is wrong with the file
+        return None  # loading the model raises the error about the file
     return names
 
 

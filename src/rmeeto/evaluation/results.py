@@ -1,4 +1,4 @@
-"""Results: what a run found out, as a table for people and JSON for programs."""
+"""Results of a run, as a table for people and JSON for programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Score:
     top1_percent, top5_percent: accuracy over ``images`` images; top 5 only from six classes on. loss: mean
     cross-entropy. gflops_exact, gflops_paper: per image, in both conventions of :mod:`rmeeto.cost`.
     tokens: per image, leaving the last block. reduction_ratio: share of tokens saved, averaged over the blocks. All
-    four are means over the images where a reduction varies from one to the next.
+    four are means over the images if the reduction varies from image to image.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Row(Score):
     """A score and how fast such a model runs here.
 
     images_per_second, speedup: of one process; the unreduced and the reduced model take turns at the end of the run,
-    so that a drifting machine favours neither. Re-training changes no cost: the reduced rows share their figures.
+    so that a drifting machine favours neither. Re-training does not change the cost, so the reduced rows share it.
     """
 
     images_per_second: float
@@ -64,7 +64,8 @@ class Results:
     rows: see :class:`Row`. epochs: validation after each epoch. recipe: the recipe's TOML. output: the run's folder.
     seconds: training and evaluation, over all attempts of a resumed run. train_images, val_images: their number.
     skipped_images: names of training images that could not be read. skipped_steps: steps with a non-finite loss.
-    data_fingerprint: of names and labels of both splits. backend: the kernels that ran. versions: of what matters.
+    data_fingerprint: of names and labels of both splits. backend: the kernels that ran. versions: of Python and the
+    packages that matter.
     processes, threads: of the last attempt; threads of each process, None in results of earlier versions. changes:
     of processes, threads, device or torch between the attempts of a resumed run, with the steps they came after.
     """

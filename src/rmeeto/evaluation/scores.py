@@ -1,4 +1,4 @@
-"""What stands in a run's table: scores as they come in, and speeds measured side by side at the end."""
+"""The rows of a run's table: scores of each evaluation, and speeds measured in turns at the end."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from rmeeto.speed.timing import Stopwatch, take_turns
 SPEED_ROUNDS = 10
 SPEED_SECONDS = 10.0
 SPEED_BATCH_ON_CPU = 32
-SHORT_SECONDS = 0.02  # of a pass: what else the machine does then shows in its speed
-GATE_CLASSES = 10  # below, a model that has learnt little is too close to chance to tell
+SHORT_SECONDS = 0.02  # of a pass: in a shorter one other programs change the speed visibly
+GATE_CLASSES = 10  # with fewer classes, accuracy near chance may still be a weak model's
 GATE_DEVIATIONS = 3
 
 
 def score(name: str, model: VisionMamba, evaluation: Evaluation) -> Score:
-    """What an evaluation found out about a model, beside what the model costs."""
+    """A model's accuracy and its cost."""
     spent = evaluation.spent or Spent(
         gflops_exact=flops(model, convention="exact").total / 1e9,
         gflops_paper=flops(model, convention="paper").total / 1e9,
@@ -63,8 +63,8 @@ def add_speeds(
 ) -> tuple[Row, ...]:
     """Rows with the speed of the model under each score's reduction.
 
-    On noise, for no step depends on what images show; where one does, on images of the source. The first is what the
-    others are compared with; equal reductions share their figures. Each process measures alone.
+    Speeds are measured on noise, or on images of the source if the reduction depends on the images. Speed-ups are over
+    the first score. Equal reductions share their figures. Each process measures alone.
     """
     batch = min(batch_size, SPEED_BATCH_ON_CPU) if device.type == "cpu" else batch_size
     depends = any(reduction is not None and reduction.varies for reduction in reductions)
@@ -88,7 +88,7 @@ def add_speeds(
 
 
 def speeds_are_rough(rows: Sequence[Row], batch_size: int) -> bool:
-    """Whether the passes behind the speeds were so short that another run may find speed-ups some tenths away."""
+    """Whether the timed passes were so short that speed-ups may differ by some tenths in another run."""
     batch = min(batch_size, SPEED_BATCH_ON_CPU)
     return any(row.images_per_second * SHORT_SECONDS > batch for row in rows)
 
@@ -99,7 +99,7 @@ def noise(model: VisionMamba, batch: int) -> Tensor:
 
 
 def samples(source: Source, model: VisionMamba, batch: int) -> Tensor:
-    """A batch of evaluation inputs, evenly spaced over the source and so over its classes; those that can be read."""
+    """A batch of readable evaluation inputs, evenly spaced over the source and so over its classes."""
     apart = max(1, len(source.labels) // batch)
     for first in range(apart):
         with evaluation_batches(
@@ -112,7 +112,7 @@ def samples(source: Source, model: VisionMamba, batch: int) -> Tensor:
 
 
 def warn_at_chance(unreduced: Score, classes: int) -> None:
-    """Warn when a model that should know the data guesses."""
+    """Warn if the unreduced model is no better than chance on this data."""
     chance = 1 / classes
     spread = (chance * (1 - chance) / unreduced.images) ** 0.5
     if classes >= GATE_CLASSES and unreduced.top1_percent / 100 <= chance + GATE_DEVIATIONS * spread:

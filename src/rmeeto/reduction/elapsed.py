@@ -1,7 +1,7 @@
-"""Elapsed time: how long a token's step of time is once others are gone.
+"""Elapsed time: how step sizes change after tokens have been removed.
 
-A Mamba's scan walks through its tokens in steps Δ: the state decays by exp(ΔA) and takes in ΔB times the token. A
-reduction closes up the tokens that are left as if no time had passed at the others. An elapsed time says how much had.
+A Mamba's scan takes a step Δ at each token: the state decays by exp(ΔA) and ΔB times the token is added. After a
+reduction the state no longer decays at the removed tokens. An elapsed time adds that decay to the remaining tokens.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Pair = tuple[Tensor, Tensor]
 
 
 class ElapsedTime(Protocol):
-    """What a mixer does with the step sizes of the tokens that are left."""
+    """How a mixer changes the step sizes of the remaining tokens."""
 
     def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
-        """Step sizes (after softplus) and inputs of a scan, both ``(b, l, e)``, as they must be."""
+        """Changed step sizes (after softplus) and inputs of a scan, both ``(b, l, e)``."""
         ...
 
     def moved(self, plan: Plan) -> ElapsedTime:
-        """The elapsed time of the tokens that a plan leaves; a token that leaves takes none of its own with it."""
+        """The elapsed time of the tokens that a plan keeps."""
         ...
 
 
@@ -53,8 +53,8 @@ class Gaps:
     """Places without a token: the state decays over them and takes nothing in (hidden state alignment).
 
     A step over a gap, then the token's own: Δ' = Δ + Σ Δ of the gap decays the state by both, and u' = u·Δ/Δ' takes in
-    what the token alone would have. An ordinary scan of the short sequence then equals that of the full one with the
-    missing inputs set to zero.
+    what the token alone would have. The scan of the short sequence then equals that of the full one with the missing
+    inputs set to zero.
 
     gap: ``(forward, backward)``, what lies between each token and the one that its scan meets before it: the number of
     missing places ``(b, l, 1)``, or, for ``last``, the sum of their step sizes ``(b, l, e)``.
@@ -75,7 +75,7 @@ class Gaps:
         return cls((plan.carry(forward), plan.carry(backward, reverse=True)), missing)
 
     def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
-        """Steps over the gaps, and inputs that enter as if there were none."""
+        """Longer steps over the gaps, and inputs scaled so that they add the same to the state."""
         gap = self.gap[reverse]
         if self.missing != "last":
             gap = gap * (delta.mean(dim=1, keepdim=True) if self.missing == "mean" else delta)
@@ -83,11 +83,11 @@ class Gaps:
         return longer, u * (delta / longer)
 
     def moved(self, plan: Plan) -> Self:
-        """The gaps of what leaves become part of the next survivor's; the plan must keep the order."""
+        """Add the gaps of removed tokens to the next survivor's; the plan must keep the order."""
         forward, backward = (plan.take(gap) for gap in self.gap)
         return type(self)((forward, backward), self.missing).joined(self.left_by(plan, self.gap, self.missing))
 
     def joined(self, other: Gaps) -> Self:
-        """Gaps on top of gaps."""
+        """The sum of two gaps."""
         forward, backward = (a + b for a, b in zip(self.gap, other.gap, strict=True))
         return type(self)((forward, backward), self.missing)

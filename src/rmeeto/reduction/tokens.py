@@ -21,8 +21,8 @@ class Features:
 
     B, C: ``(forward, backward)``, each ``(b, l, n)``, what a token writes to and reads from the state.
     delta: ``(forward, backward)``, each ``(b, l, e)``, the token's part of Δ, before bias and softplus.
-    y: ``(forward, backward)``, each ``(b, l, e)``, what the scan gave for it, gated. Both may be None where nobody
-        asked.
+    y: ``(forward, backward)``, each ``(b, l, e)``, the scan's gated output. delta and y are None unless the reduction
+        needs them.
     delta_bias: ``(forward, backward)``, each ``(e,)``.
     """
 
@@ -75,18 +75,18 @@ class AttentionFeatures:
 class Tokens:
     """What enters and leaves a block: ``l`` tokens per image and where they came from.
 
-    Where images have lost different numbers of tokens, all have as many slots as the longest has tokens; the slots
-    behind the last token of an image are empty. No result depends on what an empty slot holds.
+    If images have lost different numbers of tokens, all have as many slots as the longest has tokens; the slots after
+    the last token of an image are empty. No result depends on the values in an empty slot.
 
     x: ``(b, l, d)``, the previous block's output before it joins the residual stream.
     residual: ``(b, l, d)`` in float32, or None before the first block.
     protected: ``(b, p)`` int64, the places of the tokens that no reduction touches, the class token's first.
     size: ``(b, l)``, at least float32, how many original tokens each one stands for; None while every size is 1.
-    timing: what the mixers must know of tokens that are gone; None where time runs as if there had been none.
-    present: ``(b,)`` int64, how many tokens each image has, in its first slots; None while all slots are taken. Where
-        some are empty ``size`` is given, and 0 there.
-    plans: the reductions so far, oldest first. :meth:`group` composes them on demand, so a forward pass
-        that nobody asks about pays nothing for its source map.
+    timing: how the mixers change step sizes after removals; None to leave them unchanged.
+    present: ``(b,)`` int64, how many tokens each image has, in its first slots; None while all slots are taken. If
+        some are empty, ``size`` is given and 0 there.
+    plans: the reductions so far, oldest first. :meth:`group` composes them on demand, so a forward pass without that
+        call does not pay for its source map.
     """
 
     x: Tensor
@@ -138,14 +138,14 @@ class Tokens:
         )
 
     def group(self) -> Tensor:
-        """The source map, ``(b, l0)`` int64: which token each original one ended in, -1 where it was dropped."""
+        """The source map, ``(b, l0)`` int64: the present token that holds each original one, -1 if dropped."""
         group = torch.arange(self.length_at_first, device=self.x.device).expand(self.x.shape[0], -1)
         for plan in self.plans:
             group = plan.follow(group)
         return group
 
     def places(self) -> Tensor:
-        """``(b, l)`` int64, where each present token stood at first; of a merged one, the survivor."""
+        """``(b, l)`` int64, the original position of each present token; of a merged one, the survivor's."""
         place = torch.arange(self.length, device=self.x.device).expand(self.x.shape[0], -1)
         for plan in reversed(self.plans):
             place = plan.kept.gather(1, place)
@@ -154,7 +154,7 @@ class Tokens:
     def unmerge(self, values: Tensor) -> Tensor:
         """Bring ``(b, l, …)`` values of the present tokens back to the ``l0`` original places.
 
-        A merged token's value is copied to every place it absorbed; dropped places get zero. Empty slots go nowhere.
+        A merged token's value is copied to every place it absorbed; dropped places get zero. Empty slots are ignored.
         """
         for plan in reversed(self.plans):
             values = plan.unmerge(values)

@@ -1,4 +1,4 @@
-"""What becomes of memory that the process has freed."""
+"""Whether freed memory stays with the process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ KEPT_BYTES = 2**30
 
 
 def keep_freed_memory() -> bool:
-    """Keep what freed tensors leave behind for those that follow, instead of handing it back to the system.
+    """Keep freed memory for later tensors instead of returning it to the system.
 
-    glibc gives larger blocks back at once, so that every tensor of a forward pass gets fresh pages which the system
-    has to clear, one by one: on a processor that takes as long as the scans. It is a setting of the whole process,
-    whose memory then stays at its high water mark: for programs to make, not for libraries. The command line does.
+    glibc returns larger blocks at once. Every tensor of a forward pass then gets fresh pages, which the system clears
+    one by one: on a processor that takes as long as the scans. The setting is of the whole process, whose memory then
+    stays at its high water mark, so programs call this and libraries should not. The command line calls it.
 
     Returns:
-        False where the C library has no such setting (macOS, Windows, musl): nothing has changed.
+        False if the C library has no such setting (macOS, Windows, musl); nothing has changed then.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

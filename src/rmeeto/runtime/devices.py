@@ -1,4 +1,4 @@
-"""Which device and precision a word such as ``auto`` means here, and which kernels will run there."""
+"""The device and precision that ``auto`` stands for on this machine, and the kernels that run there."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def backend(impl: str, device: torch.device) -> str:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given, so that a clock read now means something."""
+    """Wait until the device has finished its queued work, so that a clock can be read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,6 +1,6 @@
-"""Is everything there? Versions, the machine, which kernels run and whether they are right, and what is missing.
+"""Diagnosis of an installation: versions, the machine, which kernels run and whether they are right, what is missing.
 
-Nothing here is needed to compute anything; it answers "why is it slow" and fills bug reports.
+It answers "why is it slow" and fills bug reports; no other part of rmeeto depends on it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rmeeto.ops.select import KERNELS, availability
 
 REQUIRED = ("torch", "torchvision", "timm", "accelerate", "safetensors", "huggingface_hub", "pillow")
 SHAPE = (2, 197, 96, 16)  # images, tokens, channels, states: a second of work for the slow reference
-ERROR_BUDGET = 1e-5  # float32 rounding over 197 steps stays fifty times below
+ERROR_BUDGET = 1e-5  # float32 rounding over 197 steps is fifty times smaller
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ EXTRAS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What the numbers of a benchmark depend on.
+    """The machine, as far as a benchmark depends on it.
 
     cores: that this process may use. threads: that PyTorch uses. vector_instructions: widest set PyTorch found.
     """
@@ -63,7 +63,7 @@ class Machine:
 class Kernel:
     """One implementation of the operations.
 
-    absence: why it cannot run here, None when it can. instructions: what it runs on, when it has a choice.
+    absence: why it cannot run here, None if it can. instructions: the instruction set, if it has a choice.
     error: largest deviation of a scan from float64, over the largest value. latency_ms: of that scan.
     speedup: over the reference.
     """
@@ -77,7 +77,7 @@ class Kernel:
 
     @property
     def wrong(self) -> bool:
-        """Whether it ran and was not right."""
+        """Whether it ran and its results were wrong."""
         return self.error is not None and not self.error < ERROR_BUDGET
 
 
@@ -92,7 +92,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings. versions: None where a package is not installed."""
+    """All findings. versions: by package; None for packages that are not installed."""
 
     versions: dict[str, str | None]
     machine: Machine
@@ -110,7 +110,7 @@ class Diagnosis:
 
 
 def diagnose(clock: Callable[[], float] = time.perf_counter) -> Diagnosis:
-    """Look around and check every kernel that is ready against the reference in float64."""
+    """Collect versions and machine, and check every kernel that is ready against the reference in float64."""
     packages = (*REQUIRED, *(extra.package for extra in EXTRAS))
     versions = {"rmeeto": __version__, **{name: version(name) for name in packages}}
     kernels = check_kernels(availability(), clock)
@@ -140,7 +140,7 @@ def machine() -> Machine:
 
 
 def processor_name() -> str:
-    """As the kernel names it; ``platform.processor()`` is empty on many Linux systems."""
+    """Its name from /proc/cpuinfo; ``platform.processor()`` is empty on many Linux systems."""
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text().splitlines() if listing.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -165,7 +165,7 @@ def check_kernels(available: dict[str, str], clock: Callable[[], float]) -> tupl
 
 
 def instructions_of(name: str) -> str | None:
-    """The instruction set that the C++ library chose; the others leave none to choose."""
+    """The instruction set that the C++ library chose; None for other implementations, which have no choice."""
     if name != "cpp":
         return None
     from rmeeto.ops.impl import cpp

@@ -26,7 +26,7 @@ def talking() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:  # the backends have no class of their own for it
+    except RuntimeError as error:  # the backends raise no specific class
         if not (isinstance(error, torch.distributed.DistError) or torch.distributed.is_initialized()):
             raise
         reason = str(error).strip().splitlines()[0]

@@ -1,4 +1,4 @@
-"""How long work tells whoever watches: tasks that advance, and messages. The command line draws them."""
+"""Progress of long work: tasks that advance, and messages. The command line draws them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ class Task(Protocol):
     """One piece of work with a known length."""
 
     def advance(self, n: int = 1, **fields: object) -> None:
-        """Another n units are done; ``fields`` (loss=0.31, images_per_second=840) may be shown beside them."""
+        """Count n more units as done; ``fields`` (loss=0.31, images_per_second=840) may be shown beside them."""
         ...
 
 
 class Progress(Protocol):
-    """Whoever watches. Library code only speaks; it neither draws nor asks. Tasks follow one another, never nested."""
+    """Receives the progress of library code, which never prints itself. Tasks follow one another, never nested."""
 
     def task(self, description: str, total: int) -> AbstractContextManager[Task]:
-        """Announce work of ``total`` units; it ends with the block, finished or not."""
+        """Announce work of ``total`` units; it ends with the ``with`` block, finished or not."""
         ...
 
     def message(self, text: str) -> None:
-        """Say one thing that should stay on the screen."""
+        """Print one message that stays on the screen."""
         ...
 
 
@@ -40,4 +40,4 @@ class _Silence:
 
 
 SILENT: Progress = _Silence()
-"""Nobody watches."""
+"""Discards all progress."""

@@ -1,7 +1,7 @@
-"""Randomness as a function of numbers (a seed, an epoch, an image), so that going on needs no saved generators.
+"""Random draws as functions of numbers (a seed, an epoch, an image), so that resuming needs no saved generators.
 
 A training step may be shared by several processes and several forward passes. Each pass then sees only a part of the
-step's images, and yet every image must meet the draws that it would meet in one pass over the whole step. So within
+step's images, but every image must get the draws that it would get in one pass over the whole step. So within
 :func:`drawing_for`, :func:`rand_by_image` draws for all images of the step and keeps those of the part.
 """
 
@@ -63,7 +63,7 @@ class Part:
 
 
 _part: Part | None = None
-_rows: dict[torch.device, Tensor] = {}  # the part's places as indices; a copy to a GPU in every draw would wait for it
+_rows: dict[torch.device, Tensor] = {}  # a tensor: a copy to the GPU in every draw would wait
 
 
 @contextmanager
