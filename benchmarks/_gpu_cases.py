@@ -1,7 +1,7 @@
 """Every operation with a Triton kernel as a case: operands of one shape, what to time, and how wrong it is.
 
-Truth is float64. What computes numbers may be as wrong as plain PyTorch in the same dtype, plus two roundings. What
-decides may decide otherwise only where float32 cannot tell: its choice must be as good as the best to a tolerance.
+Truth is float64. An operation that computes numbers may have the error of plain PyTorch in the same dtype, plus two
+roundings. An operation that chooses must choose as well as the best choice, to a tolerance for float32 near ties.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Peak memory of one piece of work, in a process of its own: a high water mark never falls."""
+"""Peak memory of one piece of work, in a new process, because a high water mark never falls."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Prepare = Callable[..., Callable[[], object]]
 def grown_mib(
     prepare: Prepare, *arguments: object, device: torch.device, threads: int, processes: int = 1
 ) -> float | None:
-    """By how many MiB the peak rises above what is held before; None where this cannot be told.
+    """MiB by which the peak rises above the memory held before; None on systems that do not report it.
 
-    prepare: a function of a module, ``prepare(*arguments)`` makes all that is not to be counted (weights, inputs,
-        what libraries set up at first use) and returns the work.
-    processes: take the largest of so many; the C library reuses what it has freed with more luck in some.
+    prepare: a function of a module; ``prepare(*arguments)`` makes all that is not counted (weights, inputs, what
+        libraries set up at first use) and returns the work.
+    processes: how many processes to try; the largest value counts, because reuse of freed memory varies.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rmeeto.models.backbone"])  # imported once; no thread runs there yet
@@ -47,7 +47,7 @@ def _grown_mib(prepare: Prepare, arguments: tuple, device: torch.device, threads
         return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 1)
     if not RESET.exists():
         return None
-    give_back_freed()  # or the work would live in it, unseen
+    give_back_freed()  # otherwise the work could use memory freed before, uncounted
     RESET.write_text(FROM_NOW_ON)
     before = resident_mib("VmHWM")
     work()
@@ -55,7 +55,7 @@ def _grown_mib(prepare: Prepare, arguments: tuple, device: torch.device, threads
 
 
 def give_back_freed() -> None:
-    """Let the C library return what has been freed to the system, where it can (glibc)."""
+    """Let the C library return freed memory to the system (glibc only)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

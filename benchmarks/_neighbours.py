@@ -1,4 +1,4 @@
-"""Processes that do nothing but keep a core busy, and how much of the machine they leave."""
+"""Processes that only keep a core busy, and the share of the machine that they leave."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 
-# Ends with its parent, however that ends; it looks some twenty times a second.
+# Ends after its parent has ended; it checks some twenty times a second.
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1_000_000): pass"
 SETTLE_SECONDS = 0.3  # until the system has found a core for each
 
 
 @contextlib.contextmanager
 def neighbours(count: int) -> Iterator[list[int]]:
-    """Keep ``count`` processes busy until the block is left, by whatever way; gives their ids."""
+    """Keep ``count`` processes busy until the ``with`` block is left; gives their ids."""
     running: list[subprocess.Popen[bytes]] = []
     try:
         for _ in range(count):
@@ -36,5 +36,5 @@ def cores() -> int:
 
 
 def fair_multiple(threads: int, neighbours: int, cores: int) -> float:
-    """How many times the quiet time a program takes that gets as much of each core as everybody else."""
+    """The multiple of the quiet time for a program that gets an equal share of each core."""
     return max(1.0, (threads + neighbours) / max(threads, cores))

@@ -1,4 +1,4 @@
-"""The selective scan as others compute it, forward in time: what the kernels are measured against.
+"""The selective scan of other packages, forward in time, to compare the kernels with.
 
 Each takes (u, delta, A, B, C, skip, gate, delta_bias) of `rmeeto.ops.selective_scan` and applies softplus to delta.
 """
@@ -20,7 +20,7 @@ MAMBA_SSM = "mamba-ssm CUDA kernel"
 
 
 def textbook_loop(u, delta, A, B, C, skip, gate, bias):
-    """The recurrence as it is usually written down, and as the authors' reference function runs it.
+    """The recurrence as it is usually written, and as in the authors' reference function.
 
     It lays out the decays of all tokens at once and takes slices; autograd answers each slice with a gradient of the
     whole, which makes its backward quadratic in the tokens.
@@ -66,7 +66,7 @@ def find_peers(device: torch.device) -> dict[str, Scan]:
 
 
 def missing_peers(device: torch.device) -> list[str]:
-    """Those that could run on it but for a package that is not installed; says so."""
+    """The peers for this device whose package is not installed; prints them."""
     missing = {name: package for name, (package, _) in optional_peers(device).items() if not find_spec(package)}
     for name, package in missing.items():
         print(f"left out: {name} ({package} is not installed)")

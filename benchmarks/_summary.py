@@ -1,4 +1,4 @@
-"""The figures of each benchmark that a reader looks for first, as (what, figure) rows of `all.py`'s table."""
+"""The main figures of each benchmark, as (what, figure) rows of `all.py`'s table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def milliseconds(times: Result) -> str:
 
 
 def against(times: dict[str, Result], ours: str) -> Iterator[Row]:
-    """Our time, and how many times the median of everybody else's it is."""
+    """Our time, and the ratio of each other candidate's median to it."""
     yield ours, milliseconds(times[ours])
     for name, theirs in times.items():
         if name != ours:

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: only what is right, in rounds where every candidate has its turn, on a named machine."""
+"""How the benchmarks measure: correctness first, then rounds in which candidates take turns, on a named machine."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def operations_of_a_model(device: torch.device) -> list[str]:
 
 
 def refuse_if_red(operations: Iterable[str]) -> None:
-    """Exit if the correctness tests of one of these operations fail: how fast something wrong is means nothing."""
+    """Exit if the correctness tests of one of these operations fail: the speed of wrong results means nothing."""
     known = os.environ.get(GREEN, "").split(",")
     for name in operations:
         if name not in known and (failure := test_failure(name)):
@@ -85,10 +85,10 @@ def compare(
     device: torch.device = CPU,
     freed_memory: str = KEPT,
 ) -> dict[str, Times]:
-    """Time each candidate once a round, so that whatever else the machine does meets all of them alike.
+    """Time each candidate once a round, so that other load on the machine affects all of them alike.
 
     freed_memory: kept, as the command line does (measure memory elsewhere), or returned to the system, as in a process
-        that sets nothing; peers, which allocate most, gain most by keeping it. Once kept, it is kept.
+        that sets nothing; peers, which allocate most, gain most by keeping it. Once kept, it stays kept.
     budget_seconds: begin no round after the fifth when this long has been spent.
     """
     if freed_memory == KEPT:
@@ -128,7 +128,7 @@ def ratio(times: dict[str, Times], of: str, to: str) -> float:
 
 
 def describe_machine(device: torch.device = CPU) -> dict[str, object]:
-    """Say what the figures were measured on; without it they mean nothing."""
+    """The machine and versions that the figures were measured with."""
     on_gpu = device.type == "cuda"
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -145,7 +145,7 @@ def describe_machine(device: torch.device = CPU) -> dict[str, object]:
 
 
 def version(package: str) -> str | None:
-    """Of an installed package; None where it is missing."""
+    """The version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

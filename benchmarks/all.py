@@ -1,11 +1,11 @@
-"""Every benchmark of a device, each in a process of its own, and one table of what they found.
+"""Every benchmark of a device, each in a new process, and one table of the results.
 
     python benchmarks/all.py --device cpu|cuda [--quick] [--threads 2] [--minutes 20] [--results FOLDER]
 
-The correctness tests of the operations come first; a benchmark of a red one is refused. One that fails or takes too
-long is named, and the others go on: none is begun, and none goes on, after `--minutes`. Results are JSON files in
-benchmarks/results. `--quick` runs everything at sizes that mean nothing, to see that it works, and keeps its results
-away from the real ones. Exits with 1 unless everything was measured. Let nothing else run meanwhile.
+The correctness tests of the operations run first; a benchmark of an operation whose tests fail is refused. If a
+benchmark fails or takes too long, its name is printed and the others continue. After `--minutes` the running one is
+stopped and no other is started. Results are JSON files in benchmarks/results. `--quick` tries everything at tiny sizes
+and writes to another folder. Exits with 1 unless everything was measured. Let nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """result: what the benchmark printed for programs. problem: why there is none."""
+    """result: the JSON that the benchmark printed. problem: why there is none."""
 
     job: Job
     result: dict[str, Any] | None
@@ -85,7 +85,7 @@ def jobs_of(device: torch.device, threads: int, plot: Path) -> list[Job]:
         ]
     cuda = f"{common} --device cuda"
     return [
-        Job("gpu_check", "", "--repeats 5", (), 4),  # checks by itself, and says what is wrong
+        Job("gpu_check", "", "--repeats 5", (), 4),  # checks correctness itself
         Job("scan", f"{cuda} --shape 128,197,768,16", f"{cuda} --shape 2,65,64,16 --rounds 5", model, 3),
         *(
             Job(
@@ -116,7 +116,7 @@ def jobs_of(device: torch.device, threads: int, plot: Path) -> list[Job]:
 
 
 def run(job: Job, quick: bool, environment: dict[str, str], end: float) -> Outcome:
-    """Run a benchmark to its end or its limit, show what it said, and read what it found."""
+    """Run a benchmark to its end or its time limit, print its output, and read its results."""
     start = time.monotonic()
     limit = min(60 * job.limit_minutes, end - start)
     if limit <= 0:
@@ -128,7 +128,7 @@ def run(job: Job, quick: bool, environment: dict[str, str], end: float) -> Outco
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # so that what it started ends with it
+        start_new_session=True,  # so that the processes it started end with it
     )
     try:
         output, late = process.communicate(timeout=limit)[0], False
@@ -148,7 +148,7 @@ def run(job: Job, quick: bool, environment: dict[str, str], end: float) -> Outco
 
 
 def read_result(last_line: str) -> dict[str, Any] | None:
-    """What the last line of a benchmark holds, or says where to find."""
+    """The results in the last line of a benchmark's output, or in the file that the line names."""
     text = Path(last_line.removeprefix(WRITTEN)).read_text() if last_line.startswith(WRITTEN) else last_line
     try:
         return json.loads(text)

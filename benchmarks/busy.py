@@ -1,9 +1,9 @@
 """How long one image takes while other programs keep the same cores busy, as a multiple of the quiet time.
 
-The neighbours are started, and ended, here: processes that only count. Models are a frozen one, an unfrozen one, and as
-peers DeiT-S in PyTorch and, where `openvino` is installed, in OpenVINO. Every round meets every number of neighbours,
-and there every model has a turn: one pass that is not counted, then some that are. A fair share is what a program gets
-whose threads run as long as everybody else's.
+The neighbours are processes that only count; this program starts and ends them. The models are a frozen and an unfrozen
+one, and as peers DeiT-S in PyTorch and, if `openvino` is installed, in OpenVINO. Every round runs every number of
+neighbours, and for each every model in turn: one pass that is not counted, then some that are. The fair share is that
+of a program whose threads run as long as the neighbours'.
 
 Prints the multiples and writes benchmarks/results/busy.json. Let nothing else run meanwhile. No speed is reported if
 the tests of the operations are red.
@@ -27,7 +27,7 @@ REDUCTION = "merge:r=11"
 PEER = "deit_small_patch16_224"
 OPENVINO, PYTORCH = "DeiT-S in OpenVINO", "DeiT-S in PyTorch"
 WARM_UP = 3
-CALM_SECONDS = 0.02  # between two turns: the threads of the last one stop spinning
+CALM_SECONDS = 0.02  # between two turns, so that the last one's threads stop spinning
 
 
 def parse_arguments():
@@ -45,7 +45,7 @@ def parse_arguments():
 
 
 def our_models(name):
-    """Ours as functions of nothing, and what they are called."""
+    """Our models as functions without arguments, by name."""
     model = rmeeto.create_model(name, reduction=REDUCTION).eval()
     images = torch.randn(1, *model.config.input_size)
     frozen = {dtype: rmeeto.freeze(copy.deepcopy(model).to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
@@ -57,7 +57,7 @@ def our_models(name):
 
 
 def peers(threads):
-    """DeiT-S as others run it, in float32."""
+    """DeiT-S in PyTorch and OpenVINO, in float32."""
     import timm
 
     model, images = timm.create_model(PEER).eval(), torch.randn(1, 3, 224, 224)
@@ -100,7 +100,7 @@ def measure(candidates, counts, rounds, passes):
 
 
 def report(times, threads):
-    """What each candidate took with each number of neighbours, beside the fair share."""
+    """Each candidate's multiple with each number of neighbours, beside the fair share."""
     rows = []
     for name, by_count in times.items():
         quiet = statistics.median(by_count[0])

@@ -1,6 +1,6 @@
 """Three reductions without any training on the digit model that ships with rmeeto, for r = 1 … 12.
 
-Accuracy and mean cross-entropy on the 500 test digits; the loss is the steadier figure (one digit is 0.2 points).
+Accuracy and mean cross-entropy on the 500 test digits; the loss varies less (one digit is 0.2 points of accuracy).
 Prints a markdown table and writes benchmarks/results/digits_training_free.json.
 
     python benchmarks/digits_table.py

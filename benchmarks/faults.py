@@ -3,8 +3,8 @@
     python benchmarks/faults.py [--faults error "disk full" kill …] [--from 1] [--step 1]
 
 Every open, write, sync, rename and removal of a run fails in six ways (tests/faulty_disk.py): an error before or
-after the fact, a full disk, a kill, and two power cuts that keep only what was synced. Whatever happens, `--resume` on
-a sound disk must end with the same weights, scores and log as a run that nothing stopped. Prints a table of the calls,
+after the fact, a full disk, a kill, and two power cuts that keep only what was synced. After each fault, `--resume`
+on a sound disk must end with the same weights, scores and log as a run without faults. Prints a table of the calls,
 and exits with 1 if a run was lost or ended differently.
 """
 
@@ -40,7 +40,7 @@ LOGGED = ("event", "step", "epoch", "loss", "lr", "grad_norm", "top1_percent")
 
 
 def outcome(folder: Path) -> tuple[object, ...]:
-    """Everything that a run ends with, times left out."""
+    """Everything that a run leaves, except times."""
     weights = {
         f"{place}/{name}": value.numpy().tobytes()
         for place in ("", "best")
@@ -55,7 +55,7 @@ def outcome(folder: Path) -> tuple[object, ...]:
 
 
 def attempt(recipe: Recipe, disk: FaultyDisk) -> str | None:
-    """One run on this disk; what is wrong with how it ended, if anything is."""
+    """Run once on this disk; a description of what is wrong at the end, or None."""
     with in_use(disk, PORTIONS):
         try:
             retrain(recipe)

@@ -5,9 +5,9 @@
 
 What is checked, and against what, is in `_gpu_cases`. Times are CUDA events around one call each, after a warm-up,
 with the second-level cache overwritten in between: median and quartiles. *call* is a call from Python, whose
-launches may take longer than their work; *graph* replays the same call from a CUDA graph, which leaves the device's
-own time; *plain* is the call in plain PyTorch. Rates are the graph's, against what the call must move through memory
-at least. Exits with 1 if a kernel is wrong and with 2 where there is no CUDA device.
+launches may take longer than their work; *graph* replays the same call from a CUDA graph, which gives the device's
+time alone; *plain* is the call in plain PyTorch. Rates are the graph's, relative to the least memory traffic of the
+call. Exits with 1 if a kernel is wrong and with 2 if there is no CUDA device.
 """
 
 from __future__ import annotations

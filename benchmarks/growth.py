@@ -1,4 +1,4 @@
-"""How time and peak memory of inference grow with tokens, batch, width, and with what a reduction leaves to do.
+"""How time and peak memory of inference grow with tokens, batch, width, and with the FLOPs that a reduction leaves.
 
     python benchmarks/growth.py [--device cpu] [--frames 1 2 4 8 16 32 64] [--rounds 5] [--threads 2] [--plot FILE.svg]
 
@@ -7,7 +7,7 @@ and merged among neighbours by 11 tokens a frame; batch and width by Vim-Ti; r b
 FLOPs that r leaves. Time is the median over rounds in which every case of the axis has its turn. Memory is by how much
 the peak of a fresh process rises in one forward pass above weights and input, the largest of three. The exponents are
 fitted by least squares to the logarithms: 1 is linear, and on the last axis 1 says that all FLOPs saved are saved time.
-Noise in, as no step depends on what images show.
+Inputs are noise, because no step depends on the images.
 
 The peak at the most tokens is also given as a multiple of two blocks' activations. What a block must hold at once, when
 everything is freed after its last use: at its fullest moment, the second direction's scan, per token
@@ -66,7 +66,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Axis:
-    """What varies. at: where on the axis a case stands."""
+    """What varies. at: a case's position on the axis."""
 
     name: str
     unit: str
@@ -123,7 +123,7 @@ def forward_pass(case: Case, device: torch.device, precision: str) -> Callable[[
 
 
 def pack(model: VisionMamba, device: torch.device, precision: str) -> None:
-    """Let frozen blocks prepare themselves, which they do at first use: packed weights are weights."""
+    """Let frozen blocks pack their weights, which they do at first use: packed weights are not counted."""
     one = torch.zeros(1, 1, model.config.dim, device=device)
     with torch.inference_mode(), autocast(device, precision):
         for block in model.layers:
@@ -136,7 +136,7 @@ def run(model: VisionMamba, images: torch.Tensor, precision: str) -> None:
 
 
 def forward_pass_alone(case: Case, device: torch.device, precision: str) -> Callable[[], object]:
-    """The same in a fresh process, where libraries set themselves up at the first pass, here of something tiny."""
+    """The same in a fresh process, after a tiny pass in which libraries initialise."""
     frames = {"frames": 1} if "frames" in case.changes else {}
     tiny = rmeeto.freeze(case.build(depth=1, img_size=(32, 32), reduction=None, **frames).to(device))
     run(tiny, torch.randn(1, *tiny.config.input_size).to(device), precision)
@@ -144,12 +144,12 @@ def forward_pass_alone(case: Case, device: torch.device, precision: str) -> Call
 
 
 def block_activations_bytes(config: ModelConfig, tokens: int) -> int:
-    """What one block must hold at once of one image; the module says what that is."""
+    """Bytes that one block must hold at once for one image, as derived in the module's docstring."""
     return FLOAT_BYTES * tokens * (config.dim + 6 * config.inner + config.rank + 2 * config.state)
 
 
 def exponent(places: list[float], values: list[float | None]) -> float | None:
-    """The power of the places that the values grow with; None where some are unknown or too small to be seen."""
+    """The exponent with which the values grow along the axis; None if some are unknown or too small to measure."""
     if len(set(places)) < 2 or not all(values):
         return None
     return round(statistics.linear_regression(list(map(math.log, places)), list(map(math.log, values))).slope, 3)

@@ -1,7 +1,7 @@
-"""Re-training on a folder of JPEGs by the default recipe, seed after seed: does it run to its end, and what comes out.
+"""Re-training on a folder of JPEGs by the default recipe, for several seeds: does it run to its end?
 
-Each seed is a command of its own, ``rmeeto retrain``, with warnings as errors. Random weights are fine for what is
-asked here (crashes, unreadable images, leftovers); accuracy then tells only that something is learnt.
+Each seed is one command, ``rmeeto retrain``, with warnings as errors. Weights are random, which is enough to find
+crashes, unreadable images and leftover files; accuracy then shows only that something is learnt.
 Prints a markdown table and writes benchmarks/results/jpegs.json.
 
     python benchmarks/jpegs.py FOLDER [--steps 500] [--seeds 0 1 2] [--runs RUNS]

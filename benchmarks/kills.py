@@ -4,7 +4,7 @@
 
 A run of the command line trains a toy network with everything that draws random numbers, and saves its state after
 every step, so that a good part of the kills comes in the middle of a save. Each run is killed `--each` times and then
-left alone; its final and its best weights are compared, bit for bit, with those of a run that nothing stopped. With two
+left alone; its final and its best weights are compared, bit for bit, with those of a run without kills. With two
 processes (torchrun, gloo), half of the kills take all processes at once and half only one of the two. Prints one line a
 kill and writes benchmarks/results/kills_SEED.json. Exits with 1 if a run was lost or ended with other weights.
 """
@@ -62,7 +62,7 @@ class Run:
         )
 
     def attempts(self) -> int:
-        """How many attempts have come as far as their first line in the log."""
+        """The number of attempts that have written a line to the log."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return text.count('"event": "start"') + text.count('"event": "resume"')
 

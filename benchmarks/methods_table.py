@@ -3,7 +3,7 @@
     python benchmarks/methods_table.py --data FOLDER [--seeds 0 1 2] [--ratios 0.14 0.31 0.54] [--output runs/methods]
 
 For each seed a small Vim is trained from scratch on the images; every method then reduces it to each ratio at the same
-blocks and is re-trained by the same recipe. Whatever was finished stays in the output folder: run again to go on, or in
+blocks and is re-trained by the same recipe. Finished results stay in the output folder: run again to continue, or in
 several processes with different `--seeds`. The table goes to benchmarks/results/methods.json and to the terminal, as
 Markdown: mean top-1 over the seeds, and by how much it differs from the same seed's unreduced model (mean ± standard
 deviation: seeds differ more in their models than in what a method costs them). Re-trained models are compared with the
@@ -130,7 +130,7 @@ def one_seed(options: argparse.Namespace, seed: int) -> Iterator[dict[str, objec
 
 
 def constant_r(model: VisionMamba, ratio: float) -> int:
-    """The constant r whose reduction ratio comes closest: the released program knows no other way to say it."""
+    """The constant r whose reduction ratio comes closest, because the released method takes no ratio."""
     most = model.config.tokens // 2
     return min(range(1, most), key=lambda r: abs(TokenMerge(r=r).schedule(stack_of(model.config)).ratio - ratio))
 

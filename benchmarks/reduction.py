@@ -64,7 +64,7 @@ def run(method: TokenMerge, tokens: Tokens) -> Tokens:
 
 
 def grown_mib(method: TokenMerge, frames: int, threads: int) -> float | None:
-    """What one step adds to the peak of this process, which must be a fresh one; None where it cannot be told."""
+    """MiB that one step adds to the peak of this process, which must be fresh; None if not reported."""
     torch.set_num_threads(threads)
     run(replace(method, r=1), tokens_of(1))
     tokens = tokens_of(frames)
@@ -96,7 +96,7 @@ def share_of_forward(method: TokenMerge, frames: int) -> float:
 
 
 def exponent(tokens: list[int], values: list[float | None]) -> float | None:
-    """The power of the tokens that the values grow with; None where some are unknown or too small to be seen."""
+    """The exponent with which the values grow with the tokens; None if some are unknown or too small to measure."""
     if len(tokens) < 2 or not all(values):
         return None
     return round(statistics.linear_regression(list(map(math.log, tokens)), list(map(math.log, values))).slope, 2)

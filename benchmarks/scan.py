@@ -1,4 +1,4 @@
-"""The selective scan: the package's kernels against plain PyTorch and against what others have.
+"""The selective scan: the package's kernels against plain PyTorch and other packages.
 
     python benchmarks/scan.py [--device cpu] [--shape 8,197,768,16] [--rounds 15] [--freed-memory kept]
 

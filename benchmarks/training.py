@@ -3,10 +3,10 @@
     python benchmarks/training.py [--device cpu] [--image 224] [--batch 8] [--patient] [--freed-memory returned]
     python benchmarks/training.py --device cuda --model vim_small --batch 128 --precision bfloat16 --only kernels
 
-A step is forward, cross-entropy, backward and AdamW. Peers have the same model with another scan: mambapy's parallel
-scan (`pip install mambapy`) and the plain time loop as it is usually written under autograd. Their convolution and norm
-stay ours, but a block is not one call then, and its products are PyTorch's. The package's reference, which exchanges
-every operation, runs too. The textbook loop takes minutes for a step; unless `--patient` asks for it, its forward +
+A step is forward, cross-entropy, backward and AdamW. Peers are the same model with another scan: mambapy's parallel
+scan (`pip install mambapy`) and the plain time loop as it is usually written under autograd. They keep our convolution
+and norm, but run layer by layer, with PyTorch's products. The package's reference, in which every operation is plain
+PyTorch, runs too. The textbook loop takes minutes for a step; unless `--patient` asks for it, its forward +
 backward is timed for a single scan and its step put together:
 the kernels' step, with each of its two scans a block exchanged. Memory is what one step adds to the weights:
 activations, gradients, AdamW's two moments; each in a process of its own. mambapy's at 224 and batch 8 is about 5 GiB.
@@ -69,7 +69,7 @@ def find_candidates(options: argparse.Namespace) -> list[str]:
 
 
 def in_model(peer: Scan) -> Scan:
-    """A peer as the mixer calls the scan: both directions, of which the second runs backwards."""
+    """A peer with the interface that the mixer calls: both directions, the second backwards."""
 
     def scan(forward, backward, gate, *, impl):
         del impl  # no peer has a choice
@@ -82,7 +82,7 @@ def in_model(peer: Scan) -> Scan:
 
 @contextmanager
 def scan_of(candidate: str, device: torch.device) -> Iterator[None]:
-    """Models call the candidate's scan meanwhile; a block that is one call has no place for another than its own."""
+    """Let models call the candidate's scan; the fused block is switched off, because it contains its own scan."""
     peer = find_peers(device).get(candidate)
     if peer is None:
         yield
@@ -95,7 +95,7 @@ def scan_of(candidate: str, device: torch.device) -> Iterator[None]:
 
 
 class Training:
-    """A model, its optimiser and noise to learn by heart; the same for every candidate."""
+    """A model, its optimiser and a batch of noise; the same for every candidate."""
 
     def __init__(self, candidate: str, options: argparse.Namespace, batch: int, **changes: object) -> None:
         torch.manual_seed(0)
@@ -131,7 +131,7 @@ class Training:
 
 
 def training_step(candidate: str, options: argparse.Namespace) -> Callable[[], object]:
-    """What a process of its own measures the memory of: the first step, when all else is in place."""
+    """The work whose memory is measured in a new process: the first step, after everything else is set up."""
     small = argparse.Namespace(**{**vars(options), "image": 32, "reduction": None})
     Training(candidate, small, batch=1, depth=1, num_classes=10).step()
     return Training(candidate, options, options.batch).step
@@ -177,7 +177,7 @@ def put_together(steps: dict[str, Times], scans: dict[str, Times], blocks: int) 
 
 
 def largest_difference(losses: dict[str, list[float]]) -> float:
-    """Of any candidate's loss at any step from the kernels', as a part of it."""
+    """The largest relative difference of any candidate's loss from the kernels', over all steps."""
     ours = losses[KERNELS]
     return max(
         (abs(a - b) / abs(b) for theirs in losses.values() for a, b in zip(theirs, ours, strict=True)), default=0.0
