@@ -185,7 +185,8 @@ def lost_worker(error: BaseException | None) -> RunError | None:
     if not isinstance(error, RuntimeError):
         return None
     asked = "read images in worker processes"
-    if found := LOST_WORKER.search(str(error)):
+    # PyTorch notices a killed worker twice, and its second message, which names no signal, can hide the first.
+    if found := LOST_WORKER.search(str(error.__cause__)) or LOST_WORKER.search(str(error)):
         how = f"was killed by the signal {found['signal'].strip()}" if found["signal"] else "ended unexpectedly"
         return RunError(
             asked,
