@@ -64,4 +64,4 @@ class RunError(RmeetoError):
 
 
 class RmeetoWarning(UserWarning):
-    """Something was changed on the user's behalf and is said aloud (a resized position embedding, a new head)."""
+    """Tells of something that was changed for the user (a resized position embedding, a new head)."""

@@ -26,7 +26,7 @@ class Classes:
 def read_classes(folder: Path) -> Classes | None:
     """Read ``classes.tsv`` or ``classes.csv`` (columns index, name and perhaps dir) or ``classes.txt`` (names).
 
-    Returns None where there is none of them.
+    Returns None if the folder has none of them.
 
     Raises:
         DataError: not text in UTF-8, columns are missing, or the indices are not 0, 1, 2 … each once.

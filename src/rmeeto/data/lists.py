@@ -43,7 +43,7 @@ class WrongLines(DataError):
 
 
 def listed_splits(address: str) -> tuple[Split, ...]:
-    """The splits that an address has lists of clips for; none where it has lists of images, as some image sets do."""
+    """The splits for which an address has lists of clips; empty if its lists are of images, as in some image sets."""
     folder, _ = _places(address)
     found = {split: path for split in SPLITS if (path := find_list(folder, split)) is not None}
     first_lines = (next(_lines(path), (1, ""))[1].lower() for path in found.values())

@@ -66,7 +66,7 @@ class Batch(NamedTuple):
 class TrainingSamples(Dataset[Sample]):
     """Augmented images or clips. The randomness of each is its own: a function of seed, epoch and place.
 
-    So the same tensor comes out whoever reads it: any worker, any process, before or after an interruption. An
+    So every worker and every process reads the same tensor, before and after an interruption. An
     unreadable item is replaced by the next readable one, and named.
     """
 

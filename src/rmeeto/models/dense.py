@@ -14,8 +14,8 @@ from rmeeto.models.maps import check_format
 class FeatureMaps(nn.Module):
     """A backbone for detectors and segmenters: called, it gives a list of maps (timm's ``features_only=True``).
 
-    ``feature_info`` says their channels and strides. What the maps do not need is cut off the model, which stays at
-    hand as ``model``: ``maps.model.reduction = TokenMerge(r=11)`` works at any time.
+    ``feature_info`` says their channels and strides. Parts that the maps do not need are cut off the model, which is
+    the attribute ``model``: ``maps.model.reduction = TokenMerge(r=11)`` works at any time.
     """
 
     def __init__(

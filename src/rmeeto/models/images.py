@@ -1,4 +1,4 @@
-"""What a model takes as images: a dense tensor of its own precision."""
+"""Checks of a model's input: a dense tensor of the model's precision."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rmeeto.errors import UnsupportedInput
 
 
 def check_images(images: Any, weight: Tensor) -> None:
-    """Refuse what is no dense tensor of floating-point numbers, of the precision and on the device of a model's weight.
+    """Refuse inputs other than a dense floating-point tensor of the precision and on the device of a model's weight.
 
-    Under autocast every precision but float64 is taken.
+    Under autocast every precision but float64 is allowed.
 
     Raises:
         UnsupportedInput: something else.

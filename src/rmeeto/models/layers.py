@@ -80,7 +80,7 @@ def classifier(config: ModelConfig) -> nn.Module:
 
 
 def split_tokens(rows: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Take ``p`` places out of ``(b, l, …)`` rows: the others ``(b, l - p, …)``, and those ``(b, p, …)``, as listed."""
+    """Split ``(b, l, …)`` rows into those elsewhere ``(b, l - p, …)`` and those at ``p`` positions ``(b, p, …)``."""
     edges = [-1, *sorted(places), rows.shape[1]]
     others = [rows[:, place + 1 : following] for place, following in pairwise(edges)]
     return torch.cat(others, dim=1), torch.cat([rows[:, place : place + 1] for place in places], dim=1)
@@ -110,9 +110,9 @@ def resize_position_embedding(
     is put in its new place.
 
     interpolation: ``bicubic``, as Vim's and VideoMamba's own programs do before fine-tuning at another size, or
-        ``antialiased``: bicubic with antialiasing, as timm does. They differ in both directions, because PyTorch's
-        two use other bicubic kernels. (Vim's own program takes row 0 for the class token's, although that of its
-        models is in the middle; here it is the row of the class token.)
+        ``antialiased``: bicubic with antialiasing, as timm does. They differ for larger and for smaller
+        grids, because PyTorch uses different bicubic kernels for the two. (Vim's own program takes row 0 as the class
+        token's, although its models have it in the middle; here the class token's own row is taken.)
     """
     patches, cls_row = split_tokens(table, (old_row,))
     planes = patches.transpose(1, 2).reshape(1, -1, *old_grid).float()

@@ -1,11 +1,11 @@
 """Linear layers whose weight is packed once, in the layout that the processor multiplies in.
 
 An image has a few hundred tokens, and fewer after every reduction: too few to make up for bringing the weight into that
-layout anew at each call, as PyTorch's products do. With packed weights the processor takes the same time per token
+layout at each call, as PyTorch's products do. With packed weights the processor takes the same time per token
 whether there are 58 of them or 1,576, so that tokens saved are time saved.
 
 The layers are `torch.nn.Linear` itself, so that other software which looks for that type (quantisation, adapters) finds
-them. While a layer is frozen, :class:`PackedProduct` stands in the place of its ``forward``.
+them. While a layer is frozen, :class:`PackedProduct` replaces its ``forward``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from rmeeto.ops.select import infers_on_processor
 from rmeeto.ops.watch import TensorWatch, is_watchable
 
 FORWARD_HOOKS = (modules_of_torch._global_forward_hooks, modules_of_torch._global_forward_pre_hooks)
-FORWARD = nn.Linear.forward  # somebody may replace it, for layers that are frozen too
+FORWARD = nn.Linear.forward  # other software may replace it, on frozen layers too
 
 
 class PackedProduct:
     """``forward`` of a frozen layer: multiplies by a packed copy of its weight.
 
-    Only inference on a processor does; a step of training, another device and a compiled graph compute as ever. A
-    changed weight is packed anew. Copies and files of the layer are not frozen.
+    The packed copy is used only in inference on a processor. Training, other devices and compiled graphs use PyTorch's
+    product. A changed weight is packed again. Copies and saved files of the layer are not frozen.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -76,7 +76,7 @@ class OrdinaryForward:
 
 
 def freeze_layer(layer: nn.Module) -> None:
-    """Let a linear layer multiply by a packed copy of its weight, unless it has another ``forward`` than its class."""
+    """Let a linear layer multiply by a packed copy of its weight, unless its ``forward`` has been replaced."""
     if type(layer) is nn.Linear and has_own_forward(layer):
         vars(layer)["forward"] = PackedProduct(layer)
 
@@ -88,7 +88,7 @@ def thaw_layer(layer: nn.Module) -> None:
 
 
 def is_frozen_layer(layer: nn.Module) -> bool:
-    """Whether :func:`freeze_layer` has been there."""
+    """Whether :func:`freeze_layer` has frozen the layer."""
     return type(vars(layer).get("forward")) is PackedProduct
 
 
@@ -101,9 +101,9 @@ def has_own_forward(module: nn.Module) -> bool:
 
 
 def product_and_bias(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``x Wᵀ`` and the bias ``(out,)``, for those who add it themselves.
+    """``x Wᵀ`` and the bias ``(out,)``, for callers that add the bias themselves.
 
-    Of a layer that is more than the two (quantised, adapted, parametrised, with hooks) what it gives, and zeros.
+    A layer that computes more than the two (quantised, adapted, parametrised, with hooks) gives its output, and zeros.
     """
     if is_plain(layer) and layer.bias is not None:
         forward = layer.forward
@@ -113,14 +113,14 @@ def product_and_bias(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Whether a call of a layer is a product and nothing else."""
+    """Whether a call of a layer is a plain product."""
     if type(layer) is not nn.Linear or not has_own_forward(layer) or nn.Linear.forward is not FORWARD:
         return False
     return not (layer._forward_hooks or layer._forward_pre_hooks or any(FORWARD_HOOKS))
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """What a product of x, or by a weight x, is computed in on a processor: x's precision, or autocast's."""
+    """The dtype of a product of x, or by a weight x, on a processor: x's, or autocast's."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
@@ -139,7 +139,7 @@ def multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 
 @cache
 def packing_dtypes() -> frozenset[torch.dtype]:
-    """What this PyTorch and this processor can pack: float32, bfloat16, or nothing."""
+    """The dtypes that this PyTorch can pack on this processor: float32, bfloat16, or none."""
     return frozenset(dtype for dtype in (torch.float32, torch.bfloat16) if _packs(dtype))
 
 

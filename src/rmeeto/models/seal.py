@@ -1,10 +1,10 @@
 """The hash and the description inside the weight files that rmeeto writes.
 
-They stand in the file's own metadata, so that weights, hash and sizes are replaced by one rename and travel together:
-a kill can never leave new weights beside an old hash, and a file copied without its folder can still be checked.
+Both are in the file's own metadata. So one rename replaces weights, hash and sizes together: a kill cannot leave new
+weights beside an old hash, and a file copied without its folder can still be checked.
 
 ``rmeeto_sha256`` is the SHA-256 of the whole file with these 64 digits written as zeros. ``rmeeto_config`` is the JSON
-of ``config.json``. A file without them is one of somebody else, or of an earlier version.
+of ``config.json``. A file without them is from another program, or from an earlier version.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def seal(content: bytes) -> tuple[bytes, memoryview, str]:
 
 
 def read_seal(file: Path) -> tuple[str, dict[str, Any]] | None:
-    """The hash and the description in a file; None if it has none, or is too damaged to say.
+    """The hash and the description in a file; None if it has none, or its header is damaged.
 
     Only the header is read: :func:`check_seal` compares the hash with the content.
     """
@@ -67,7 +67,7 @@ def check_seal(file: Path) -> None:
         try:
             metadata = _metadata(header)
         except (ValueError, RecursionError):
-            return  # the reader that comes next says what is wrong with it
+            return  # the loader raises an error that says what is wrong
         if not metadata.keys() & {HASH, DESCRIPTION}:
             return
         digest = hashlib.sha256(header.replace(_entry(str(metadata.get(HASH))), _entry(NO_HASH)))

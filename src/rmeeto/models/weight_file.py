@@ -29,7 +29,7 @@ StateDict = dict[str, Tensor]
 
 
 def read_weights(path: Path) -> StateDict:
-    """The state dict in a file or folder, unwrapped from whatever the training program put around it.
+    """The state dict in a file or folder, unwrapped from the wrappers of training programs.
 
     Pickles are read weights-only: nothing in them is executed. ``argparse.Namespace``, which official files hold
     beside the weights, is the one foreign type let in.
@@ -56,7 +56,7 @@ def read_weights(path: Path) -> StateDict:
 
 
 def check_dtypes(state: StateDict, names: Iterable[str], source: str | Path) -> None:
-    """Raise :class:`CheckpointError` where a tensor of these names is not of real floating-point numbers."""
+    """Raise :class:`CheckpointError` if a tensor of these names has no real floating-point numbers."""
     for name in names:
         if name in state and state[name].dtype not in DTYPES:
             raise CheckpointError(
@@ -68,7 +68,7 @@ def check_dtypes(state: StateDict, names: Iterable[str], source: str | Path) -> 
 
 
 def stored_numbers(state: StateDict) -> int:
-    """Numbers in a state dict, those that several tensors share counted for each."""
+    """Numbers in a state dict; memory that several tensors share is counted for each of them."""
     return sum(tensor.numel() for tensor in state.values())
 
 
@@ -93,7 +93,7 @@ def _pickled(file: Path) -> object:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error below
             return torch.load(file, map_location="cpu", weights_only=True)
-    # A foreign program in the pickle's own language runs here: there is no telling what a damaged one raises.
+    # A pickle is a program of its own language: a damaged one can raise any exception.
     except Exception as error:
         if (
             found := re.search(r"(?:Unsupported|unsupported) (?:global|class)[^\n]{0,200}|GLOBAL \S+", str(error))
@@ -107,7 +107,7 @@ def _pickled(file: Path) -> object:
 
 
 def _check_not_compressed(file: Path) -> None:
-    """Raise :class:`ValueError` for an archive that would unpack to more than it is; torch never compresses."""
+    """Raise :class:`ValueError` for an archive that would unpack to more than its size; torch never compresses."""
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
@@ -175,7 +175,7 @@ def _tensors(content: Mapping[object, object]) -> dict[object, Tensor]:
 
 
 def _fault(tensor: Tensor) -> str | None:
-    """Why a tensor is no plain one."""
+    """Why a tensor is not plain, or None."""
     if tensor.is_meta:
         return "without data (on the meta device)"
     if tensor.layout != torch.strided:

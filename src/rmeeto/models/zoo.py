@@ -28,7 +28,7 @@ class ZooEntry:
 
     @property
     def packaged_path(self) -> Path | None:
-        """The shipped weight file, when there is one."""
+        """The shipped weight file, or None."""
         return None if self.packaged is None else Path(str(files("rmeeto") / "weights" / self.packaged))
 
 

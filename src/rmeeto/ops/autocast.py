@@ -1,4 +1,4 @@
-"""Autocast on devices of every kind: some, like ``meta``, do not know it."""
+"""Autocast on every device type; some, like ``meta``, do not support it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
-    """What autocast computes products in on such a device; None where it is off or unknown."""
+    """The dtype that autocast computes products in on this device type; None if it is off or not supported."""
     if not torch.amp.is_autocast_available(device_type) or not torch.is_autocast_enabled(device_type):
         return None
     return torch.get_autocast_dtype(device_type)

@@ -210,7 +210,7 @@ def kernel_advice(kernels: tuple[Kernel, ...]) -> list[Advice]:
     """Kernels that this machine could use and that are absent or wrong."""
     useful = {KERNELS[device] for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else []))}
     advice = [
-        Advice(f"{kernel.name} kernels", "scans run some 50 times slower without them", REMEDIES[kernel.name])
+        Advice(f"{kernel.name} kernels", "scans run 10 to 20 times slower without them", REMEDIES[kernel.name])
         for kernel in kernels
         if kernel.absence is not None and kernel.name in useful
     ]

@@ -39,7 +39,7 @@ def conditions_of(accelerator: Accelerator, recipe: Recipe, precision: str) -> C
 
 
 def changes(before: Conditions, now: Conditions) -> tuple[str, ...]:
-    """One ``name: before → now`` for each condition that has changed; none where those before are not known."""
+    """One ``name: before → now`` for each condition that has changed; empty if the former ones are unknown."""
     return tuple(
         f"{name}: {before[name]} → {now[name]}" for name in now if name in before and before[name] != now[name]
     )

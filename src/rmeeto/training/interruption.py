@@ -61,7 +61,7 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self._restore()  # whoever asks twice means it
+        self._restore()  # a second signal ends the process at once
         if not self._deferring:
             raise self.error()
 

@@ -68,7 +68,7 @@ def divergence(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def make_teacher(model: VisionMamba, recipe: Recipe, device: torch.device) -> VisionMamba | None:
-    """The model before re-training, unreduced, in eval mode, on the device; None where the recipe does not distil.
+    """The model before re-training, unreduced, in eval mode, on the device; None if the recipe does not distil.
 
     Raises:
         ConfigError: there are no weights that could teach anything.

@@ -407,4 +407,4 @@ class _Run:
 
 
 def _nothing() -> None:
-    """What happens before weights change, where nobody has asked for more."""
+    """Does nothing before weights change."""

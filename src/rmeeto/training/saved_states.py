@@ -61,7 +61,7 @@ class SavedStates:
         self._write_manifest([SavedState(new.sha256, new.size, step), *self._valid])
 
     def settle(self) -> str | None:
-        """Bring the newest valid state to ``state.pt``; what was wrong with a newer one, if anything, to be said aloud.
+        """Bring the newest valid state to ``state.pt``; returns what was wrong with a newer one, or None.
 
         Where no file has a hash from the manifest, the checksums inside the archives decide: earlier versions wrote no
         manifest, and it may be damaged itself.

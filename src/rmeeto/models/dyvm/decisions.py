@@ -1,4 +1,4 @@
-"""Decisions: hard yes or no with a gradient, and the order of tokens that follows from it."""
+"""Decisions: hard choices with a gradient, and the order of tokens that follows from them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def best(log_odds: Tensor, count: int) -> Tensor:
 
 
 def arrange(keep: Tensor, cls_index: Tensor, *, middle: bool) -> tuple[Tensor, Tensor]:
-    """Line up the tokens that stay, in their order and the class token where it belongs, and behind them the others.
+    """Put the kept tokens first, in their order and with the class token in its position, and the others after them.
 
-    So the first tokens are the sequence that a network sees from which the others are gone.
+    The first tokens are then the sequence that the network sees in eval mode, without the others.
 
-    keep: ``(b, l)`` bool; the class token stays whatever it says. cls_index: ``(b, 1)``, the class token's place.
-    middle: after half of the patches that stay, or before them all.
+    keep: ``(b, l)`` bool; the class token is always kept. cls_index: ``(b, 1)``, the class token's position.
+    middle: whether it belongs after half of the kept patches, or before all of them.
 
-    Returns ``order (b, l)``, where each token comes from, and the class token's new place ``(b, 1)``.
+    Returns ``order (b, l)``, each token's input position, and the class token's new position ``(b, 1)``.
     """
     keep = keep.scatter(1, cls_index, False)
     goes = (~keep).scatter(1, cls_index, False)

@@ -1,4 +1,4 @@
-"""The weights that DyVM adds to a network: what decides about tokens, and what decides about scans."""
+"""The weights that DyVM adds to a network: heads that decide about tokens, and heads that decide about scans."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class TokenPredictor(nn.Module):
-    """How likely each patch is worth keeping, from itself and from the mean of the patches that are still there.
+    """Probability of keeping each patch, from the patch and the mean of the patches still kept.
 
-    A fresh one keeps the share that it is to learn to keep, so that training does not begin with a broken network.
-    One output per patch stands for the authors' two: a softmax over two logits is a sigmoid of their difference.
+    A new predictor keeps the share that it should learn to keep, so that training does not start from a broken network.
+    It has one output per patch where the authors have two: a softmax over two logits is a sigmoid of their difference.
     """
 
     def __init__(self, dim: int, keep: float) -> None:
@@ -27,8 +27,7 @@ class TokenPredictor(nn.Module):
     def forward(self, stream: Tensor, weight: Tensor) -> Tensor:
         """Log-odds ``(b, l)`` in float32 at least, of a residual stream ``(b, l, d)``.
 
-        weight: ``(b, l)``, 1 for the patches that are there; 0 for those that are gone and for the class token, which
-            get -∞.
+        weight: ``(b, l)``, 1 for kept patches; 0 for dropped patches and for the class token, which get -∞.
         """
         normalised = self.norm(stream.to(self.norm.weight.dtype))
         own, common = self.embed(normalised).tensor_split([stream.shape[-1] - self.shared], dim=-1)
@@ -40,10 +39,10 @@ class TokenPredictor(nn.Module):
 
 
 class DirectionGates(nn.Module):
-    """How likely an image needs each direction of a block's scan, from its class token's projection in.
+    """Probability that an image needs each direction of a block's scan, from its class token after in_proj.
 
-    A fresh one opens every direction as often as it is to learn to. Before the first block all class tokens are alike,
-    so there it learns one answer for all images.
+    A new gate opens every direction with the probability that it should learn. Before the first block all class tokens
+    are alike, so there it learns one answer for all images.
     """
 
     def __init__(self, inner: int, directions: float) -> None:

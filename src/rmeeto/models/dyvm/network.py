@@ -7,20 +7,21 @@ backward scan, both or neither is worth its time.
 
 >>> model = DynamicMamba(rmeeto.create_model("vim_small", pretrained=True), DynamicConfig(keep=0.7, directions=0.8))
 
-In eval mode the model does what it saves by: a fixed number of patches stays, the others are gone, and a direction
-runs on the images that want it. What remains is the ordinary mixer on a shorter sequence; a dropped patch leaves no
-decay behind (hidden state alignment makes the opposite choice). On which images a scan runs depends on what they
-show, so with gates this mode is no single graph for ``torch.compile(fullgraph=True)``; training mode is one.
+In eval mode the savings are real: a fixed number of patches is kept and the rest are removed, and a direction runs only
+on the images whose gate is open. The mixer then runs on a shorter sequence; the state does not decay at removed patches
+(hidden state alignment makes the opposite choice). Which images a scan runs on depends on the images, so with gates
+this mode is no single graph for ``torch.compile(fullgraph=True)``; training mode is one.
 
-In training mode decisions are drawn, hard but with a gradient, and nothing gets shorter, because every image keeps
-another number. Instead the tokens are *rearranged*: those that stay come first, just as they would stand without the
-others, and the others come behind with their inputs to convolution and state set to zero. Forward, they come too late
-to matter; backward, they come first but leave convolution and state as empty as a beginning. So the tokens that stay
-get bit by bit the sequence they will get in eval mode, in both directions.
+In training mode decisions are drawn, hard but with a gradient. The sequence is not shortened, because every image keeps
+a different number of patches. Instead the tokens are *rearranged*: the kept ones come first, in eval mode's order, and
+the others after them, with their inputs to convolution and state set to zero. The forward scan reaches the others last.
+The backward scan reaches them first, but their zeros leave convolution and state at zero. So the kept tokens get, in
+both directions, exactly the results of eval mode.
 
-Training is for Python: ``model.train()(images)`` gives a :class:`Rehearsal`, and :mod:`rmeeto.training.dynamic` the
-losses; :class:`rmeeto.training.objective.Objective` joins the two. ``rmeeto retrain`` does not do it.
-:func:`rmeeto.save_model` saves a trained one, :func:`rmeeto.models.dyvm.load_dynamic` brings it back.
+Training is possible from Python only: ``model.train()(images)`` gives a :class:`Rehearsal`,
+:mod:`rmeeto.training.dynamic` has the losses, and :class:`rmeeto.training.objective.Objective` uses both.
+``rmeeto retrain`` does not train DyVM. :func:`rmeeto.save_model` saves a trained model,
+:func:`rmeeto.models.dyvm.load_dynamic` loads it.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ from rmeeto.reduction.tokens import Tokens
 
 
 class Rehearsal(NamedTuple):
-    """A training pass: its answer, and the decisions it drew, through which gradients flow.
+    """A training pass: its logits, and the drawn decisions, through which gradients flow.
 
     logits: ``(b, classes)``. keep: ``(b, stages)``, share of its patches that each image has left after each
-    predictor; keep_aim: what eval mode leaves there. directions: ``(b, blocks, 2)``, 1 where a direction ran;
-    directions_aim: their mean as it should be. x: ``(b, l, d)``, the normalised tokens at the places where the patches
-    stood at first. there: ``(b, l)`` bool, the patches that were left at the end.
+    predictor; keep_aim: that share in eval mode. directions: ``(b, blocks, 2)``, 1 where a direction ran;
+    directions_aim: the mean to reach. x: ``(b, l, d)``, the normalised tokens in the original order of the patches.
+    there: ``(b, l)`` bool, the patches that were left at the end.
     """
 
     logits: Tensor
@@ -91,7 +92,7 @@ class DynamicMamba(nn.Module):
             raise ConfigError(
                 "let predictors decide about tokens",
                 given=f"a network that reduces them by {model.reduction}",
-                why="one decides, or the other",
+                why="either the predictors decide about tokens, or the reduction",
                 fix="set model.reduction = None",
             )
         config = model.config
@@ -99,7 +100,7 @@ class DynamicMamba(nn.Module):
             raise ConfigError(
                 "let predictors decide about tokens",
                 given=f"a network with {config.registers} registers",
-                why="where registers stand among the patches that are left is not defined",
+                why="the position of registers among the remaining patches is not defined",
                 fix="use a network without registers",
             )
         if config.global_pool != "token":

@@ -17,7 +17,7 @@ def attend(attention: Any, x: Tensor, size: Tensor | None) -> tuple[Tensor, Atte
     size: ``(b, l)``, how many tokens each one stands for. A key of size s draws as much attention as s equal keys
     would: softmax(q·kᵀ/√f + log s), equation 1 of Bolya et al., "Token Merging: Your ViT But Faster" (ICLR 2023). An
     empty slot has size 0, and log 0 = -∞ hides it from all queries.
-    The bias goes through the fused kernel; None, while every size is 1, is attention as it always was.
+    The bias goes through the fused kernel; None, while every size is 1, leaves attention unchanged.
     """
     batch, length, _ = x.shape
     qkv = attention.qkv(x).reshape(batch, length, 3, attention.num_heads, attention.head_dim)

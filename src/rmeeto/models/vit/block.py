@@ -10,7 +10,7 @@ from rmeeto.errors import ConfigError
 from rmeeto.models.vit.attention import attend
 from rmeeto.reduction.tokens import AttentionFeatures, Tokens
 
-# What the two halves know how to run. A part that a later timm adds is refused, not skipped.
+# The parts that the two halves run. A part that a later timm adds is refused, not skipped.
 BLOCK_PARTS = {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"}
 ATTENTION_PARTS = {"qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop"}
 

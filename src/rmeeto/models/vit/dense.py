@@ -1,4 +1,4 @@
-"""What the tokens of a reduced Transformer say about every patch, after any block, in timm's forms."""
+"""Feature maps of a reduced Transformer over the full grid of patches, after any block, in timm's formats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def intermediates(
 ) -> Any:
     """timm's ``forward_intermediates`` of a reduced model; its options mean what they mean there.
 
-    Every row of a map is the token that its patch ended in; patches that were dropped get zeros.
+    Every row of a map is the token that its patch was merged into; dropped patches get zeros.
 
     walk: the tokens that leave each block. grid: rows and columns of patches.
 

@@ -27,12 +27,12 @@ def is_named(name: str) -> bool:
 
 
 def address(name: str) -> str | None:
-    """Where timm finds the published weights; None where there are none."""
+    """timm's configuration of the published weights; None if there are none."""
     return f"hf-hub:timm/{name}" if is_model_pretrained(name) else None
 
 
 def describe(name: str) -> TransformerConfig:
-    """The sizes of a named model; no weights are made where timm can do without.
+    """The sizes of a named model, without creating its weights if timm can do that.
 
     Raises:
         ConfigError: a Transformer whose blocks cannot be reduced.
@@ -72,7 +72,7 @@ def create(
 
     Raises:
         ConfigError: options that the model does not take, or a network or reduction that does not fit.
-        CheckpointError: weights that cannot be had or do not fit.
+        CheckpointError: weights that cannot be loaded or do not fit.
     """
     state = None if source is None else checkpoint.read_weights(source)
     if state is not None and options.get("num_classes") is None:

@@ -16,7 +16,7 @@ def pool(model: VisionTransformer, tokens: Tokens) -> Tensor:
     """``(b, d)``: the model's pooling over patches, every token counted as often as its size says.
 
     So merging identical tokens changes nothing, and an empty slot, of size 0, has no part in it. Class and register
-    tokens take part where the model wants them to.
+    tokens take part if the model's pooling includes them.
     """
     x, size = tokens.x, tokens.sizes().to(tokens.x.dtype)
     if not getattr(model, "pool_include_prefix", False):  # an option that older timm does not have

@@ -13,7 +13,7 @@ PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 
 def sizes(model: VisionTransformer) -> TransformerConfig:
-    """The model as it is now, whatever its name or published configuration say."""
+    """The sizes of the model's layers; its name and published configuration may differ."""
     embed: Any = model.patch_embed
     block: Any = model.blocks[0]
     *first, last = (layer for layer in block.mlp.modules() if isinstance(layer, nn.Linear))
@@ -41,7 +41,7 @@ def sizes(model: VisionTransformer) -> TransformerConfig:
 def recipe(model: VisionTransformer) -> tuple[str | None, dict[str, Any]]:
     """timm's name for the model, and the options that it was built with or has been given since.
 
-    No name where it was put together by hand, or with an option that is no plain value.
+    The name is None if the model was put together by hand, or has an option that is no plain value.
     """
     name = published(model).get("architecture")
     embed: Any = model.patch_embed

@@ -55,7 +55,7 @@ def watching() -> PyDLL:
 
 @cache
 def readers() -> tuple[dict[str, int], dict[str, int]] | None:
-    """Python's and PyTorch's functions by their fields above; None where these versions do not have them."""
+    """Python's and PyTorch's functions by their fields above; None if these versions lack one."""
     try:
         of_torch = ctypes.CDLL(torch._C.__file__)
         tensors = {"version": getattr(of_torch, VERSION_OF), "data_at": getattr(of_torch, DATA_OF)}

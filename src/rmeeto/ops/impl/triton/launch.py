@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmeeto.ops.impl.triton.walk import load
 
-FUSED = True  # multiply-adds; said aloud because Triton is about to change its default
+FUSED = True  # multiply-adds; explicit, because Triton is about to change its default
 # Assertions of the kernels that check positions stay in, as in PyTorch's own; checks of integer overflow do not.
 ASSERTING = {"debug": True, "sanitize_overflow": False}
 

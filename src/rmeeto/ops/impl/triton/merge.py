@@ -1,7 +1,7 @@
 """Gather the rows that stay and pull each towards those that end in it; and the same backward.
 
-One program writes a few whole rows. It looks for its rows among the targets itself, so that nobody has to sort or
-count them before, and adds what it finds in their order: two runs give the same bits. A row that nothing ends in is
+One program writes a few whole rows. It looks for its rows among the targets itself, so that they need not be sorted or
+counted first, and adds the sources in their order: two runs give the same bits. A row that nothing ends in is
 copied as it is. Positions are read on the device only: one that lies outside trips a device assertion, as in PyTorch's
 own kernels, and the error comes with the next synchronisation.
 """
