@@ -1,9 +1,9 @@
-"""Comparisons that raise. A kernel may be as wrong as honest arithmetic in its precision, and no more."""
+"""Comparisons that raise. A kernel's error may be that of plain arithmetic in its precision, and no more."""
 
 import torch
 from torch import Tensor
 
-EPSILON = torch.finfo(torch.float32).eps  # of the arithmetic, whatever the storage
+EPSILON = torch.finfo(torch.float32).eps  # of the arithmetic, for every storage
 
 
 def assert_within_budget(actual: Tensor, plain: Tensor, truth: Tensor, *, what: str = "", slack: float = 8.0) -> None:

@@ -1,4 +1,4 @@
-"""The outputs of the authors' program, and models with the weights they were made with (see golden/README in spirit:
+"""The outputs of the authors' program, and models with the weights they were made with (golden/golden_weights.py:
 every array depends on its official parameter name and its shape, nothing else)."""
 
 import importlib.util

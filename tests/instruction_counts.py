@@ -1,6 +1,6 @@
 """How many instructions the C++ kernels execute on small fixed inputs: a measure of speed that no noise touches.
 
-    python tests/instruction_counts.py            store this compiler's figures anew, after a change that is meant
+    python tests/instruction_counts.py            store this compiler's figures anew, after an intended change
     python tests/instruction_counts.py LIBRARY    the same of a library that was built elsewhere
 
 Counted by callgrind (`apt-get install valgrind`), which knows no AVX-512: the same sources compiled for AVX2 and for

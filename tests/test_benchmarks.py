@@ -1,4 +1,4 @@
-"""What the benchmarks decide, not how fast anything is."""
+"""The logic of the benchmarks; no speed is tested."""
 
 import contextlib
 import importlib
@@ -167,7 +167,7 @@ def test_every_job_exists_and_has_a_headline(benchmark, device):
 
 
 def is_alive(process):
-    """Whether a process runs: an ended one that nobody has asked about does not."""
+    """Whether a process runs: an ended process whose status has not been read does not count."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The report page: says what the run found, holds nothing from elsewhere, and stands for any run."""
+"""The report page: shows the run's results, loads nothing from elsewhere, and works for every kind of run."""
 
 import re
 from dataclasses import replace

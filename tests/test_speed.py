@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """Time that passes only when somebody says so."""
+    """Time that passes only when a test advances it."""
 
     def __init__(self):
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""The search finds what there is to find within the budget; tuning scores it on images that it has not seen."""
+"""The search finds the best counts within the budget; tuning scores them on images that it has not seen."""
 
 from functools import partial
 from itertools import product
@@ -61,7 +61,7 @@ def test_an_exchange_takes_no_more_than_the_budget_needs():
     assert exchange((3, 0, 0, 0), 0, 3, 1, cost, 88) == (2, 0, 0, 4)  # an early token is worth four late ones
     assert exchange((0, 0, 0, 4), 3, 0, 4, cost, 96) == (1, 0, 0, 0)
     assert exchange((0, 0, 0, 9), 0, 3, 1, cost, 91) is None  # nothing to give
-    assert exchange((9, 9, 9, 9), 0, 1, 1, cost, 10) is None  # nobody can take
+    assert exchange((9, 9, 9, 9), 0, 1, 1, cost, 10) is None  # no other block can remove more
 
 
 @pytest.fixture(scope="module")

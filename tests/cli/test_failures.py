@@ -1,4 +1,4 @@
-"""Whatever goes wrong: an end within seconds, one panel, no traceback, the state saved, no process left."""
+"""Every failure ends within seconds with one panel: no traceback, the state saved, no process left."""
 
 import json
 import multiprocessing
@@ -127,7 +127,7 @@ class Outcome:
         return torch.load(self.run / "state.pt", weights_only=True)["journal"]["step"]
 
     def assert_clean(self, code, *words, panels=1):
-        """One message with these words, in time, and nobody left."""
+        """One message with these words, in time, and no process left."""
         assert self.left == []
         assert self.code == code, self.stderr
         assert self.seconds < SECONDS

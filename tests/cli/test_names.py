@@ -1,4 +1,4 @@
-"""Names in any encoding: every verb works with files and classes whose names are not UTF-8, or look like markup."""
+"""Names in any encoding: every command works with names that are not UTF-8, or look like markup."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""timm's policies on whatever Pillow is installed: every operation, every magnitude, every kind of image."""
+"""timm's policies on the installed Pillow: every operation, every magnitude, every kind of image."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Clips as tensors: which frames, which augmentation, whoever reads them, and what replaces a broken one."""
+"""Clips as tensors: which frames, which augmentation, the same in every worker, and what replaces a broken one."""
 
 import pickle
 import random

@@ -1,4 +1,4 @@
-"""Links in data folders: followed where they lead elsewhere, refused by name where they would mislabel files."""
+"""Links in data folders: followed if they lead elsewhere, refused by name if they would mislabel files."""
 
 import os
 

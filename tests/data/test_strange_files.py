@@ -1,4 +1,4 @@
-"""What lies among images and clips without being one, or only half: named and never waited for."""
+"""Files among images and clips that are neither, or damaged: named, and never waited for."""
 
 import os
 import socket

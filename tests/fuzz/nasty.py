@@ -1,4 +1,4 @@
-"""Values and damage that people, programs and attackers hand over."""
+"""Bad values and damage, as from users, programs and attackers."""
 
 import copy
 import math
@@ -33,7 +33,7 @@ def value(rng):
 
 
 def word(rng):
-    """A value as somebody types it."""
+    """A value as a user types it."""
     return str(value(rng)).replace("\0", "0")
 
 

@@ -193,7 +193,7 @@ def test_eval_is_deterministic_and_keeps_the_same_number_everywhere():
 
 def test_gradients_reach_every_head_and_every_weight():
     model = dynamic().train()
-    for gates in model.gates:  # a direction that nobody opens teaches nothing
+    for gates in model.gates:  # a gate that never opens gets no gradient
         nn.init.zeros_(gates.linear.weight)
     found = model(images(8))
     (found.logits.square().sum() + found.keep.sum() + found.directions.sum()).backward()

@@ -1,4 +1,4 @@
-"""Whatever changes after freezing takes effect at the next call, or is refused: frozen never means stale."""
+"""Every change after freezing takes effect at the next call, or is refused: frozen never means stale."""
 
 import copy
 from contextlib import contextmanager
@@ -573,7 +573,7 @@ def hook_before_all_modules(model):
 
 
 def replaced_method(kind, name):
-    """Somebody replaces a method of a class while models of it are frozen."""
+    """A method of a class is replaced while models of it are frozen."""
 
     @contextmanager
     def replace(model):

@@ -62,7 +62,7 @@ def test_gaps_equal_the_full_recurrence_with_zeroed_inputs(missing, reverse):
         guess = before.double()
     elif missing == "mean":
         guess = exact_step.mean(1, keepdim=True)
-    else:  # the next kept token of the walk; behind the last nobody looks
+    else:  # the next kept token of the scan; after the last one it is not read
         ahead = torch.stack([torch.searchsorted(kept, torch.arange(LENGTH)) for kept in KEPT])
         guess = take(exact_step, (ahead - 1 if reverse else ahead).clamp(0, KEPT.shape[1] - 1))
     nothing = torch.zeros(2, LENGTH, 1, dtype=torch.float64)

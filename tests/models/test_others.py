@@ -1,4 +1,4 @@
-"""Software around models that nobody of this project wrote: adapters, several processes, files of weights."""
+"""Other projects' software around our models: adapters, several processes, files of weights."""
 
 import copy
 

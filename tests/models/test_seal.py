@@ -1,4 +1,4 @@
-"""Saved models: what a kill, a full disk or a flipped bit does to them, and who notices."""
+"""Saved models under kills, full disks and flipped bits: damage is noticed."""
 
 import json
 import os

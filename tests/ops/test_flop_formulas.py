@@ -41,7 +41,7 @@ def test_a_model_costs_what_our_own_count_says(name, line):
     assert counted(lambda: model(images)) == expected
     with torch.no_grad():
         assert counted(lambda: model(images)) == expected
-        assert counted(lambda: freeze(model)(images)) == expected  # in one call where nobody looks
+        assert counted(lambda: freeze(model)(images)) == expected  # layer by layer while PyTorch counts operations
     assert counted(lambda: model.train()(images)) == expected
 
 

@@ -1,4 +1,4 @@
-"""Threads that share a kernel's work: every item is done once, whoever is stalled, forked or gone, and by whomever."""
+"""Threads that share a kernel's work: every item is done once, even if threads stall, fork or end."""
 
 import ctypes
 import re

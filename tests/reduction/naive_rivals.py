@@ -11,7 +11,7 @@ import naive
 
 @dataclass
 class Outcome:
-    """pairs: (source, target), targets None where the source is lost. weights: of x and of the residual, by token."""
+    """pairs: (source, target), targets None if the source is dropped. weights: of x and of the residual, by token."""
 
     pairs: list
     weights: tuple

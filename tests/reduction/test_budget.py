@@ -1,4 +1,4 @@
-"""Budgets are honoured, by no more than they need, and say what is in reach when they are not."""
+"""Budgets are kept without removing more than needed; errors say what is in reach."""
 
 import re
 from functools import partial

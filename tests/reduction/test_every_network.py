@@ -144,7 +144,7 @@ def run(code: str, **fields: object) -> None:
 
 
 def test_every_step_is_one_graph():
-    """But for those whose shapes depend on what the images show."""
+    """Except methods whose shapes depend on the images."""
     run(STEPS, lines=[line for line in LINES if not parse_reduction(line).varies])
 
 

@@ -77,7 +77,7 @@ def test_frames_are_those_of_the_survivors():
 
 
 def test_who_sees_nothing_goes_last_and_to_the_next_token():
-    """Frames of one patch: frames=0 leaves nobody a partner. Two candidates of frames of two patches have one."""
+    """Frames of one patch: frames=0 leaves no patch a partner. Two candidates of frames of two patches have one."""
     x = torch.randn(1, 7, 5, dtype=torch.float64)
     nobody = Tokens(x, None, torch.tensor([[3]]))
     assert TokenMerge(r=2, frames=0).step(nobody, None, at(2, time=6)).group().tolist() == [[0, 0, 2, 1, 2, 3, 4]]

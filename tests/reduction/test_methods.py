@@ -54,7 +54,7 @@ def test_equals_a_loop_over_tokens(features, distance, grouping, nth, order, op)
 
 
 class OtherMethod(Exception):
-    """A method of somebody's own was called."""
+    """A user's own method was called."""
 
 
 def other_method(*args, **kwargs):
@@ -107,7 +107,7 @@ def test_properties_over_successive_steps(method, length):
             if isinstance(method, TokenMerge):
                 assert (group[i] >= 0).all()
                 assert tokens.sizes()[i].sum() == length
-    # a sum of patches weighted by size is conserved by weighted merging, whatever moved where
+    # a sum of patches weighted by size is conserved by weighted merging, for every plan
     if isinstance(method, TokenMerge) and method.op == "sum":
         torch.testing.assert_close((tokens.x * tokens.sizes()[..., None]).sum(1), start.x.sum(1))
 

@@ -282,7 +282,7 @@ def test_guarded_patches_leave_fewer_to_merge():
 
 @pytest.mark.parametrize("place", range(18))
 def test_a_guard_anywhere_leaves_enough_neighbours(place):
-    """Whatever the class token's place, the counts that the schedule allows exist, and the guarded stay."""
+    """For every position of the class token the scheduled counts can be removed, and guarded patches stay."""
     for length in (17, 18):
         cls = min(place, length - 1)
         tokens = random_tokens(length).replace(protected=torch.full((3, 1), cls))

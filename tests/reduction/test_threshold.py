@@ -79,7 +79,7 @@ def test_equals_a_loop_over_tokens(kind, length, window):
 
 
 def test_empty_slots_go_as_soon_as_no_image_needs_them():
-    """One image loses five tokens first, the other then: in the end both have as many, and nobody any empty slot."""
+    """One image loses five tokens first, the other then: in the end both have equally many, and no empty slots."""
     torch.manual_seed(0)
     rough, even = torch.randn(11, 8), torch.randn(8) + 0.01 * torch.randn(11, 8)
     tokens = Tokens(torch.stack([rough, even]), None, torch.tensor([[0], [5]]))

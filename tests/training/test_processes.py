@@ -53,7 +53,7 @@ def alone(toys, tmp_path_factory):
     return output
 
 
-# In the same processes: a run that nobody interrupts, then one that is interrupted and goes on.
+# In the same processes: a run without interruption, then one that is interrupted and resumed.
 WHOLE_AND_RESUMED = """
 import signal, sys
 from toys import SIZES, Recorder

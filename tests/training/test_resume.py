@@ -42,7 +42,7 @@ def toys(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def whole(toys, tmp_path_factory):
-    """The run that nobody interrupted: 2 epochs of 6 steps."""
+    """The uninterrupted run: 2 epochs of 6 steps."""
     output = tmp_path_factory.mktemp("whole") / "run"
     retrain(toy_recipe(toys, output, **EVERYTHING))
     return output

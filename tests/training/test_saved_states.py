@@ -1,4 +1,4 @@
-"""Two generations of a run's state: whatever happens to a save, the old state or the new one is found."""
+"""Two generations of a run's state: after every kind of failed save, the old state or the new one is found."""
 
 import io
 import itertools
