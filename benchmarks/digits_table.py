@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 
 import rmeeto
-from rmeeto import ReleasedMerge, TokenMerge, TokenPrune
+from rmeeto import TokenMerge
 from rmeeto.evaluation import evaluate
+from rmeeto.reduction import ReleasedMerge, TokenPrune
 
 METHODS = {
     "merge": TokenMerge,  # the class token's true place is tracked

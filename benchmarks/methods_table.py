@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from _timing import save
-from rmeeto import Recipe, TokenMerge, VisionMamba, create_model, flops, parse_reduction, retrain
+from rmeeto import TokenMerge, create_model, flops, retrain
 from rmeeto.cost import stack_of
 from rmeeto.data import open_data
 from rmeeto.errors import ConfigError
 from rmeeto.evaluation import evaluate
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.recipe import Recipe
+from rmeeto.reduction import parse_reduction
 from rmeeto.runtime.progress import SILENT
 
 # Every method at the paper's blocks (every second one) unless its name says otherwise, with its authors' choices.

@@ -25,9 +25,10 @@ import torch
 
 import rmeeto
 from _timing import compare, print_table, save
-from rmeeto import TokenMerge, Tokens
+from rmeeto import TokenMerge
 from rmeeto.reduction.match import match
 from rmeeto.reduction.protocol import Step
+from rmeeto.reduction.tokens import Tokens
 from rmeeto.speed.timing import Stopwatch, reduction_share
 
 MODEL = "videomamba_tiny_video"

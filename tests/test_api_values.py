@@ -9,6 +9,9 @@ from torch import nn
 
 import rmeeto
 from rmeeto.errors import RmeetoError
+from rmeeto.ops import causal_conv, selective_scan
+from rmeeto.recipe import Recipe
+from rmeeto.reduction import ReleasedMerge, TokenPrune, parse_reduction
 from small_models import images_of, model_of
 
 BAD_NUMBERS = ("a", "", "0.3", [], {}, math.nan, math.inf, 10**400, b"1", 1j, -1e300)
@@ -88,7 +91,7 @@ def test_a_reduction_may_be_assigned_as_its_line():
     assert model.reduction is None
 
 
-METHODS = [rmeeto.TokenMerge, rmeeto.TokenPrune, rmeeto.ReleasedMerge]
+METHODS = [rmeeto.TokenMerge, TokenPrune, ReleasedMerge]
 
 
 @pytest.mark.parametrize("kind", METHODS)
@@ -106,30 +109,30 @@ def test_fields_of_a_method(kind, value):
     "line", ["merge:r=5*1000000000", "merge:r=5*-1", "merge:r=5*0", "merge:r=" + "1+" * 60_000 + "1"]
 )
 def test_lines_that_ask_for_endless_lists(line):
-    refused(rmeeto.parse_reduction, line)
+    refused(parse_reduction, line)
 
 
 @pytest.mark.parametrize(
     "line", [None, 3, b"merge:r=3", "", "merge", "released:nth=1", "merge:r=" + "9" * 5000, "@", "@/dev/zero", "@a\0b"]
 )
 def test_lines_that_are_none(line):
-    refused(rmeeto.parse_reduction, line)
+    refused(parse_reduction, line)
 
 
-@pytest.mark.parametrize("name", rmeeto.Recipe.__dataclass_fields__)
+@pytest.mark.parametrize("name", Recipe.__dataclass_fields__)
 def test_fields_of_a_recipe(name):
-    text = isinstance(getattr(rmeeto.Recipe(), name), str | None) and name not in (
+    text = isinstance(getattr(Recipe(), name), str | None) and name not in (
         "clip_grad",
         "ema_decay",
         "num_classes",
     )
     for value in (["x"], b"x", 1j, object(), *(("a\0b", "\udcff", 3) if text else ("a", 10**400, math.nan, math.inf))):
-        refused(rmeeto.Recipe, **{name: value})
+        refused(Recipe, **{name: value})
 
 
 @pytest.mark.parametrize("options", [3, [1, 2], "ab", {1: 2}, {"a b": 1}, {"depth": {}}, {"depth": [{}]}, {"": 1}])
 def test_model_options_of_a_recipe(options):
-    refused(rmeeto.Recipe, model_options=options)
+    refused(Recipe, model_options=options)
 
 
 def operands(length=4, e=3, n=2):
@@ -157,7 +160,7 @@ CHANGES = {
 def test_operands_of_the_scan(name, change):
     given = operands()
     given[name] = CHANGES[change](given[name])
-    refused(rmeeto.selective_scan, **given)
+    refused(selective_scan, **given)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -165,17 +168,17 @@ def test_operands_of_the_scan(name, change):
 def test_operands_of_the_convolution(name, change):
     given = {"x": torch.rand(2, 4, 3), "weight": torch.rand(3, 1, 2), "bias": torch.rand(3)}
     given[name] = CHANGES[change](given[name])
-    refused(rmeeto.causal_conv, **given)
+    refused(causal_conv, **given)
 
 
 def test_operands_that_are_needed():
     for name in ("u", "delta", "A", "B", "C"):
-        refused(rmeeto.selective_scan, **{**operands(), name: None})
-    refused(rmeeto.causal_conv, None, torch.rand(3, 1, 2))
-    refused(rmeeto.causal_conv, torch.rand(2, 4, 3), None)
+        refused(selective_scan, **{**operands(), name: None})
+    refused(causal_conv, None, torch.rand(3, 1, 2))
+    refused(causal_conv, torch.rand(2, 4, 3), None)
     for impl in (None, 3, "nonsense", []):
-        refused(rmeeto.selective_scan, **operands(), impl=impl)
-        refused(rmeeto.causal_conv, torch.rand(2, 4, 3), torch.rand(3, 1, 2), impl=impl)
+        refused(selective_scan, **operands(), impl=impl)
+        refused(causal_conv, torch.rand(2, 4, 3), torch.rand(3, 1, 2), impl=impl)
 
 
 IMAGES = {

@@ -1,10 +1,11 @@
 import pytest
 
 import goldens
-from rmeeto import ReleasedMerge, TokenMerge, create_model, flops, parse_reduction
+from rmeeto import TokenMerge, create_model, flops
 from rmeeto.cost import count
 from rmeeto.errors import UnknownName
 from rmeeto.models.zoo import ZOO
+from rmeeto.reduction import ReleasedMerge, parse_reduction
 from rmeeto.reduction.protocol import Stack
 
 

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from rmeeto import parse_reduction
 from rmeeto.evaluation.results import EpochScore, Results, Row
 from rmeeto.recipe import Recipe
+from rmeeto.reduction import parse_reduction
 from rmeeto.reduction.protocol import Stack
 from rmeeto.report import report, timed
 from rmeeto.report.charts import loss_chart

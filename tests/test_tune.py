@@ -6,9 +6,10 @@ from itertools import product
 import pytest
 
 import rmeeto
-from rmeeto import TokenMerge, parse_reduction, tune
+from rmeeto import TokenMerge, tune
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
+from rmeeto.reduction import parse_reduction
 from rmeeto.tuning.run import Problem
 from rmeeto.tuning.search import exchange, search
 from toys import SIZES, make_folder

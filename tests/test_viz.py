@@ -9,6 +9,8 @@ import rmeeto
 from rmeeto import viz
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, RunError
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.reduction import parse_reduction
 from toys import SIZES
 
 GROUPS = np.array([[0, 0, 1], [2, 1, 1], [2, 3, -1]])
@@ -76,7 +78,7 @@ def test_pixels_are_spread_evenly_over_a_grid():
 )
 def test_the_map_follows_each_patch_past_the_class_token(method):
     config = ModelConfig(num_classes=2, **SIZES)
-    model = rmeeto.VisionMamba(config, rmeeto.parse_reduction(method)).eval()
+    model = VisionMamba(config, parse_reduction(method)).eval()
     trace = model.trace(torch.randn(3, 3, 16, 16))
     for tokens in trace.blocks:
         groups = viz.patch_groups(tokens, config)
@@ -93,7 +95,7 @@ def test_the_map_follows_each_patch_past_the_class_token(method):
 
 def test_unreduced_every_patch_is_its_own_group_in_reading_order():
     config = ModelConfig(num_classes=2, **SIZES)
-    tokens = rmeeto.VisionMamba(config).embed(torch.randn(1, 3, 16, 16))
+    tokens = VisionMamba(config).embed(torch.randn(1, 3, 16, 16))
     expected = np.delete(np.arange(17), config.cls_index).reshape(1, 4, 4)
     assert (viz.patch_groups(tokens, config) == expected).all()
 

@@ -10,47 +10,37 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from rmeeto.import_hooks import MovedModule, when_imported
 
 if TYPE_CHECKING:
-    from rmeeto.config import ModelConfig
-    from rmeeto.cost import flops
-    from rmeeto.errors import RmeetoError, RmeetoWarning
-    from rmeeto.evaluation import evaluate
-    from rmeeto.models.backbone import VisionMamba
-    from rmeeto.models.checkpoint import save_model
-    from rmeeto.models.cuda_graph import CudaGraph
-    from rmeeto.models.factory import create_model
-    from rmeeto.models.freezable import thaw
-    from rmeeto.models.freezing import freeze
-    from rmeeto.models.vit import reduce, restore
-    from rmeeto.models.zoo import list_models
-    from rmeeto.ops import causal_conv, selective_scan
-    from rmeeto.recipe import Recipe, load_recipe
-    from rmeeto.reduction import Plan, ReleasedMerge, TokenMerge, TokenPrune, parse_reduction
-    from rmeeto.reduction.tokens import Tokens
-    from rmeeto.runtime.allocator import keep_freed_memory
-    from rmeeto.training import retrain
-    from rmeeto.tuning import tune
+    from rmeeto.cost import flops as flops
+    from rmeeto.evaluation import evaluate as evaluate
+    from rmeeto.evaluation import predict as predict
+    from rmeeto.models.checkpoint import save_model as save_model
+    from rmeeto.models.cuda_graph import CudaGraph as CudaGraph
+    from rmeeto.models.factory import create_model as create_model
+    from rmeeto.models.freezable import thaw as thaw
+    from rmeeto.models.freezing import freeze as freeze
+    from rmeeto.models.vit import reduce as reduce
+    from rmeeto.models.vit import restore as restore
+    from rmeeto.models.zoo import list_models as list_models
+    from rmeeto.recipe import load_recipe as load_recipe
+    from rmeeto.reduction import TokenMerge as TokenMerge
+    from rmeeto.runtime.allocator import keep_freed_memory as keep_freed_memory
+    from rmeeto.speed import bench as bench
+    from rmeeto.training import retrain as retrain
+    from rmeeto.tuning import tune as tune
 
 __version__ = "0.1.0"
 
-# Loaded at first use, so that `import rmeeto` and `rmeeto --help` do not wait for torch.
+# The public names. Loaded at first use, so that `import rmeeto` and `rmeeto --help` do not wait for torch.
 _HOMES = {
     "CudaGraph": "rmeeto.models.cuda_graph",
-    "ModelConfig": "rmeeto.config",
-    "Plan": "rmeeto.reduction",
-    "Recipe": "rmeeto.recipe",
-    "ReleasedMerge": "rmeeto.reduction",
-    "RmeetoError": "rmeeto.errors",
-    "RmeetoWarning": "rmeeto.errors",
     "TokenMerge": "rmeeto.reduction",
-    "TokenPrune": "rmeeto.reduction",
-    "Tokens": "rmeeto.reduction.tokens",
-    "VisionMamba": "rmeeto.models.backbone",
-    "causal_conv": "rmeeto.ops",
+    "bench": "rmeeto.speed",
     "create_model": "rmeeto.models.factory",
     "evaluate": "rmeeto.evaluation",
     "flops": "rmeeto.cost",
@@ -58,19 +48,35 @@ _HOMES = {
     "keep_freed_memory": "rmeeto.runtime.allocator",
     "list_models": "rmeeto.models.zoo",
     "load_recipe": "rmeeto.recipe",
-    "parse_reduction": "rmeeto.reduction",
+    "predict": "rmeeto.evaluation",
     "reduce": "rmeeto.models.vit",
     "restore": "rmeeto.models.vit",
     "retrain": "rmeeto.training",
     "save_model": "rmeeto.models.checkpoint",
-    "selective_scan": "rmeeto.ops",
     "thaw": "rmeeto.models.freezable",
     "tune": "rmeeto.tuning",
 }
 
-# Modules of version 0.1 whose names go on working for one version.
+__all__ = [*_HOMES]
+
+# Former names that go on working for one version, and where they are now: of this module, and of modules in it.
+_MOVED_NAMES = {
+    "ModelConfig": "rmeeto.config",
+    "Plan": "rmeeto.reduction",
+    "Recipe": "rmeeto.recipe",
+    "ReleasedMerge": "rmeeto.reduction",
+    "RmeetoError": "rmeeto.errors",
+    "RmeetoWarning": "rmeeto.errors",
+    "TokenPrune": "rmeeto.reduction",
+    "Tokens": "rmeeto.reduction",
+    "VisionMamba": "rmeeto.models.backbone",
+    "causal_conv": "rmeeto.ops",
+    "parse_reduction": "rmeeto.reduction",
+    "selective_scan": "rmeeto.ops",
+}
 _MOVED_MODULES = {
     "allocator": "runtime.allocator",
+    "bench": "speed",
     "devices": "runtime.devices",
     "doctor": "runtime.doctor",
     "durable": "files.durable",
@@ -87,48 +93,21 @@ _MOVED_MODULES = {
     "timing": "reduction.elapsed",
     "tokens": "reduction.tokens",
     "when_imported": "import_hooks",
-    "bench": "speed",
 }
-
-__all__ = [
-    "CudaGraph",
-    "ModelConfig",
-    "Plan",
-    "Recipe",
-    "ReleasedMerge",
-    "RmeetoError",
-    "RmeetoWarning",
-    "TokenMerge",
-    "TokenPrune",
-    "Tokens",
-    "VisionMamba",
-    "causal_conv",
-    "create_model",
-    "evaluate",
-    "flops",
-    "freeze",
-    "keep_freed_memory",
-    "list_models",
-    "load_recipe",
-    "parse_reduction",
-    "reduce",
-    "restore",
-    "retrain",
-    "save_model",
-    "selective_scan",
-    "thaw",
-    "tune",
-]
 
 
 def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MOVED_NAMES:
+        place = _MOVED_NAMES[name]
+        warnings.warn(f"rmeeto.{name} has moved: import it from {place}", DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(place), name)
     if name in _MOVED_MODULES:
         return sys.modules[f"rmeeto.{name}"]
-    if name not in _HOMES:
-        raise AttributeError(f"module 'rmeeto' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    raise AttributeError(f"module 'rmeeto' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

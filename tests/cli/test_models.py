@@ -1,7 +1,7 @@
 import pytest
 
-import rmeeto
 from rmeeto.config import ModelConfig
+from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.zoo import ZOO
 
 
@@ -17,7 +17,7 @@ from rmeeto.models.zoo import ZOO
     ],
 )
 def test_parameters_are_counted_without_building(config):
-    model = rmeeto.VisionMamba(config)
+    model = VisionMamba(config)
     assert config.parameters == sum(p.numel() for p in model.parameters())
 
 

@@ -4,11 +4,12 @@ import sys
 import pytest
 import torch
 
-from rmeeto import create_model, parse_reduction
+from rmeeto import create_model
 from rmeeto.cost import count
 from rmeeto.data import Preparation, evaluation_transform, open_data
 from rmeeto.errors import ConfigError, DataError, RunError, UnknownName
 from rmeeto.evaluation import evaluate
+from rmeeto.reduction import parse_reduction
 from toys import COLOURS, SIZES, Recorder, make_folder, truncate
 
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

@@ -29,8 +29,9 @@ from rmeeto.evaluation.results import load_results
 from rmeeto.models.checkpoint import read_config
 from rmeeto.models.description import describe
 from rmeeto.models.zoo import ZOO
+from rmeeto.ops import causal_conv, selective_scan
 from rmeeto.recipe import parse_recipe
-from rmeeto.reduction import METHODS
+from rmeeto.reduction import METHODS, parse_reduction
 from rmeeto.training.runlog import read_log
 from toys import COLOURS, SIZES, make_folder, picture, toy_recipe
 
@@ -93,10 +94,10 @@ def reduction_line(rng):
 
 
 def spec(rng, place):
-    reduction = rmeeto.parse_reduction(reduction_line(rng))
+    reduction = parse_reduction(reduction_line(rng))
     if reduction is None:
         return
-    assert rmeeto.parse_reduction(str(reduction)) == reduction
+    assert parse_reduction(str(reduction)) == reduction
     config = base().network.config if rng.random() < 0.5 else ZOO[rng.choice(list(ZOO))].config
     schedule = reduction.schedule(stack_of(config))
     assert min(schedule.tokens) >= 1
@@ -296,7 +297,7 @@ def tensors(rng, place):
         name = rng.choice([*given])
         given[name] = changed_tensor(rng, given[name])
     impl = rng.choice(("auto", "auto", "reference", "cpp", "triton", nasty.value(rng)))
-    call = rmeeto.causal_conv if "x" in given else rmeeto.selective_scan
+    call = causal_conv if "x" in given else selective_scan
     call(*given.values(), impl=impl) if "x" in given else call(
         *(given[name] for name in ("u", "delta", "A", "B", "C")),
         **{name: given[name] for name in ("skip", "gate", "delta_bias") if name in given},

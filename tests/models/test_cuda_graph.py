@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from rmeeto import TokenMerge, create_model, freeze, parse_reduction
+from rmeeto import TokenMerge, create_model, freeze
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.cuda_graph import CudaGraph
+from rmeeto.reduction import parse_reduction
 from rmeeto.speed import bench
 
 TOY = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 32, "depth": 4, "num_classes": 7}

@@ -7,12 +7,13 @@ import pytest
 import timm
 import torch
 
-from rmeeto import TokenMerge, TokenPrune
+from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dense import FeatureMaps
 from rmeeto.models.maps import chosen_blocks
+from rmeeto.reduction import TokenPrune
 
 IMAGE = ModelConfig(img_size=(24, 32), patch_size=8, stride=8, dim=16, depth=4, num_classes=5)
 CLIP = IMAGE.changed(frames=4, tubelet=2, cls_place="first", halve=False)
@@ -157,7 +158,9 @@ def test_reset_classifier_takes_timms_arguments():
 def test_maps_compile_as_one_graph():
     code = """
 import torch
-from rmeeto import TokenMerge, VisionMamba, ModelConfig
+from rmeeto import TokenMerge
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.config import ModelConfig
 from rmeeto.models.dense import FeatureMaps
 config = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=2, frames=2, cls_place="first", halve=False)
 maps = FeatureMaps(VisionMamba(config, TokenMerge(r=3, blocks="all")).eval(), 2)

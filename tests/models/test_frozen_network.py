@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from cpp_kernels import needs_kernels
-from rmeeto import TokenMerge, freeze, parse_reduction, thaw
+from rmeeto import TokenMerge, freeze, thaw
 from rmeeto.errors import UnsupportedInput
+from rmeeto.reduction import parse_reduction
 from small_models import (
     fresh_head,
     hooked_head,

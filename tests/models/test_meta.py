@@ -6,10 +6,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import small_models
-from rmeeto import create_model, freeze, parse_reduction
+from rmeeto import create_model, freeze
 from rmeeto.errors import UnsupportedInput
 from rmeeto.models.vit import reduce
-from rmeeto.reduction import METHODS
+from rmeeto.reduction import METHODS, parse_reduction
 from small_models import images_of
 
 THRESHOLD = {"similar-merge", "similar-prune"}

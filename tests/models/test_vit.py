@@ -21,11 +21,11 @@ from torch import nn
 
 import rmeeto
 from reduction import naive
-from rmeeto import TokenMerge, TokenPrune, freeze
+from rmeeto import TokenMerge, freeze
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.linear import is_frozen_layer, packing_dtypes
 from rmeeto.models.vit import ReducibleTransformer, reduce, restore
-from rmeeto.reduction import METHODS, parse_reduction
+from rmeeto.reduction import METHODS, TokenPrune, parse_reduction
 
 SIZES = {
     "img_size": 16,

@@ -12,7 +12,7 @@ import goldens
 import rmeeto
 from rmeeto.errors import ConfigError
 from rmeeto.models.vit import reduce
-from rmeeto.reduction import ReleasedTransformerMerge
+from rmeeto.reduction import ReleasedTransformerMerge, parse_reduction
 from rmeeto.reduction.protocol import Stack
 
 CASES = sorted(name for name in goldens.table("index")["cases"] if name.startswith("deit_"))
@@ -115,4 +115,4 @@ def test_the_program_knows_one_class_token():
         reduce(distilled, ReleasedTransformerMerge(r=5))
     with pytest.raises(ConfigError, match="released-vit"):
         reduce(timm.create_model("deit_tiny_patch16_224", depth=1), "released:r=5")
-    assert str(rmeeto.parse_reduction("released-vit:r=5,features=K")) == "released-vit:r=5,features=K"
+    assert str(parse_reduction("released-vit:r=5,features=K")) == "released-vit:r=5,features=K"

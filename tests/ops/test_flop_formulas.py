@@ -8,8 +8,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import small_models
-from rmeeto import flops, freeze, parse_reduction
+from rmeeto import flops, freeze
 from rmeeto.ops.flop_formulas import SILU
+from rmeeto.reduction import parse_reduction
 from small_models import images_of
 
 BATCH = 2

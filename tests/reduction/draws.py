@@ -2,9 +2,8 @@
 
 import torch
 
-from rmeeto import Tokens
 from rmeeto.reduction.protocol import Step
-from rmeeto.reduction.tokens import Features
+from rmeeto.reduction.tokens import Features, Tokens
 
 
 def at(r: int) -> Step:

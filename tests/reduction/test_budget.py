@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import pytest
 
-from rmeeto import ModelConfig, TokenMerge, TokenPrune, flops
+from rmeeto import TokenMerge, flops
+from rmeeto.config import ModelConfig
 from rmeeto.cost import count, stack_of
 from rmeeto.errors import ConfigError
+from rmeeto.reduction import TokenPrune
 from rmeeto.reduction.protocol import Stack
 from rmeeto.reduction.schedule import block_numbers, linear
 
@@ -90,7 +92,7 @@ def test_a_larger_mean_never_leaves_more_tokens_anywhere(slope):
 
 
 def test_a_built_model_takes_budgets():
-    from rmeeto import VisionMamba
+    from rmeeto.models.backbone import VisionMamba
 
     model = VisionMamba(TINY, TokenMerge(fewer=1.3, slope=-0.5))
     assert WHOLE[TINY] / flops(model).total >= 1.3

@@ -8,12 +8,11 @@ import timm
 import torch
 
 import rmeeto
-from rmeeto import parse_reduction
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.vit import reduce
-from rmeeto.reduction import METHODS
+from rmeeto.reduction import METHODS, parse_reduction
 
 LINES = [
     "merge:r=2",
@@ -98,7 +97,8 @@ def test_forward_and_backward(network, line):
 
 STEPS = """
 import torch
-from rmeeto import parse_reduction, Tokens
+from rmeeto.reduction import parse_reduction
+from rmeeto.reduction.tokens import Tokens
 from rmeeto.reduction.protocol import Step
 from rmeeto.reduction.tokens import Features
 
@@ -126,7 +126,7 @@ for line in {lines}:
 
 WHOLE = """
 import torch
-from rmeeto import parse_reduction
+from rmeeto.reduction import parse_reduction
 from rmeeto.config import ModelConfig
 from rmeeto.models.backbone import VisionMamba
 

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import rmeeto
-from rmeeto import TokenMerge, TokenPrune, Tokens, parse_reduction
+from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
+from rmeeto.reduction import TokenPrune, parse_reduction
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
 from rmeeto.reduction.match import match
 from rmeeto.reduction.protocol import Stack, Step, Widths
+from rmeeto.reduction.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))
 import naive

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from rmeeto import TokenMerge, Tokens, parse_reduction
+from rmeeto import TokenMerge
 from rmeeto.errors import ConfigError
+from rmeeto.reduction import parse_reduction
 from rmeeto.reduction.match import match, matching_operations
 from rmeeto.reduction.protocol import Step, Widths
+from rmeeto.reduction.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))
 import naive

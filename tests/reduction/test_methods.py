@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rmeeto import TokenMerge, TokenPrune, Tokens, parse_reduction
+from rmeeto import TokenMerge
 from rmeeto.errors import ConfigError, UnknownName
+from rmeeto.reduction import TokenPrune, parse_reduction
 from rmeeto.reduction.plan import take
+from rmeeto.reduction.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))
 import naive

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rmeeto import TokenMerge, TokenPrune, parse_reduction
+from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.cost import count
 from rmeeto.errors import ConfigError, UnknownName
@@ -23,7 +23,9 @@ from rmeeto.reduction import (
     RandomMerge,
     RandomPrune,
     ToFu,
+    TokenPrune,
     TokenRecognition,
+    parse_reduction,
 )
 from rmeeto.reduction.elapsed import Gaps
 from rmeeto.reduction.methods.pairwise import PairwiseReduction

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from rmeeto import TokenMerge, VisionMamba, create_model, parse_reduction, save_model
+from rmeeto import TokenMerge, create_model, save_model
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError
+from rmeeto.models.backbone import VisionMamba
+from rmeeto.reduction import parse_reduction
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,15 @@ import timm
 import torch
 from torch import nn
 
-from rmeeto import TokenMerge, TokenPrune, Tokens, parse_reduction
+from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.vit import reduce
-from rmeeto.reduction import Plan, SimilarMerge, SimilarPrune
+from rmeeto.reduction import Plan, SimilarMerge, SimilarPrune, TokenPrune, parse_reduction
 from rmeeto.reduction.match import match
 from rmeeto.reduction.methods.threshold import first_pairs
 from rmeeto.reduction.ragged import RaggedPlan
+from rmeeto.reduction.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))
 import naive
@@ -247,7 +248,7 @@ def test_a_lower_threshold_leaves_fewer_tokens():
 
 COMPILED = """
 import torch
-from rmeeto import parse_reduction
+from rmeeto.reduction import parse_reduction
 from rmeeto.config import ModelConfig
 from rmeeto.models.backbone import VisionMamba
 

@@ -36,7 +36,7 @@ class Verbs(TyperGroup):
         """Run, with our warnings on one line each.
 
         Raises:
-            typer.Exit: 2 after an :class:`rmeeto.RmeetoError` (or its own ``exit_code``), 1 after any other
+            typer.Exit: 2 after an :class:`rmeeto.errors.RmeetoError` (or its own ``exit_code``), 1 after any other
                 exception, 130 after Ctrl-C.
         """
         try:

@@ -64,7 +64,7 @@ def evaluation_reading(source: Source, preparation: Preparation, views: Views) -
     return Reading(cast(ImageSource, source).read, OneView(transform))
 
 
-def file_reading(paths: Sequence[Path], preparation: Preparation) -> Reading:
+def file_reading(paths: Sequence[str | Path], preparation: Preparation) -> Reading:
     """Files without labels, by their number, in one view: images or clips, whichever the model takes."""
     files: Source
     names = tuple(map(str, paths))

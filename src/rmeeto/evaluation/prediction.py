@@ -136,7 +136,7 @@ def read_clip(model: VisionMamba, path: Path) -> Tensor:
 
 def predict(
     model: VisionMamba,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     *,
     top: int = 5,
     batch_size: int = 32,
@@ -166,7 +166,7 @@ def predict(
 
 
 def _predictions(
-    model: VisionMamba, paths: Sequence[Path], top: int, batch_size: int, names: Sequence[str], progress: Progress
+    model: VisionMamba, paths: Sequence[str | Path], top: int, batch_size: int, names: Sequence[str], progress: Progress
 ) -> Iterator[Prediction]:
     reading = file_reading(paths, Preparation.of(model))
     with frozen(model), progress.task("predicting", len(paths)) as task:

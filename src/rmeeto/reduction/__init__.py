@@ -24,6 +24,7 @@ from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Reduction, Schedule
 from rmeeto.reduction.released import ReleasedMerge, ReleasedTransformerMerge
 from rmeeto.reduction.spec import parse_spec
+from rmeeto.reduction.tokens import Tokens
 
 METHODS = methods.METHODS | {method.name: method for method in (ReleasedMerge, ReleasedTransformerMerge)}
 
@@ -81,6 +82,7 @@ __all__ = [
     "TokenMerge",
     "TokenPrune",
     "TokenRecognition",
+    "Tokens",
     "annealed",
     "as_reduction",
     "parse_reduction",

@@ -64,7 +64,7 @@ class TuneResult:
         return {**asdict(self), "gain_points": self.gain_points}
 
     def save(self, path: str | Path) -> None:
-        """Write JSON that ``--reduce @FILE`` and ``rmeeto.parse_reduction("@FILE")`` read."""
+        """Write JSON that ``--reduce @FILE`` and ``parse_reduction("@FILE")`` read."""
         write_text(Path(path), to_json(self.to_dict(), indent=2) + "\n")
 
 

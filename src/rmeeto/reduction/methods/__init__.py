@@ -1,7 +1,7 @@
 """The reduction methods, as frozen values: score · match · combine · order · schedule.
 
 A method has no weights and no state. It is assigned to a model (``model.reduction = TokenMerge(r=11)``),
-prints as the one line that :func:`rmeeto.parse_reduction` reads back, and is saved beside the weights.
+prints as the one line that :func:`rmeeto.reduction.parse_reduction` reads back, and is saved beside the weights.
 """
 
 from rmeeto.reduction.methods.alignment import HiddenStateAlignment
