@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rmeeto import create_model
-from rmeeto.ops.block import unsupported_reason
+from rmeeto.ops.packed.block import unsupported_reason
 
 SIZES = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 24, "depth": 4, "state": 5, "num_classes": 7}
 WITHOUT_BFLOAT16 = unsupported_reason(torch.bfloat16, states=16, width=4)

@@ -6,10 +6,11 @@ import torch
 from blocks import EPS, parameters_of
 from cpp_kernels import needs_kernels
 from rmeeto.errors import UnsupportedInput
-from rmeeto.ops import Matching, block, merge_closest
-from rmeeto.ops.block import PackedBlock
+from rmeeto.ops import Matching, merge_closest
 from rmeeto.ops.ends import PackedClassifier, PackedEmbedding
 from rmeeto.ops.network import PackedNetwork
+from rmeeto.ops.packed import block
+from rmeeto.ops.packed.block import PackedBlock
 
 pytestmark = needs_kernels
 DIM, CLASSES, PATCHES, CLASS_AT = 12, 9, 42, 21

@@ -27,6 +27,28 @@ def scan():
     return [*operands, skip, tokens(), bias, True, False]
 
 
+def side():
+    return [
+        torch.randn(E, 1, 3),
+        torch.randn(E),
+        -torch.rand(E, N),
+        *torch.randn(2, E),
+        *weights((R + 2 * N, E), (E, R)),
+    ]
+
+
+def weights(*shapes):
+    return [torch.randn(shape) for shape in shapes]
+
+
+def block():
+    return [torch.randn(E), *weights((2 * E, E), (E, E)), *side(), *side(), 1e-5, 0.5]
+
+
+def kept():
+    return [tokens(), *weights((2, B, L, 2, 16), (2, B, L, R)), tokens(), tokens(2 * E), tokens()]
+
+
 def plan():
     return [KEPT, SOURCE, TARGET, torch.rand(B, R)]
 
@@ -40,6 +62,8 @@ OPERANDS = {
     "causal_conv_backward": lambda: [tokens(), tokens(), torch.randn(E, 1, 3), torch.randn(E), True, True],
     "add_norm": lambda: [tokens(), tokens(), torch.randn(E), 1e-5, torch.float32],
     "add_norm_backward": lambda: [tokens(), tokens(), tokens(), torch.randn(E), 1e-5],
+    "mamba_block": lambda: [tokens(), tokens(), *block()],
+    "mamba_block_backward": lambda: [tokens(), tokens(), *kept(), *block()],
     "merge_rows": lambda: [tokens(), *plan()],
     "merge_rows_backward": lambda: [torch.randn(B, L - R, E), *plan()],
     "nearest": lambda: [tokens(), tokens(), "cosine", 1, 3],
@@ -48,7 +72,14 @@ OPERANDS = {
     "lay_out": lambda: [SOURCE, None, L],
 }
 # how many operands, from the first, have gradients; those of gradients take long to trace, see test_transforms
-DIFFERENTIABLE = {"selective_scan": 8, "bidirectional_scan": 15, "causal_conv": 3, "add_norm": 3, "merge_rows": 1}
+DIFFERENTIABLE = {
+    "selective_scan": 8,
+    "bidirectional_scan": 15,
+    "causal_conv": 3,
+    "add_norm": 3,
+    "mamba_block": 19,
+    "merge_rows": 1,
+}
 
 
 @pytest.mark.parametrize("impl", IMPLS)

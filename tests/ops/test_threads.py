@@ -13,9 +13,9 @@ import torch
 from blocks import EPS, parameters_of
 from cpp_kernels import needs_kernels
 from instruction_counts import INTERFACE, STORED, driver_compiler
-from rmeeto.ops.block import PackedBlock
 from rmeeto.ops.impl import cpp
 from rmeeto.ops.impl.cpp import loading
+from rmeeto.ops.packed.block import PackedBlock
 
 DRIVER = STORED.with_name("threads.cpp")
 SCENARIOS = re.findall(r'\{"(\w+)", \w+\}', DRIVER.read_text())

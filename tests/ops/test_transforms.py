@@ -8,6 +8,7 @@ from torch.func import grad, jvp, vjp, vmap
 from cpp_kernels import IMPLS, needs_kernels
 from rmeeto import ops
 from rmeeto.errors import UnsupportedInput
+from rmeeto.ops.operands import BlockParameters
 
 BATCH, LENGTH, CHANNELS, STATES = 2, 7, 6, 4
 
@@ -53,6 +54,34 @@ def conv(x, weight, bias, impl="auto"):
     return ops.causal_conv(x, weight, bias, reverse=True, impl=impl)
 
 
+def block_operands():
+    def side():
+        weights = torch.randn(3 + 2 * STATES, CHANNELS), torch.randn(CHANNELS, 3) / 3
+        return [
+            torch.randn(CHANNELS, 1, 3),
+            per_channel(),
+            -torch.rand(CHANNELS, STATES),
+            per_channel(),
+            per_channel(),
+            *weights,
+        ]
+
+    return [
+        tokens(),
+        tokens(),
+        per_channel(),
+        torch.randn(2 * CHANNELS, CHANNELS),
+        torch.randn(CHANNELS, CHANNELS),
+        *side(),
+        *side(),
+    ]
+
+
+def block(x, residual, *parameters, impl="auto"):
+    out, stream = ops.mamba_block(x, residual, BlockParameters.of(parameters), eps=1e-5, scale=0.5, impl=impl)
+    return torch.cat([out, stream], dim=-1)
+
+
 def norm(x, residual, weight, impl="auto"):
     normed, stream = ops.add_norm(x, residual, weight, impl=impl)
     return torch.cat([normed, stream.to(normed.dtype)], dim=-1)
@@ -72,6 +101,7 @@ OPERATIONS = {
     "both": (both, lambda: [*walk_operands(), *walk_operands(), tokens()]),
     "conv": (conv, lambda: [tokens(), torch.randn(CHANNELS, 1, 3), per_channel()]),
     "norm": (norm, lambda: [tokens(), tokens(), per_channel()]),
+    "block": (block, block_operands),
     "merge": (merge, lambda: [tokens()]),
 }
 

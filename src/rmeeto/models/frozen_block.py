@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 import torch
 
-from rmeeto.models.block import JOINED, Block
+from rmeeto.models.block import JOINED, Block, what_is_replaced
 from rmeeto.models.linear import product_dtype
-from rmeeto.models.plain import is_plain
 from rmeeto.models.snapshot import Method, Snapshot, passes_all
-from rmeeto.ops.block import BlockOutputs, PackedBlock, unsupported_reason
+from rmeeto.ops.packed.block import BlockOutputs, PackedBlock, unsupported_reason
 from rmeeto.ops.select import infers_on_processor
 from rmeeto.ops.watch import is_watchable
 from rmeeto.reduction.tokens import Features, Tokens
@@ -67,7 +66,7 @@ class FrozenBlock:
     def is_possible(block: Block, dtype: torch.dtype) -> bool:
         """Whether block and machine have what it takes."""
         mixer = block.mixer
-        if not is_plain(block) or not passes_all(block.drop_path) or not all(map(is_watchable, block.parameters())):
+        if what_is_replaced(block) or not passes_all(block.drop_path) or not all(map(is_watchable, block.parameters())):
             return False
         return unsupported_reason(dtype, mixer.state, mixer.conv1d.kernel_size[0]) is None
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from rmeeto.models.block import BLOCK_METHODS, Block
 from rmeeto.models.frozen_ends import FrozenEnds, layers_of
 from rmeeto.models.snapshot import Method, Snapshot
-from rmeeto.ops.block import PackedBlock, unsupported_reason
 from rmeeto.ops.merging import Matching
 from rmeeto.ops.network import PackedNetwork
+from rmeeto.ops.packed.block import PackedBlock, unsupported_reason
 from rmeeto.reduction import Reduction, Schedule, TokenMerge
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rmeeto.config import ModelConfig
 from rmeeto.models.linear import FORWARD_HOOKS, product_and_bias
 from rmeeto.ops import Walk, bidirectional_scan, causal_conv, selective_scan
-from rmeeto.ops.block import BlockParameters, DirectionParameters
+from rmeeto.ops.operands import BlockParameters, DirectionParameters
 from rmeeto.ops.select import Impl
 from rmeeto.reduction.elapsed import ElapsedTime
 from rmeeto.reduction.tokens import Features, step_sizes

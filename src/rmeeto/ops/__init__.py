@@ -3,6 +3,7 @@
 from rmeeto.import_hooks import when_imported
 from rmeeto.ops import flop_formulas
 from rmeeto.ops.bidirectional import Walk, bidirectional_scan
+from rmeeto.ops.block import mamba_block
 from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.layout import lay_out
 from rmeeto.ops.merge import merge_rows
@@ -21,6 +22,7 @@ __all__ = [
     "closest_pairs",
     "find_nearest",
     "lay_out",
+    "mamba_block",
     "merge_closest",
     "merge_rows",
     "selective_scan",

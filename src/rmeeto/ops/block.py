@@ -1,158 +1,217 @@
-"""A Mamba block in one call: join and normalise, project, convolve, scan from both ends, project.
+"""A whole Mamba block: join and normalise, project, convolve and scan from both ends, project (Zhu et al. 2024).
 
-The operations of this package look at their operands anew at every call, and leave what they make to memory; a block of
-few tokens feels the first, and training the second. Here everything between two reductions is one call. For inference
-(:class:`PackedBlock`) whatever follows from the parameters is settled and packed once, products included: a processor
-multiplies the 197 tokens of an image, or the 58 that a reduction leaves, as fast as it can multiply at all if their
-weight lies as it is read. For training there is `rmeeto.ops.trainable_block`.
+Separate operations check their operands on every call and write every intermediate result to memory, which takes more
+time than the arithmetic when a block is trained on a processor. There a block is one call forward and one backward.
+Inference with weights that stay has `rmeeto.ops.packed.block`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import weakref
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rmeeto.ops.impl import cpp
-
-CACHE = 1 << 22  # bytes of room for each thread, about what a core can keep near
-B_AND_C = 2 * 2 * cpp.MAX_STATES * torch.float32.itemsize  # bytes of both directions' B and C of a token
-
-
-class DirectionParameters(NamedTuple):
-    """What the scan from one end is made of."""
-
-    conv_weight: Tensor  # (e, 1, width)
-    conv_bias: Tensor  # (e,)
-    A: Tensor  # (e, n)
-    skip: Tensor  # (e,)
-    delta_bias: Tensor  # (e,)
-    x_proj: Tensor  # (rank + 2n, e)
-    dt_proj: Tensor  # (e, rank)
-
-    def structure(self) -> cpp.BlockDirection:
-        """As the library reads it."""
-        return cpp.BlockDirection(*(x.data_ptr() for x in self))
+from rmeeto.errors import UnsupportedInput
+from rmeeto.ops.autocast import autocast_dtype
+from rmeeto.ops.bidirectional import Walk, bidirectional_scan
+from rmeeto.ops.conv import causal_conv
+from rmeeto.ops.impl import reference
+from rmeeto.ops.memory import is_dense
+from rmeeto.ops.norm import add_norm, stream_dtype
+from rmeeto.ops.operands import PARAMETER_NAMES, ROOM, BlockKept, BlockParameters, shapes, unfit
+from rmeeto.ops.registration import register_gradient
+from rmeeto.ops.select import Impl, check_impl, choose, is_intercepted, training_obstacle, why_no_kernel
 
 
-class BlockParameters(NamedTuple):
-    """What a block is made of."""
+def mamba_block(
+    x: Tensor, residual: Tensor | None, parameters: BlockParameters, *, eps: float, scale: float, impl: Impl = "auto"
+) -> tuple[Tensor, Tensor]:
+    """Compute what a block adds to the residual stream.
 
-    norm_weight: Tensor  # (d,)
-    in_proj: Tensor  # (2e, d)
-    out_proj: Tensor  # (d, e)
-    forward: DirectionParameters
-    backward: DirectionParameters
+    That is, with ``conv``, ``x_proj`` and ``dt_proj`` of each direction::
 
-    def kept(self, dtype: torch.dtype) -> BlockParameters:
-        """The values of now as the library reads them: products' weights in ``dtype``, all others in float32."""
+        normed, stream = add_norm(x, residual, norm_weight)
+        u, gate = in_proj(normed)
+        v = causal_conv(u, conv_weight, conv_bias, reverse)         twice: from the first token, from the last
+        dt, B, C = x_proj(v)
+        y = selective_scan(v, dt_proj(dt), A, B, C, skip, gate, delta_bias, reverse)
+        out = scale * out_proj(y_forward + y_backward)
 
-        def of(x: Tensor, dtype: torch.dtype) -> Tensor:
-            return x.detach().to(dtype).contiguous()
-
-        def side(given: DirectionParameters) -> DirectionParameters:
-            exact = DirectionParameters(*(of(x, torch.float32) for x in given))
-            return exact._replace(x_proj=of(given.x_proj, dtype), dt_proj=of(given.dt_proj, dtype))
-
-        return BlockParameters(
-            norm_weight=of(self.norm_weight, torch.float32),
-            in_proj=of(self.in_proj, dtype),
-            out_proj=of(self.out_proj, dtype),
-            forward=side(self.forward),
-            backward=side(self.backward),
-        )
-
-    def structure(self, dtype: torch.dtype, eps: float, scale: float) -> cpp.BlockWeights:
-        """As the library reads it, of tensors in the form of :meth:`kept`, which must live as long."""
-        (inner, states), (_, _, width) = self.forward.A.shape, self.forward.conv_weight.shape
-        return cpp.BlockWeights(
-            *(cpp.STORAGE[dtype], self.out_proj.shape[0], inner, states, self.forward.dt_proj.shape[1], width),
-            *(eps, scale),
-            *(x.data_ptr() for x in (self.norm_weight, self.in_proj, self.out_proj)),
-            (cpp.BlockDirection * 2)(self.forward.structure(), self.backward.structure()),
-        )
-
-
-class BlockOutputs(NamedTuple):
-    """What a block gives."""
-
-    x: Tensor  # (b, l, d)
-    stream: Tensor  # (b, l, d), float32: the residual stream that it saw
-    room: Tensor  # bytes: B and C, dt, and what the walks worked in; cut when somebody asks
-    rank: int
-
-    @property
-    def B_and_C(self) -> Tensor:
-        """``(2, b, l, 2, 16)``, float32: the first n of 16 are each one's states."""
-        batch, length, _ = self.x.shape
-        return self.room[: batch * length * B_AND_C].view(torch.float32).view(2, batch, length, 2, cpp.MAX_STATES)
-
-    @property
-    def dt(self) -> Tensor:
-        """``(2, b, l, rank)``: what Δ is projected from."""
-        batch, length, _ = self.x.shape
-        before, size = batch * length * B_AND_C, 2 * batch * length * self.rank * self.x.dtype.itemsize
-        return self.room[before : before + size].view(self.x.dtype).view(2, batch, length, self.rank)
-
-
-def unsupported_reason(dtype: torch.dtype, states: int, width: int) -> str | None:
-    """Why there is no such kernel here, or None."""
-    if (absence := cpp.absence()) is not None:
-        return absence
-    if dtype not in cpp.STORAGE or states > cpp.MAX_STATES or width not in cpp.WIDTHS:
-        return f"the C++ kernels take neither {dtype}, {states} states nor {width} taps together"
-    if dtype == torch.bfloat16 and cpp.instruction_set() != "avx512_bf16":
-        return "the C++ kernels multiply bfloat16 with AVX512-BF16 alone; PyTorch knows other processors' instructions"
-    if dtype == torch.bfloat16 and cpp.library().rmeeto_has_matrix_registers():
-        return "PyTorch's products use this processor's matrix registers (AMX), which the C++ kernels do not"
-    return None
-
-
-class PackedBlock:
-    """A block for inference, with parameters that stay.
-
-    Nothing is checked: :func:`unsupported_reason` has been asked, and a frozen block knows what it hands over.
+    Where no kernel computes all of that in one call, the other operations of this package do, under the same ``impl``:
+    :func:`why_by_parts` says why. Gradients are those of x, residual and all parameters.
 
     Args:
-        dtype: float32 or bfloat16, what products are computed in and tokens kept in.
-        parameters: copied.
+        x: (b, l, d), what the block before gave.
+        residual: (b, l, d) in the stream's dtype, or None before the first block.
+        parameters: see `rmeeto.ops.operands.BlockParameters` for the shapes.
         eps: added to the mean square of the norm.
         scale: of what both directions give together.
+        impl: ``"auto"`` or the implementation that must be used; see `rmeeto.ops.select`.
+
+    Returns:
+        ``out`` and ``stream``, both (b, l, d); the stream is float32 (float64 for float64 x).
 
     Raises:
-        MemoryError: there is none left for the copies.
+        UnsupportedInput: shapes do not fit each other, or ``impl`` cannot take the tensors.
+        UnknownName: there is no such ``impl``.
+        MemoryError: no memory is left for the kernels' scratch space.
     """
+    check_impl(impl)
+    _check(x, residual, parameters)
+    if is_intercepted() or (impl != "reference" and why_by_parts(x, impl, parameters)):
+        return _by_parts(x, residual, parameters, eps, scale, impl)
+    out, stream, *_ = torch.ops.rmeeto.mamba_block(x, residual, *parameters.flat(), eps, scale, impl)
+    return out, stream
 
-    def __init__(self, dtype: torch.dtype, parameters: BlockParameters, eps: float, scale: float = 1.0) -> None:
-        self.dtype = dtype
-        kept = parameters.kept(dtype)
-        self._rank = kept.forward.dt_proj.shape[1]
-        library = cpp.library()
-        self.block = library.rmeeto_block_pack(ctypes.byref(kept.structure(dtype, eps, scale)))
-        if self.block is None:
-            raise MemoryError("a frozen block: no memory left for its packed weights")
-        self._room, self._run = library.rmeeto_block_room, library.rmeeto_block_run
-        weakref.finalize(self, library.rmeeto_block_release, self.block)
 
-    def __call__(self, x: Tensor, residual: Tensor | None) -> BlockOutputs:
-        """Tokens ``(b, l, d)``, float32 or in ``dtype``, and their residual stream, None before the first block.
+def why_by_parts(x: Tensor, impl: str, parameters: BlockParameters | None = None) -> str | None:
+    """Why :func:`mamba_block` calls the other operations; None if it is one kernel's call.
 
-        Both are contiguous.
-        """
-        batch, length, dim = x.shape
-        threads = torch.get_num_threads()
-        # sizes one by one: a tuple of them takes PyTorch twice as long
-        out = x.new_empty(batch, length, dim, dtype=self.dtype)
-        stream = x.new_empty(batch, length, dim, dtype=torch.float32)
-        tokens = cpp.BlockTokens(
-            *(batch, length, cpp.STORAGE[x.dtype], x.data_ptr(), None if residual is None else residual.data_ptr()),
-            *(stream.data_ptr(), out.data_ptr()),
-        )
-        call = ctypes.byref(tokens)
-        room = x.new_empty(self._room(self.block, call, CACHE, threads), dtype=torch.uint8)
-        if not self._run(self.block, call, CACHE, room.data_ptr(), threads):
-            raise MemoryError("a frozen block: no memory left for the kernel's scratch space")
-        return BlockOutputs(out, stream, room, self._rank)
+    Without parameters, the answer is what follows from the tokens alone.
+    """
+    if impl not in ("auto", "cpp"):
+        return f"impl={impl!r} has no kernel of a whole block"
+    if (obstacle := training_obstacle(x)) is not None:
+        return obstacle
+    if parameters is None:
+        return None
+    tensors = _named(x, parameters)
+    if not all(map(is_dense, tensors.values())):
+        return "a parameter is not plain memory, such as a quantised or a sharded one"
+    return "; ".join(why_no_kernel("mamba_block", impl, tensors)) or None
+
+
+def _by_parts(
+    x: Tensor, residual: Tensor | None, parameters: BlockParameters, eps: float, scale: float, impl: Impl
+) -> tuple[Tensor, Tensor]:
+    p, dtype = parameters, autocast_dtype(x.device.type) or parameters.in_proj.dtype
+    normed, stream = add_norm(x, residual, p.norm_weight, eps=eps, dtype=dtype, impl=impl)
+    u, gate = F.linear(normed, p.in_proj).chunk(2, dim=-1)
+    walks = []
+    for side, reverse in ((p.forward, False), (p.backward, True)):
+        v = causal_conv(u, side.conv_weight, side.conv_bias, reverse=reverse, impl=impl)
+        rank, states = side.dt_proj.shape[1], side.A.shape[1]
+        dt, B, C = torch.split(F.linear(v, side.x_proj), [rank, states, states], dim=-1)
+        walks.append(Walk(v, F.linear(dt, side.dt_proj), side.A, B, C, side.skip, side.delta_bias))
+    return F.linear(bidirectional_scan(walks[0], walks[1], gate, impl=impl), p.out_proj) * scale, stream
+
+
+def _named(x: Tensor, parameters: BlockParameters) -> Mapping[str, Tensor]:
+    return {"x": x, **parameters.named()}
+
+
+def _check(x: Tensor, residual: Tensor | None, parameters: BlockParameters) -> None:
+    given = {"x": x, "residual": residual, **parameters.named()}
+    why = unfit(given)
+    if why is None and (x.ndim != 3 or parameters.out_proj.ndim != 2 or parameters.forward.A.ndim != 2):
+        why = "x must be (b, l, d), out_proj (d, e) and A (e, n)"
+    elif why is None and (residual is not None and residual.dtype != stream_dtype(x)):
+        why = f"the residual must be in {stream_dtype(x)}"
+    if why is None:
+        wanted = _shapes(x, parameters)
+        wrong = [name for name, t in given.items() if t is not None and t.shape != wanted.get(name, t.shape)]
+        wrong += [name for name, t in given.items() if t is not None and t.device != x.device]
+        why = f"{wrong[0]} must be {wanted[wrong[0]]} on {x.device}" if wrong else None
+    if why is not None:
+        raise UnsupportedInput("mamba_block", given=shapes(given), why=why, fix="see its docstring for the shapes")
+
+
+def _shapes(x: Tensor, parameters: BlockParameters) -> dict[str, tuple[int, ...]]:
+    d, (inner, states), width = x.shape[2], parameters.forward.A.shape, parameters.forward.conv_weight.shape[-1]
+    rank, e = parameters.forward.dt_proj.shape[-1], (inner,)
+    side = ((inner, 1, width), e, (inner, states), e, e, (rank + 2 * states, inner), (inner, rank))
+    flat = ((d,), (2 * inner, d), (d, inner), *side, *side)
+    return {"residual": tuple(x.shape), **dict(zip(PARAMETER_NAMES, flat, strict=True))}
+
+
+# One operation whose results beyond the first two are what its gradients need. PyTorch does not reach into it, so
+# mamba_block calls it only where PyTorch neither compiles, traces nor transforms.
+
+_PARAMETER_TYPES = f"{', '.join(f'Tensor {name}' for name in PARAMETER_NAMES)}, float eps, float scale, str impl"
+_KEPT_TYPES = ", ".join(f"Tensor {name}" for name in BlockKept._fields)
+torch.library.define(
+    "rmeeto::mamba_block",
+    f"(Tensor x, Tensor? residual, {_PARAMETER_TYPES}) -> ({', '.join(['Tensor'] * (1 + len(BlockKept._fields)))})",
+)
+torch.library.define(
+    "rmeeto::mamba_block_backward",
+    f"(Tensor grad, Tensor grad_stream, {_KEPT_TYPES}, {_PARAMETER_TYPES})"
+    f" -> ({', '.join(['Tensor'] * (1 + len(PARAMETER_NAMES)))})",
+)
+
+
+def _forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tensor, ...]:
+    *flat, eps, scale, impl = args
+    parameters = BlockParameters.of(flat)
+    module = choose("mamba_block", impl, _named(x, parameters))
+    out, kept = module.mamba_block(x, residual, parameters, eps, scale)
+    return out, *kept
+
+
+def _backward(grad: Tensor, grad_stream: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    *tensors, eps, scale, impl = args
+    kept, flat = BlockKept(*tensors[: len(BlockKept._fields)]), tensors[len(BlockKept._fields) :]
+    parameters = BlockParameters.of(flat)
+    module = choose("mamba_block", impl, _named(kept.stream, parameters))
+    dstream, gradients = module.mamba_block_backward(grad, grad_stream, kept, parameters, eps, scale)
+    return dstream, *gradients.flat()
+
+
+def _plain(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tensor, ...]:
+    return _forward(x, residual, *args, "reference")
+
+
+def _plain_backward(grad: Tensor, grad_stream: Tensor, stream: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """From the stream and the parameters alone, on which everything else that was kept depends."""
+    *flat, eps, scale = args[len(BlockKept._fields) - 1 :]
+    parameters = BlockParameters.of(flat)
+    _, kept = reference.mamba_block(stream, None, parameters, eps, scale)
+    dstream, gradients = reference.mamba_block_backward(grad, grad_stream, kept, parameters, eps, scale)
+    return dstream, *gradients.flat()
+
+
+def _fake_forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tensor, ...]:
+    p, (batch, length, d) = BlockParameters.of(args[: len(PARAMETER_NAMES)]), x.shape
+    (inner, states), rank, dtype = p.forward.A.shape, p.forward.dt_proj.shape[1], p.in_proj.dtype
+    products = [(2, batch, length, rank), (batch, length, d), (batch, length, 2 * inner), (batch, length, inner)]
+    return (
+        x.new_empty(x.shape, dtype=dtype),
+        x.new_empty(x.shape, dtype=stream_dtype(x)),
+        x.new_empty((2, batch, length, 2, max(states, ROOM)), dtype=stream_dtype(p.in_proj)),
+        *(x.new_empty(shape, dtype=dtype) for shape in products),
+    )
+
+
+def _fake_backward(grad: Tensor, grad_stream: Tensor, stream: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    flat = args[len(BlockKept._fields) - 1 :][: len(PARAMETER_NAMES)]
+    return stream.new_empty(stream.shape), *(parameter.new_empty(parameter.shape) for parameter in flat)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, _, *flat, ctx.eps, ctx.scale, ctx.impl = inputs
+    _, stream, *inside = output
+    ctx.mark_non_differentiable(*inside)
+    ctx.set_materialize_grads(False)  # of what is inside there are none
+    ctx.save_for_backward(stream, *inside, *flat)
+    ctx.x_dtype, ctx.out_dtype = x.dtype, output[0].dtype
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, grad_stream: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors  # read once: hooks may compute or fetch them on access
+    stream = saved[0]
+    grad = torch.zeros_like(stream, dtype=ctx.out_dtype) if grad is None else grad
+    grad_stream = torch.zeros_like(stream) if grad_stream is None else grad_stream
+    dstream, *gradients = torch.ops.rmeeto.mamba_block_backward(grad, grad_stream, *saved, ctx.eps, ctx.scale, ctx.impl)
+    found = (dstream.to(ctx.x_dtype), dstream, *gradients)
+    wanted = zip(found, ctx.needs_input_grad, strict=False)
+    return (*(gradient if needed else None for gradient, needed in wanted), None, None, None)
+
+
+torch.library.impl("rmeeto::mamba_block", "default", _forward)
+torch.library.impl("rmeeto::mamba_block_backward", "default", _backward)
+torch.library.register_fake("rmeeto::mamba_block", _fake_forward)
+torch.library.register_fake("rmeeto::mamba_block_backward", _fake_backward)
+register_gradient("mamba_block", plain=_plain, plain_backward=_plain_backward, save=_save, differentiate=_differentiate)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from rmeeto.errors import UnknownName, UnsupportedInput
+from rmeeto.ops.operands import BlockKept, BlockParameters
 
 Impl = Literal["auto", "reference", "cpp", "triton"]
 IMPLEMENTATIONS = ("reference", "cpp", "triton")
@@ -91,6 +92,16 @@ class Implementation(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient of the stream (grad_stream in it), contiguous, and that of the weight."""
 
+    def mamba_block(
+        self, x: Tensor, residual: Tensor | None, parameters: BlockParameters, eps: float, scale: float
+    ) -> tuple[Tensor, BlockKept]:
+        """Return the output (b, l, d) in in_proj's dtype, and what its gradients need, all contiguous."""
+
+    def mamba_block_backward(
+        self, grad: Tensor, grad_stream: Tensor, kept: BlockKept, parameters: BlockParameters, eps: float, scale: float
+    ) -> tuple[Tensor, BlockParameters]:
+        """Return the gradients of the stream (grad_stream in it) and of all parameters."""
+
     def nearest(self, a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
         """Return similarity and index, both contiguous (b, n)."""
 
@@ -146,11 +157,23 @@ def infers_on_processor(x: Tensor) -> bool:
     return not torch.is_grad_enabled() and _is_plain_memory(x)
 
 
-def trains_on_processor(x: Tensor) -> bool:
-    """Whether a step of training may do so in float32, its gradients included."""
-    if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or x.dtype != torch.float32:
-        return False
-    return _is_plain_memory(x)
+def training_obstacle(x: Tensor) -> str | None:
+    """Why kernels may not do so, gradients included, in a step of training that begins with x; None if they may."""
+    if not torch.is_grad_enabled():
+        return "no gradients are recorded"
+    if torch.is_autocast_enabled("cpu") or x.dtype != torch.float32:
+        return "a whole block is trained in float32 only, without autocast"
+    return None if _is_plain_memory(x) else "the tokens are not plain memory of a processor, or PyTorch traces them"
+
+
+def why_no_kernel(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Why ``impl`` has no kernel that takes these tensors, which are given as to :func:`choose`; empty if it has."""
+    device = next(iter(tensors.values())).device.type
+    name = KERNELS.get(device) if impl == "auto" else impl
+    if name is None:
+        return [f"there are no kernels for {device!r} devices"]
+    absence = _absence(name)
+    return [absence] if absence else _reasons(name, op_name, tensors)
 
 
 def _is_plain_memory(x: Tensor) -> bool:

@@ -8,7 +8,7 @@ other programs keep the machine busy.
 The structures, each beside the operation that fills it in, are those of ``csrc/interface.h``.
 """
 
-from rmeeto.ops.impl.cpp.block import BlockDirection, BlockGradients, BlockTokens, BlockWeights
+from rmeeto.ops.impl.cpp.block import BlockTokens, block_weights, mamba_block, mamba_block_backward
 from rmeeto.ops.impl.cpp.conv import causal_conv, causal_conv_backward
 from rmeeto.ops.impl.cpp.ends import Classification, Embedding
 from rmeeto.ops.impl.cpp.layout import lay_out
@@ -48,10 +48,7 @@ __all__ = [
     "SAME_TENSORS",
     "STORAGE",
     "WIDTHS",
-    "BlockDirection",
-    "BlockGradients",
     "BlockTokens",
-    "BlockWeights",
     "Classification",
     "Embedding",
     "Network",
@@ -60,6 +57,7 @@ __all__ = [
     "absence",
     "add_norm",
     "add_norm_backward",
+    "block_weights",
     "call",
     "causal_conv",
     "causal_conv_backward",
@@ -69,6 +67,8 @@ __all__ = [
     "lay_out",
     "library",
     "library_path",
+    "mamba_block",
+    "mamba_block_backward",
     "merge_closest",
     "merge_rows",
     "merge_rows_backward",

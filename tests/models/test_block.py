@@ -1,4 +1,4 @@
-"""Training on a processor: the ordinary way's gradients in one call a block, and that way where somebody needs it."""
+"""A block by one operation or by its layers: the same gradients, and the layers where one is hooked or replaced."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from torch import nn
 import small_models
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge
-from rmeeto.models import trained_block
 from rmeeto.models.layers import RMSNorm
+from rmeeto.ops.impl import cpp
 from small_models import images_of
 
 pytestmark = needs_kernels
@@ -20,14 +20,14 @@ def model_of(*args, **options):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Blocks that trained in one call."""
-    found, run = [], trained_block.run
+    """The norm's weight of each block that was one call."""
+    found, run = [], cpp.mamba_block
 
-    def count(block, x, residual):
-        found.append(block)
-        return run(block, x, residual)
+    def count(x, residual, parameters, eps, scale):
+        found.append(parameters.norm_weight)
+        return run(x, residual, parameters, eps, scale)
 
-    monkeypatch.setattr(trained_block, "run", count)
+    monkeypatch.setattr(cpp, "mamba_block", count)
     return found
 
 
@@ -54,7 +54,7 @@ def test_gradients_are_those_of_the_ordinary_way(name, options, reduction, calls
     model = model_of(name, **options, reduction=reduction)
     images = images_of(model, batch=3)
     loss, found = gradients_of(model, images)
-    assert calls == list(model.layers)
+    assert [weight.data_ptr() for weight in calls] == [block.norm.weight.data_ptr() for block in model.layers]
     model.impl = "reference"
     expected_loss, expected = gradients_of(model, images)
     assert len(calls) == len(model.layers)
@@ -140,3 +140,23 @@ def test_a_frozen_backbone_trains_its_head_alone():
     assert all(parameter.grad is None for parameter in model.layers.parameters())
     assert model.head.weight.grad is not None
     assert model.patch_embed.proj.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "needs", "why"),
+    [
+        (hooked, (), "hook"),
+        (hooked_on_the_way_back, (), "hook"),
+        (other_layer, (), "out_proj is a Sequential, not a Linear"),
+        (other_norm, (), "a Shifted stands in the place of a RMSNorm"),
+        (by_the_reference, (), "impl='reference'"),
+        (lambda model: 0, ("C",), "features"),
+        (lambda model: 0, ("X",), None),
+    ],
+)
+def test_a_block_says_why_its_layers_are_called(change, needs, why):
+    model = model_of()
+    tokens = model.embed(images_of(model))
+    change(model)
+    found = model.layers[1].why_layers(tokens, frozenset(needs))
+    assert found is None if why is None else why in found

@@ -1,0 +1,1 @@
+"""Programs with packed weights, for inference on a processor: the C++ library computes them, nothing else does."""
