@@ -42,19 +42,20 @@ ORDERS = {
         {"frozen_network", "freezing", "timm_interface"},
         {"frozen_ends", "frozen_block"},
         {"block"},
-        {"trained_block", "freezable"},
-        {"plain", "snapshot", "checkpoint"},
+        {"freezable"},
+        {"snapshot", "checkpoint"},
         {"maps", "mixers", "weight_file"},
         {"cuda_graph", "images", "layers", "linear", "pooling", "reducible", "seal", "timm_description", "zoo"},
     ],
     "rmeeto.ops": [
-        {"network", "trainable_block"},
-        {"block", "ends", "merging", "watch"},
+        {"network"},
+        {"block", "ends", "merging", "packed", "watch"},
         {"bidirectional", "pairs"},
         {"scan", "conv", "norm", "nearest", "layout", "merge"},
         {"registration"},
         {"impl"},
-        {"select", "rows", "operands", "memory", "autocast", "flop_formulas"},
+        {"select", "rows", "memory", "autocast", "flop_formulas"},
+        {"operands"},
     ],
     # implementations do not know each other
     "rmeeto.ops.impl": [{"reference", "cpp", "triton"}],
@@ -63,12 +64,9 @@ ORDERS = {
 UPWARD = {
     ("rmeeto.models.frozen_network", "rmeeto.models.backbone"),
     ("rmeeto.models.frozen_ends", "rmeeto.models.backbone"),
-    ("rmeeto.models.trained_block", "rmeeto.models.block"),
-    ("rmeeto.models.plain", "rmeeto.models.block"),
 }
 CIRCLES = [
     {"rmeeto.models.backbone", "rmeeto.models.frozen_network", "rmeeto.models.frozen_ends"},
-    {"rmeeto.models.block", "rmeeto.models.trained_block", "rmeeto.models.plain"},
 ]
 # `import rmeeto` hands out names from everywhere, lazily. Others read only its version; commands may use its names.
 OUTSIDE = {"rmeeto", "rmeeto.__main__"}
