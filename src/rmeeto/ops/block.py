@@ -63,7 +63,7 @@ def mamba_block(
     _check(x, residual, parameters)
     if is_intercepted() or (impl != "reference" and why_by_parts(x, impl, parameters)):
         return _by_parts(x, residual, parameters, eps, scale, impl)
-    out, stream, *_ = torch.ops.rmeeto.mamba_block(x, residual, *parameters.flat(), eps, scale, impl)
+    out, stream, *_ = _Recorded.apply(x, residual, *parameters.flat(), eps, scale, impl)
     return out, stream
 
 
@@ -208,6 +208,22 @@ def _differentiate(ctx: Any, grad: Tensor | None, grad_stream: Tensor | None, *_
     found = (dstream.to(ctx.x_dtype), dstream, *gradients)
     wanted = zip(found, ctx.needs_input_grad, strict=False)
     return (*(gradient if needed else None for gradient, needed in wanted), None, None, None)
+
+
+class _Recorded(torch.autograd.Function):
+    """The operation and its gradients, as `register_gradient` below connects them, without PyTorch's work around it.
+
+    What `torch.library.register_autograd` makes looks up all arguments in the schema at each call. With so many, that
+    takes longer than the whole forward pass of a small block.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        output: tuple[Tensor, ...] = torch.ops.rmeeto.mamba_block(*args)
+        _save(ctx, args, output)
+        return output
+
+    backward = staticmethod(_differentiate)
 
 
 torch.library.impl("rmeeto::mamba_block", "default", _forward)
