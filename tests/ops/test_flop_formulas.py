@@ -8,8 +8,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import small_models
+from blocks import EPS, parameters_of, tokens_of
 from rmeeto import flops, freeze
+from rmeeto.ops import mamba_block
 from rmeeto.ops.flop_formulas import SILU
+from rmeeto.ops.operands import BlockParameters
 from rmeeto.reduction import parse_reduction
 from small_models import images_of
 
@@ -65,6 +68,16 @@ def test_every_operation_has_a_formula():
     names = {str(packet).replace(".", "::") for packet in flop_registry}
     assert ours
     assert ours <= names
+
+
+def test_a_block_costs_what_its_parts_cost_and_a_scale():
+    x, residual = tokens_of(2, 9, 12)
+    leaves = [t.requires_grad_() for t in parameters_of().flat()]
+    parts = counted(lambda: mamba_block(x, residual, BlockParameters.of(leaves), eps=EPS, scale=0.5))
+    out, *_ = torch.ops.rmeeto.mamba_block(x, residual, *leaves, EPS, 0.5, "reference")
+    at_once = counted(lambda: torch.ops.rmeeto.mamba_block(x, residual, *leaves, EPS, 0.5, "reference"))
+    assert at_once == parts + x.numel()
+    assert 2 < counted(lambda: torch.autograd.grad(out.sum(), leaves)) / at_once < 3.5
 
 
 def test_gradients_cost_two_to_three_times_as_much():

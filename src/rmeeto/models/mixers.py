@@ -1,4 +1,4 @@
-"""The bidirectional Mamba mixer: the only place that calls the scan and the convolution."""
+"""The bidirectional Mamba mixer, layer by layer: what a block calls when one operation cannot compute all of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Direction(NamedTuple):
         return -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
 
     def parameters(self) -> DirectionParameters:
-        """As the kernels of a whole block take them."""
+        """As `rmeeto.ops.mamba_block` takes them."""
         return DirectionParameters(
             conv_weight=self.conv.weight,
             conv_bias=self.conv.bias,  # type: ignore[arg-type]  # it has one
@@ -80,7 +80,7 @@ class BidirectionalMixer(nn.Module):
         )
 
     def block_parameters(self, norm_weight: Tensor) -> BlockParameters:
-        """Its parameters and the norm's before it, as the kernels of a whole block take them."""
+        """Its parameters and the norm's before it, as `rmeeto.ops.mamba_block` takes them."""
         forward, backward = (side.parameters() for side in self.directions())
         return BlockParameters(norm_weight, self.in_proj.weight, self.out_proj.weight, forward, backward)
 

@@ -110,6 +110,33 @@ def add_norm_backward(grad: Shape, *rest: Any, **more: Any) -> int:
     return 12 * grad.numel()
 
 
+def mamba_block(x: Shape, residual: Shape | None, norm_weight: Shape, *weights: Any, **more: Any) -> int:
+    """Its parts, and the scale."""
+    _, _, conv_weight, conv_bias, A, *_ = weights
+    channels = Shape((*x[:2], A[0]))
+    convolutions = 2 * causal_conv(channels, conv_weight, conv_bias, True)
+    scans = bidirectional_scan(channels, channels, A)
+    return add_norm(x) + _block_products(x, *weights) + convolutions + scans + x.numel()
+
+
+def mamba_block_backward(grad: Shape, grad_stream: Shape, *tensors: Any, **more: Any) -> int:
+    """Those of its parts, every product's being two, with convolutions and Δ once more; the two inputs' sum."""
+    walked: Shape = tensors[5]
+    weights: tuple[Shape, ...] = tensors[7:16]
+    _, _, conv_weight, conv_bias, A, *_, dt_proj = weights
+    products = 2 * _block_products(grad, *weights)
+    steps = 2 * 2 * grad[0] * grad[1] * dt_proj.numel()
+    once_more = 2 * causal_conv(walked, conv_weight, conv_bias, True) + steps
+    convolutions = 2 * causal_conv_backward(walked, walked, conv_weight, conv_bias, True)
+    scans = bidirectional_scan_backward(walked, walked, walked, A)
+    return add_norm_backward(grad) + products + once_more + convolutions + scans + grad.numel() + 2 * walked.numel()
+
+
+def _block_products(x: Shape, in_proj: Shape, out_proj: Shape, *side: Shape) -> int:
+    *_, x_proj, dt_proj = side[:7]
+    return 2 * x[0] * x[1] * (in_proj.numel() + out_proj.numel() + 2 * (x_proj.numel() + dt_proj.numel()))
+
+
 def merge_rows(values: Shape, kept: Shape, source: Shape, *rest: Any, **more: Any) -> int:
     """Difference, weight, add."""
     return 3 * source.numel() * values[2]
@@ -165,6 +192,8 @@ SHAPE_FORMULAS: dict[str, Formula] = {
     "causal_conv_backward": causal_conv_backward,
     "add_norm": add_norm,
     "add_norm_backward": add_norm_backward,
+    "mamba_block": mamba_block,
+    "mamba_block_backward": mamba_block_backward,
     "merge_rows": merge_rows,
     "merge_rows_backward": merge_rows_backward,
     "nearest": nearest,
