@@ -220,7 +220,7 @@ static bool stream_backward(const BlockBackwardJob& job, int threads) {
     return multiply(in, threads) && norm_backward(norm, threads);
 }
 
-// Images go the way by themselves, one a thread, unless threads would wait for others: a few can share an image.
+// One image per thread, unless that would leave threads idle; then several threads share an image.
 static int64_t count_workers(int64_t batch, int threads) {
     constexpr int A_FEW = 4;
     const bool is_even = batch % threads == 0 || batch >= 4 * threads;

@@ -1,4 +1,4 @@
-// Where the way back through a block keeps what it works on: packed weights, an image's room, what images leave behind.
+// Workspace of a block's backward pass: packed weights, the part of each image, and what images leave for the sums.
 #pragma once
 
 #include "interface.h"
@@ -7,7 +7,7 @@
 
 namespace rmeeto::RMEETO_ISA {
 
-// Packed for the way back, and dt_proj for the way there as well.
+// Weights packed for the backward pass; dt_proj also for the forward recomputation.
 struct WeightsBackward {
     float *in_proj, *out_proj;
     struct {
@@ -56,7 +56,7 @@ struct DirectionSums {
     }
 };
 
-// What one image needs on its way back, and nobody after it.
+// Workspace of one image in the backward pass.
 struct ImageRoom {
     float *dy, *du, *u, *ddelta;  // (token, inner)
     float* dmixed;                // (token, rank + 2 * states)
@@ -72,7 +72,7 @@ struct ImageRoom {
     }
 };
 
-// What all images leave behind.
+// What all images leave for the sums at the end.
 struct BackwardRoom {
     float *gated, *dprojected, *dnormed;  // (image, token): inner, 2 * inner, dim
     float* sums;                          // (direction, image): DirectionSums

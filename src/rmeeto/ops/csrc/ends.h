@@ -1,5 +1,5 @@
-// The first and the last step of a frozen model, each in one call. Between two images all weights go through the caches,
-// and whatever runs once per image finds none of its instructions there: these run what the blocks run as well.
+// Embedding and classifier of a frozen model, each in one call. A forward pass streams all weights through the caches, so
+// code that runs once per image runs cold. These two run the same code as the blocks.
 #pragma once
 
 #include <new>

@@ -1,5 +1,5 @@
-// Threads of our own that help with a caller's work. The caller never waits for one that has not begun: on a busy machine
-// the system may not run it for many milliseconds, and by then the caller has done everything itself.
+// Threads of our own that help with a caller's work. The caller never waits for a helper that has not begun: on a busy
+// machine the system may not run it for many milliseconds, and by then the caller has done all the work itself.
 #pragma once
 
 #include "work.h"

@@ -175,8 +175,8 @@ struct Reduction {
     int64_t* target;          // (batch, removed), among the rows that stay
 };
 
-// What comes before the blocks: images cut into patches, which a packed weight (dim, channels * tubelet * high * wide)
-// multiplies, and put among tokens that are learned. Everything is contiguous.
+// Embedding: images cut into patches, multiplied by a packed weight (dim, channels * tubelet * high * wide), and placed
+// among the learned tokens. Everything is contiguous.
 struct Embedding {
     int64_t batch, channels, frames, height, width;  // of the images
     int64_t tubelet, high, wide;                     // of a patch, which divide theirs
@@ -187,7 +187,7 @@ struct Embedding {
     float* out;               // (batch, tokens, dim)
 };
 
-// What comes behind them: one token of each image joined, normalised and multiplied by a packed weight (classes, dim).
+// Classifier: one token of each image, added to its stream, normalised and multiplied by a packed weight (classes, dim).
 struct Classification {
     int64_t batch, tokens, x_storage;
     double eps;
@@ -199,8 +199,8 @@ struct Classification {
     void* out;                 // (batch, classes), in the weight's storage
 };
 
-// A whole frozen model, from images to logits: what `rmeeto_end_pack` and `rmeeto_block_pack` gave for its parts. Before
-// a block the rows closest to each other are merged, see Reduction, by what the block before gave.
+// A whole frozen model, from images to logits, made of what `rmeeto_end_pack` and `rmeeto_block_pack` return. Before a
+// block the closest rows are merged, see Reduction, compared by the output of the block before.
 struct Network {
     int64_t depth, dim, fixed;
     int64_t storage;                // of what blocks give
@@ -212,7 +212,7 @@ struct Network {
     const int64_t* removed;         // (depth,): rows that are merged before each, none before the first
     const int64_t* fixed_at;        // (fixed,): the places of rows that no reduction touches, and the one that is
                                     // classified at their head; the same in every image
-    double* reduction_seconds;      // what all reductions took; null where nobody asks
+    double* reduction_seconds;      // what all reductions took; null if they are not timed
     Embedding embedding;            // all but where it goes
     Classification classification;  // all but what is classified
 };

@@ -5,10 +5,10 @@
 
 namespace rmeeto {
 
-// Pages of megabytes spare whoever reads large memory once, from end to end, the look-up of a page every 4 KB.
+// Large pages: memory that is read once from end to end needs a page look-up per megabytes, not per 4 KB.
 enum class Pages { ORDINARY, LARGE };
 
-// Memory that goes when the scope does; null if there is none.
+// Memory that is freed at the end of the scope; null if there is none left.
 class Buffer {
 public:
     explicit Buffer(size_t bytes, Pages pages = Pages::ORDINARY);

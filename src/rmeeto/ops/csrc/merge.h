@@ -108,7 +108,7 @@ INLINE int run_merge(const Merge& merge, Body body, int threads) {
         !stays_within(merge.source, merge.batch, merge.removed, merge.tokens) ||
         !stays_within(merge.target, merge.batch, merge.removed, merge.left))
         return OUTSIDE;
-    // So small that all threads finish together, so large that stringing pairs together does not show.
+    // Small enough that all threads finish together, large enough that linking the pairs takes little of the time.
     const int64_t wanted = merge.left * merge.batch / (4 * threads);
     const int64_t rows = wanted < MERGE_ROWS / 8 ? MERGE_ROWS / 8 : smaller(wanted, MERGE_ROWS);
     const MergeJob job{merge, (merge.left + rows - 1) / rows, rows};

@@ -3,8 +3,8 @@
 // A matrix product that is never written down. The columns stand packed in panels, one to a lane; a tile of rows keeps
 // its sums with PANELS of them in registers while it runs over the features, and what remains of them is each row's
 // best column so far, lane by lane. A row looks at the columns [low, high) only, and a tile of rows at those that one
-// of them sees, so that rows whose ranges lie together cost as little as their ranges promise. The nth best takes n
-// walks: each sees only what ranks behind the find of the walk before.
+// of them sees, so that rows with similar ranges cost no more than those ranges. The nth best takes n passes: each
+// considers only columns that rank after the result of the pass before.
 //
 // What is compared are words: float32 numbers, brought to unit length before for the cosine; or, where the processor
 // multiplies pairs of bfloat16, such pairs as they are stored, and the cosine divides by both lengths in the end.
@@ -32,7 +32,7 @@ struct NearestRow {
     Ints index;  // its column, or -1
     float scale;  // one over its length, where that comes in the end
     int32_t low, high;
-    float bound;  // the find of the walk before
+    float bound;  // the result of the pass before
     int32_t bound_index;
 };
 

@@ -1,6 +1,6 @@
 // A whole frozen model in one call, from images to logits: the kernels of its parts, one after the other.
 //
-// A block leaves its tokens where it found them; a reduction moves them to the other of two sides.
+// A block writes its tokens in place; a reduction moves them to the other of two buffers.
 #pragma once
 
 #include <chrono>
@@ -15,7 +15,7 @@ namespace rmeeto {
 // Tokens between two blocks.
 struct Side {
     void* x;
-    float *stream, *size;  // no size: as long as nothing has been merged, all are 1
+    float *stream, *size;  // null size: all are 1, before the first merge
     int64_t* fixed_at;
 };
 
@@ -44,7 +44,7 @@ inline const FrozenBlock& block_of(const Network& network, int64_t number) {
     return *static_cast<const FrozenBlock*>(network.blocks[number]);
 }
 
-// Of the block that needs most.
+// Workspace bytes of the block that needs most.
 inline size_t block_bytes(const Network& network, int threads) {
     size_t most = 0;
     BlockTokens call{};
@@ -74,7 +74,7 @@ inline Reduction reduction_of(const Network& network, const NetworkRoom& room, i
     return reduction;
 }
 
-// Of one reduction.
+// Run one reduction and add its time to `seconds`.
 inline int timed(const Kernels& kernels, const Reduction& reduction, int threads, double* seconds) {
     const auto begin = std::chrono::steady_clock::now();
     const int outcome = reduce(kernels, reduction, threads);
@@ -92,7 +92,7 @@ inline int run_network(const Kernels& kernels, const Network& network, int threa
 
     const FrozenEnd& first = *static_cast<const FrozenEnd*>(network.first);
     Embedding embedding = network.embedding;
-    embedding.out = static_cast<float*>(room.sides[1].x);  // in float32 whatever blocks give: not where they leave it
+    embedding.out = static_cast<float*>(room.sides[1].x);  // float32 even if blocks give bfloat16, so not in their buffer
     if (!first.kernels.embed(first.packed, embedding, threads)) return OUT_OF_MEMORY;
 
     Side now = room.sides[0];

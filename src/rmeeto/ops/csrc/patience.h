@@ -1,4 +1,4 @@
-// Time, and how long to act as on a busy machine.
+// Time, and how long to assume that the machine is busy.
 #pragma once
 
 #include <atomic>

@@ -2,7 +2,7 @@
 //
 // The weight is packed once, in panels of a few vectors of columns, depth running along each. A tile keeps the sums of
 // ROWS rows and one panel in registers; the rows' numbers enter as broadcast scalars. So every load of a panel serves
-// ROWS rows and every broadcast a whole panel, and the multiply-adds alone take the time, whatever the number of rows.
+// ROWS rows and every broadcast a whole panel, and the multiply-adds alone take the time, for any number of rows.
 // In bfloat16 two neighbouring depths stand side by side, as the instruction wants them that multiplies both at once.
 #pragma once
 

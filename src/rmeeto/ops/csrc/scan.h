@@ -98,7 +98,7 @@ struct ForwardScratch {
     Vec states[GROUP][STATES];
     Row rows[TILE];
     Vec step[TILE], drive[TILE], y[TILE];
-    Vec sums[];  // (block, token): of the walks before the last, in float32 whatever the storage
+    Vec sums[];  // (block, token): of the walks before the last, in float32 for every storage
 };
 
 struct ForwardJob {

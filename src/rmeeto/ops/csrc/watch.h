@@ -1,5 +1,5 @@
-// Whether what a frozen model was made from is still there: entries of Python's dictionaries, and tensors of PyTorch.
-// Neither's headers are needed: objects are addresses here, and both hand over functions that read them.
+// Whether a frozen model's inputs are unchanged: entries of Python's dictionaries, and tensors of PyTorch. No headers of
+// either are needed: objects are addresses here, and the caller passes the functions that read them.
 #pragma once
 
 #include <atomic>
@@ -70,8 +70,8 @@ inline void compare_some_tensors(const void* pointer, int64_t item, void*) {
     }
 }
 
-// All of it has left the caches since the last pass, and each look at an object waits for memory. So other threads look at
-// tensors while the caller, who alone may read Python's objects, looks at those.
+// All of it has left the caches since the last pass, so each look at an object waits for memory. Other threads compare the
+// tensors while the calling thread, the only one that may read Python's objects, compares those.
 inline int compare(const WatchedObjects* objects, const WatchedTensors& tensors, int threads) {
     std::atomic<int> same{SAME_OBJECTS | SAME_TENSORS};
     const Comparison comparison{objects, tensors, same};

@@ -3,8 +3,8 @@
 //
 // A tile keeps the sums of TILE_ROWS of the weight's rows and one panel of its columns in registers, as in product.h. The
 // tokens go by in chunks, copied to where the numbers of a tile lie side by side. An item of work is a part of the
-// weight's longer side, so that the larger operand is read once. Nobody else adds to a tile, and always in the order
-// of the tokens: the result does not depend on the number of threads.
+// weight's longer side, so that the larger operand is read once. One thread adds to a tile, in the order of the
+// tokens: the result does not depend on the number of threads.
 #pragma once
 
 #include "parallel.h"
