@@ -30,7 +30,7 @@ TESTS = {
 }
 TESTS["linear"] = ["tests/models/test_linear.py"]
 TESTS["scan"].append("tests/ops/test_bidirectional.py")
-TESTS["block"].append("tests/ops/test_packed_block.py")
+TESTS["block"].append("tests/ops/packed/test_block.py")
 TESTS["triton"] = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/ops/test_triton*.py")), "-m", "gpu"]
 GREEN = "RMEETO_GREEN"  # the operations whose tests a run of several benchmarks has just seen pass
 CPU = torch.device("cpu")

@@ -57,7 +57,8 @@ class Block(Freezable[Any]):
             return "features from inside the block are read"
         if tokens.timing is not None or tokens.present is not None:
             return "the tokens have gaps in time, or empty slots"
-        return why_by_parts(tokens.x, self.mixer.impl) or what_is_replaced(self) or what_is_hooked(self)
+        reason = why_by_parts(tokens.x, self.mixer.impl) or what_is_replaced(self)
+        return reason or why_by_parts(tokens.x, self.norm.impl) or what_is_hooked(self)
 
     def mixed_at_once(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What the operation of a whole block gives: the mixer's output and the residual stream."""
@@ -90,10 +91,10 @@ def what_is_replaced(block: Block) -> str | None:
 def what_is_hooked(block: Block) -> str | None:
     """Which hook or method would not be called if the layers were not; None if there is none."""
     inner = [module for module in block.modules() if module is not block]
-    if any(getattr(module, hooks) for module in inner for hooks in HOOKS) or any(FORWARD_HOOKS + BACKWARD_HOOKS):
-        return "there is a hook on one of its layers, or on all modules"
-    if block.norm.impl != block.mixer.impl:
-        return f"the norm is computed by {block.norm.impl!r}, the mixer by {block.mixer.impl!r}"
+    if any(FORWARD_HOOKS + BACKWARD_HOOKS):
+        return "a hook is registered on all modules"
+    if any(getattr(module, hooks) for module in inner for hooks in HOOKS):
+        return "one of its layers has a hook"
     are_as_written = methods_are_as_written() and JOINED.of(type(block)).is_as_written()
     if not are_as_written or any(map(replaces_methods, (block, *inner))):
         return "a method of the block or of one of its layers has been replaced"
