@@ -45,6 +45,21 @@ def changes(before: Conditions, now: Conditions) -> tuple[str, ...]:
     )
 
 
+def check_same_data(recipe: Recipe, at_the_start: str, now: str) -> None:
+    """Compare the fingerprints of the data that a run began with and is resumed with.
+
+    Raises:
+        RunError: they differ.
+    """
+    if at_the_start != now:
+        raise RunError(
+            f"resume the run in {recipe.output}",
+            given=f"{recipe.data}: fingerprint {now}, at the start {at_the_start}",
+            why="the data has changed: other classes, labels or file names",
+            fix="restore the data, or start another output folder",
+        )
+
+
 def check_same_beginning(step: int, data_fingerprint: str) -> None:
     """Let all processes compare after which step, and with which data, they begin this attempt.
 

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
-from datetime import timedelta
 from functools import partial
 
 from accelerate import Accelerator
@@ -23,33 +22,25 @@ from rmeeto.data import (
     training_batches,
     training_reading,
 )
-from rmeeto.errors import ConfigError, RmeetoWarning, RunError
+from rmeeto.errors import RmeetoWarning, RunError
 from rmeeto.evaluation import evaluate
-from rmeeto.evaluation.results import EpochScore, Results, Score
+from rmeeto.evaluation.results import Results, Score
 from rmeeto.evaluation.scores import add_speeds, score, warn_at_chance
-from rmeeto.files.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.checkpoint import save_model
 from rmeeto.recipe import Recipe
-from rmeeto.reduction import Reduction, annealed
-from rmeeto.reduction.methods.scheduled import ScheduledReduction
-from rmeeto.runtime.devices import backend, find_precision
+from rmeeto.runtime.devices import find_precision
 from rmeeto.runtime.processes import talking
 from rmeeto.runtime.progress import SILENT, Progress, Task
 from rmeeto.runtime.randomness import seed_of, seeded
+from rmeeto.training.annealing import Annealing
 from rmeeto.training.average import WeightAverage
 from rmeeto.training.building import build_model, check_same_classes, make_accelerator
-from rmeeto.training.conditions import (
-    WHAT_FOLLOWS,
-    changes,
-    check_same_beginning,
-    conditions_of,
-    device_name,
-    versions,
-)
+from rmeeto.training.clock import RunClock
+from rmeeto.training.conditions import WHAT_FOLLOWS, changes, check_same_beginning, check_same_data, conditions_of
 from rmeeto.training.interruption import Interrupted, Interruption
 from rmeeto.training.learning_rate import LearningRate
 from rmeeto.training.objective import Objective, make_teacher
+from rmeeto.training.outcome import results_of, save_epoch
 from rmeeto.training.run_folder import RunFolder
 from rmeeto.training.run_state import Journal, has_usable_weights, load_state, read_journal, restore, save_state
 from rmeeto.training.runlog import RunLog
@@ -100,14 +91,13 @@ class _Run:
         self.model.class_names = self.train_data.classes
         self.indices = stratified(self.train_data.labels, recipe.subset, recipe.seed)
         self.plan = recipe.batch_plan(len(self.indices), accelerator.num_processes)
-        warning = LearningRate.of(recipe, self.plan.total_steps).warning()
-        if accelerator.is_main_process and warning is not None:
+        if accelerator.is_main_process and (warning := LearningRate.of(recipe, self.plan.total_steps).warning()):
             warnings.warn(warning, RmeetoWarning, stacklevel=3)
         # impossible augmentations are refused here, before anything is written
         training_reading(self.train_data, Preparation.of(self.model), recipe.augmentation, recipe.views)
         self.precision = find_precision(recipe.precision, accelerator.device)
         self.reduction = self.model.reduction
-        self._reduction_at(0)  # or refuse to anneal it now
+        self.annealing = Annealing(self.reduction, stack_of(self.model.config), recipe.anneal * self.plan.total_steps)
         self.journal = Journal(
             data_fingerprint=fingerprint(self.train_data, self.val_data),
             conditions=conditions_of(accelerator, recipe, self.precision),
@@ -118,13 +108,11 @@ class _Run:
         self._begin_or_resume()
         if accelerator.num_processes > 1:
             check_same_beginning(self.journal.step, self.journal.data_fingerprint)
-        self._started = self._last_save = time.perf_counter()
-        self._seconds_before = self.journal.seconds
+        self.clock = RunClock(self.journal.seconds)
         self._weights_work = True  # False after a step whose loss or gradient was not finite
         self._saved_step, self._tried_to_save = self.journal.step, self._position()
-        self._stepped, self._stepping_seconds = 0, 0.0
         self._torn = False  # weights are changed whose step the journal does not count yet
-        self._on_change: Callable[[], object] = _nothing
+        self._on_change: Callable[[], object] = lambda: None  # what happens before weights change
         self.stepper.optimizer.register_step_pre_hook(self._before_change)
 
     def _begin_or_resume(self) -> None:
@@ -141,14 +129,7 @@ class _Run:
             return
         state = load_state(path, self.recipe)
         journal = read_journal(path, state, self.plan.total_steps)
-        if journal.data_fingerprint != self.journal.data_fingerprint:
-            raise RunError(
-                f"resume the run in {self.folder.path}",
-                given=f"{self.recipe.data}: fingerprint {self.journal.data_fingerprint}, "
-                f"at the start {journal.data_fingerprint}",
-                why="the data has changed: other classes, labels or file names",
-                fix="restore the data, or start another output folder",
-            )
+        check_same_data(self.recipe, journal.data_fingerprint, self.journal.data_fingerprint)
         changed = changes(journal.conditions, self.journal.conditions)
         journal.conditions = self.journal.conditions
         self.journal = journal
@@ -244,36 +225,26 @@ class _Run:
         """Put the table together and write it."""
         journal, recipe = self.journal, self.recipe
         scores = [Score(**row) for row in (*journal.before, journal.after[-1])]
-        results = Results(
-            rows=add_speeds(
-                scores,
-                [None, *[self.model.reduction] * (len(scores) - 1)],
-                self.model,
-                self.val_data,
-                recipe.batch_size,
-                self.accelerator.device,
-                self.precision,
-            ),
-            epochs=tuple(
-                EpochScore(epoch, row["top1_percent"], row["loss"]) for epoch, row in enumerate(journal.after, 1)
-            ),
-            recipe=recipe.to_toml(),
+        rows = add_speeds(
+            scores,
+            [None, *[self.model.reduction] * (len(scores) - 1)],
+            self.model,
+            self.val_data,
+            recipe.batch_size,
+            self.accelerator.device,
+            self.precision,
+        )
+        results = results_of(
+            recipe,
+            journal,
+            rows,
+            accelerator=self.accelerator,
+            precision=self.precision,
             output=str(self.folder.path),
-            seconds=self._seconds(),
-            steps=journal.step,
+            seconds=self.clock.seconds(),
             train_images=len(self.indices),
             val_images=len(self.val_data.labels),
             classes=self.model.num_classes,
-            skipped_images=tuple(journal.unreadable),
-            skipped_steps=journal.skipped_steps,
-            data_fingerprint=journal.data_fingerprint,
-            device=device_name(self.accelerator),
-            precision=self.precision,
-            backend=backend(recipe.impl, self.accelerator.device),
-            processes=self.accelerator.num_processes,
-            versions=versions(),
-            threads=journal.conditions["threads"],
-            changes=tuple(journal.changes),
         )
         with talking():
             self.accelerator.wait_for_everyone()
@@ -287,7 +258,7 @@ class _Run:
         for step in range(self.journal.step, until):
             started = time.perf_counter()
             if self.recipe.anneal:
-                self.model.reduction = self._reduction_at(step)
+                self.model.reduction = self.annealing.at(step)
             # a signal waits from the first changed weight until the step is counted and logged
             with ExitStack() as whole:
                 self._on_change = partial(whole.enter_context, interruption.deferred())
@@ -297,11 +268,10 @@ class _Run:
                     self.average.update(self.model)
                 self.journal.step = step + 1
                 self._torn, self._weights_work = False, report.taken
-                self._stepped += 1
-                self._stepping_seconds += time.perf_counter() - started
+                self.clock.step_taken(started)
                 self._note(report)
                 interval.add(report)
-                task.advance(1, loss=report.loss, **self._time_left())
+                task.advance(1, loss=report.loss, left=self.clock.left(self.plan.total_steps - self.journal.step))
                 if (step + 1) % self.recipe.log_every_steps == 0 or step + 1 == until:
                     epoch = (step + 1) / self.plan.steps_per_epoch
                     lr = self.stepper.rate.at(step)
@@ -309,25 +279,8 @@ class _Run:
                     interval = Interval(self.recipe.images_per_step)
                 if report.interrupted:  # several processes agree on it within a step
                     raise interruption.error()
-                if time.perf_counter() - self._last_save > self.recipe.save_every_seconds:
+                if self.clock.since_save() > self.recipe.save_every_seconds:
                     self._save_state()
-
-    def _reduction_at(self, step: int) -> Reduction | None:
-        """What the model trains with in a step: less than the whole reduction until annealing ends.
-
-        Raises:
-            ConfigError: a reduction that cannot be annealed.
-        """
-        if not self.recipe.anneal or self.reduction is None:
-            return self.reduction
-        if not isinstance(self.reduction, ScheduledReduction):
-            raise ConfigError(
-                f"anneal {self.reduction}",
-                why="its counts are the authors' own and have no smaller version",
-                fix="use a method of ours, or anneal = 0",
-            )
-        steps = self.recipe.anneal * self.plan.total_steps
-        return annealed(self.reduction, stack_of(self.model.config), min(1.0, step / steps))
 
     def _note(self, report: StepReport) -> None:
         """Remember and say what went wrong in a step."""
@@ -346,25 +299,18 @@ class _Run:
         return {
             "skipped_images": sum(self.journal.unreadable.values()),
             "skipped_steps": self.journal.skipped_steps,
-            "seconds": self._seconds(),
+            "seconds": self.clock.seconds(),
         }
 
     def _end_epoch(self, epoch: int) -> None:
         """Evaluate, keep the model, and the best one."""
         model = self.model if self.average is None else self.average.model
-        found = self._evaluate("trained" if model.reduction is None else "reduced + re-trained", model, epoch)
+        result = self._evaluate("trained" if model.reduction is None else "reduced + re-trained", model, epoch)
         best = max((earlier["top1_percent"] for earlier in self.journal.after), default=-1.0)
         if self.accelerator.is_main_process:
-            metadata = {
-                "recipe": self.recipe.to_toml(),
-                "classes": to_json(list(self.train_data.classes)),
-                "epoch": str(epoch),
-                "top1_percent": f"{found.top1_percent:.3f}",
-            }
-            save_model(model, self.folder.path, name=self.recipe.model, metadata=metadata)
-            if found.top1_percent > best:
-                save_model(model, self.folder.best, name=self.recipe.model, metadata=metadata)
-        self.journal.after.append(asdict(found))
+            folders = [self.folder.path, self.folder.best] if result.top1_percent > best else [self.folder.path]
+            save_epoch(model, folders, self.recipe, self.train_data.classes, epoch, result)
+        self.journal.after.append(asdict(result))
         self._weights_work = True
         self._save_state()
 
@@ -380,31 +326,19 @@ class _Run:
             progress=self.progress,
             description=f"evaluating {name}" + (f", epoch {epoch}" if epoch else ""),
         )
-        found = score(name, model, evaluation)
-        self.log.write("evaluation", self.journal.step, epoch=epoch, **asdict(found), seconds=evaluation.seconds)
-        self.progress.message(f"{name}: top-1 {found.top1_percent:.2f} %")
-        return found
+        result = score(name, model, evaluation)
+        self.log.write("evaluation", self.journal.step, epoch=epoch, **asdict(result), seconds=evaluation.seconds)
+        self.progress.message(f"{name}: top-1 {result.top1_percent:.2f} %")
+        return result
 
     def _save_state(self) -> None:
         """Save, unless the last step has shown that the weights are ruined: then the last good state is kept."""
         if not (self._weights_work and has_usable_weights(self.model)):
             return
-        self._last_save = time.perf_counter()
+        self.clock.state_saved()
         self._tried_to_save = self._position()
-        self.journal.seconds = self._seconds()
+        self.journal.seconds = self.clock.seconds()
         if self.accelerator.is_main_process:
             self.log.sync()
             save_state(self.folder.states, self.recipe, self.journal, self.model, self.average, self.stepper.optimizer)
         self._saved_step = self.journal.step
-
-    def _time_left(self) -> dict[str, str]:
-        """Of all training to come, evaluations not counted, at the mean pace of this attempt."""
-        seconds = self._stepping_seconds / self._stepped * (self.plan.total_steps - self.journal.step)
-        return {"left": str(timedelta(seconds=round(seconds)))}
-
-    def _seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._started
-
-
-def _nothing() -> None:
-    """Does nothing before weights change."""
