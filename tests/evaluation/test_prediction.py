@@ -57,6 +57,12 @@ def test_probabilities_are_sorted_and_the_models(folder, model):
         assert all(guess.name == "abc"[guess.label] for guess in prediction.guesses)
 
 
+def test_a_path_may_be_a_string(folder, model):
+    (prediction,) = rmeeto.predict(model, [str(folder / "1.png")])
+    assert prediction.image == str(folder / "1.png")
+    assert len(prediction.guesses) == 3
+
+
 def test_batches_do_not_change_the_answer(folder, model):
     paths = find_files([str(folder)])
     one, all_together = (list(predict(model, paths, batch_size=size)) for size in (1, 4))

@@ -145,7 +145,8 @@ def predict(
 ) -> Iterator[Prediction]:
     """Predict batch by batch, in the order of ``paths``: images, or clips for a video model.
 
-    names: of the classes, by label; by default the model's own, or :func:`class_names` of their number.
+    paths: of files; :func:`find_files` lists those of folders and patterns. names: of the classes, by label; by
+    default the model's own, or :func:`class_names` of their number.
 
     Raises:
         ConfigError: the names are not as many as the model's classes.
