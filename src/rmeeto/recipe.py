@@ -6,8 +6,6 @@ Where the paper gives no value, they follow the DeiT augmentation that Vim was t
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -15,11 +13,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.files.paths import given_path, is_folder, read_text, shown
+from rmeeto.files.paths import given_path, is_folder, read_text
+from rmeeto.files.toml_values import check_text, checked, to_toml
 
 if TYPE_CHECKING:  # imported where they are made: a recipe is read without waiting for torch
     from rmeeto.data import Augmentation, BatchPlan, Views
@@ -31,7 +29,6 @@ Sampling = Literal["sparse", "dense"]
 Options = tuple[tuple[str, Any], ...]
 PUBLISHED = "published"
 OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-MOST = 2**62  # of a whole number: seeds, steps and sizes are computed with as 64-bit ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +123,7 @@ class Recipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model_options", _frozen_options(self.model_options))
         for name, hint in _hints().items():
-            object.__setattr__(self, name, _checked(name, getattr(self, name), hint))
+            object.__setattr__(self, name, checked(name, getattr(self, name), hint))
         _check_ranges(self)
 
     @property
@@ -195,10 +192,10 @@ class Recipe:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "model_options":
-                inside = ", ".join(f"{name} = {_toml(v)}" for name, v in value)
+                inside = ", ".join(f"{name} = {to_toml(v)}" for name, v in value)
                 lines.append(f"model_options = {{ {inside} }}" if inside else "model_options = {}")
             elif value is not None:
-                lines.append(f"{field.name} = {_toml(value)}")
+                lines.append(f"{field.name} = {to_toml(value)}")
             elif field.default is not None:
                 lines.append(f'{field.name} = "none"')
         return "\n".join(lines) + "\n"
@@ -246,41 +243,6 @@ def _hints() -> dict[str, Any]:
     return get_type_hints(Recipe)
 
 
-def _checked(name: str, value: object, hint: Any) -> object:
-    """The value as its field's type: whole numbers serve as floats, ``"none"`` is None if the field allows None."""
-    kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-    if NoneType in kinds and (value is None or value == "none"):
-        return None
-    for kind in kinds:
-        if get_origin(kind) is tuple:
-            return value
-        if get_origin(kind) is Literal:
-            if not isinstance(value, str) or value not in get_args(kind):
-                raise UnknownName(name, str(value), get_args(kind))
-            return value
-        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return _finite(name, value)
-        if kind is int and isinstance(value, int) and not isinstance(value, bool):
-            if abs(value) > MOST:
-                raise ConfigError(f"set {name}", given="a number of more than 62 bits", why=f"{name} is smaller")
-            return value
-        if kind is str and isinstance(value, str):
-            _check_text(name, value)
-            return value
-    wanted = " or ".join("none" if kind is NoneType else kind.__name__ for kind in kinds)
-    raise ConfigError(f"set {name}", given=f"{value!r} ({type(value).__name__})", why=f"{name} is of type {wanted}")
-
-
-def _finite(name: str, value: float) -> float:
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ConfigError(f"set {name}", given=f"{number}", why=f"{name} is a finite number")
-    return number
-
-
 def _frozen_options(options: object) -> Options:
     """Names with plain values, sorted, from a table or from pairs."""
     pairs = list(options.items()) if isinstance(options, Mapping) else options
@@ -300,7 +262,7 @@ def _frozen_options(options: object) -> Options:
             )
         for one in values:
             if isinstance(one, str):
-                _check_text(f"model_options.{name}", one)
+                check_text(f"model_options.{name}", one)
         frozen[name] = plain
     return tuple(sorted(item for item in frozen.items() if item[1] is not None))
 
@@ -309,17 +271,6 @@ def _refused_options(given: str, why: str) -> ConfigError:
     return ConfigError(
         "set model_options", given=given[:200], why=why, fix="model_options = { depth = 12, img_size = 64 }"
     )
-
-
-def _check_text(name: str, value: str) -> None:
-    """Raise :class:`ConfigError` for a string that a TOML file cannot hold, such as a path that is not UTF-8."""
-    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ConfigError(
-            f"set {name}",
-            given=f'"{shown(value[:200])}"',
-            why="a recipe is text in UTF-8, and this is not",
-            fix="rename that file or folder, or make a link to it with another name",
-        )
 
 
 def _check_ranges(recipe: Recipe) -> None:
@@ -348,13 +299,3 @@ def _check_ranges(recipe: Recipe) -> None:
             why="mixup and cutmix pair the images of a batch, so it needs an even number",
             fix="use an even batch_size, or mixup = 0 and cutmix = 0",
         )
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return repr(value)
