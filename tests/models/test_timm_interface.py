@@ -74,7 +74,7 @@ def test_an_overlay_changes_preparation_sizes_and_weights(tmp_path):
         with pytest.raises(ConfigError, match="file=PATH"):
             timm.create_model("vim_tiny", pretrained=True, pretrained_cfg_overlay=refused, **options)
     nowhere = {"hf_hub_id": None}
-    with pytest.raises(ConfigError, match="nobody has published"):
+    with pytest.raises(ConfigError, match="no published weights"):
         timm.create_model("vim_tiny", pretrained=True, pretrained_cfg_overlay=nowhere, **options)
 
 

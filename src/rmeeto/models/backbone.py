@@ -175,7 +175,7 @@ class VisionMamba(TimmInterface, Freezable[FrozenNetwork]):
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
             tokens = self.reduced(tokens, features, step)
-            features = None  # nobody reads them any more, and the block's own need the memory
+            features = None  # they have been read; the block's own features need the memory
             tokens, features = block(tokens, self.read_after(step))
         return tokens
 

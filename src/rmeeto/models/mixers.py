@@ -104,9 +104,9 @@ class BidirectionalMixer(nn.Module):
     ) -> tuple[Tensor, Features]:
         """Mix ``(b, l, d)`` tokens; also return what both directions computed about them, in time order.
 
-        timing: of tokens among which others are missing, or None. there: ``(b, l)``, 0 for empty slots, of which all
-            stand behind an image's last token; None where there are none. needs: the features that somebody will
-            read; ``y``, what each direction gave, is kept for those alone who name it.
+        timing: of tokens among which others are missing, or None. there: ``(b, l)``, 0 for empty slots, all of them
+            after an image's last token; None if there are none. needs: the features that will be read; ``y`` (each
+            direction's output) is returned only if ``needs`` contains it.
         """
         u, gate = self.project(x)
         forward, backward = (self.walk(u, side, there) for side in self.directions())
@@ -139,8 +139,8 @@ class BidirectionalMixer(nn.Module):
     def walk(self, u: Tensor, side: Direction, there: Tensor | None = None) -> Walk:
         """Convolve and project to Δ, B and C. Nothing is flipped: the ops walk from either end.
 
-        there: ``(b, l)``, 1 for tokens that count and 0 for those that neither convolution nor state may take in;
-            None where all do.
+        there: ``(b, l)``, 1 for tokens that count and 0 for those that convolution and state must ignore;
+            None if all count.
         """
         if there is not None:
             there = there[..., None].to(u.dtype)

@@ -133,7 +133,7 @@ def weights_of(cfg: PretrainedCfg, changed: dict[str, Any], name: str, cache_dir
     """Where the published weights are, or those that a changed description names.
 
     Raises:
-        ConfigError: weights in memory or behind an ordinary address, or none at all.
+        ConfigError: weights in memory or behind an ordinary address, or no weights.
     """
     from rmeeto.models import checkpoint
 
@@ -152,6 +152,6 @@ def weights_of(cfg: PretrainedCfg, changed: dict[str, Any], name: str, cache_dir
         return checkpoint.resolve(f"hf-hub:{cfg.hf_hub_id}{file}", cache_dir)
     raise ConfigError(
         f"build a pretrained {name}",
-        why="nobody has published weights for it",
+        why="there are no published weights for it",
         fix="pass pretrained_cfg_overlay={'file': PATH}, or leave pretrained out",
     )

@@ -17,7 +17,7 @@ def lay_out(source: Tensor, target: Tensor | None, length: int, *, impl: Impl = 
 
     Args:
         source: (b, r) int64, positions among ``length`` rows that leave, each once.
-        target: (b, r) int64, positions of rows that stay and take each source in, or None where they are lost.
+        target: (b, r) int64, positions of rows that stay and take each source in, or None if they are dropped.
         length: rows there are.
         impl: ``"auto"`` or the implementation that must be used; see `rmeeto.ops.select`.
 

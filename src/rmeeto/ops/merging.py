@@ -26,7 +26,7 @@ class Merged(NamedTuple):
 
     x: (b, l - r, d). residual: (b, l - r, d) or None. size: (b, l - r) float32. protected: (b, p).
     kept: (b, l - r) positions before. source: (b, r) positions before; target: (b, r), the positions afterwards of what
-    took them in. place: (b, l), everybody's position afterwards.
+    took them in. place: (b, l), each row's position afterwards.
     """
 
     x: Tensor
@@ -59,7 +59,7 @@ def merge_closest(
         features: (b, l, f), what rows are compared by.
         x: (b, l, d).
         residual: (b, l, d) float32 or None; moves as x does.
-        size: (b, l) float32, or None where every row counts once.
+        size: (b, l) float32, or None if every row counts once.
         protected: (b, p) int64, positions of rows that take no part.
         r: rows that leave, at most as many as there are candidates.
         distance: as in `closest_pairs`.
@@ -67,8 +67,8 @@ def merge_closest(
         reach: as there.
 
     Returns:
-        None where that cannot be done in one call: where somebody may want gradients or traces the model, on another
-        device than a processor, without the C++ kernels, or in another dtype than float32 and bfloat16.
+        None if one call cannot do it, and then the parts run one by one: while PyTorch records gradients or traces,
+        on another device than a processor, without the C++ kernels, in another dtype than float32 and bfloat16.
 
     Raises:
         UnsupportedInput: shapes do not fit each other, or fewer than r candidates. UnknownName: there is no such

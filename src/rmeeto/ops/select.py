@@ -153,7 +153,7 @@ def check_impl(impl: object) -> None:
 
 
 def infers_on_processor(x: Tensor) -> bool:
-    """Whether kernels may read and write memory behind PyTorch's back: nobody differentiates, compiles or traces."""
+    """Whether kernels may read and write memory without PyTorch: it neither differentiates, compiles nor traces."""
     return not torch.is_grad_enabled() and _is_plain_memory(x)
 
 
@@ -209,11 +209,11 @@ def _choose_by_device(op_name: str, tensors: Mapping[str, Tensor]) -> Implementa
     lead = next(iter(tensors.values()))
     reference = _module("reference")
     if lead.dtype == torch.float64:
-        return reference  # nobody asks for float64 in a hurry
+        return reference  # float64 is for checks, not for speed
     kernel = KERNELS.get(lead.device.type)
     absence = _absence(kernel) if kernel else f"there are no kernels for {lead.device.type!r} devices"
     if kernel and not absence and not hasattr(_module(kernel), op_name):
-        return reference  # whoever wrote the kernels found PyTorch's own good enough
+        return reference  # PyTorch's own operations are good enough for it
     reasons = [absence] if absence or not kernel else _reasons(kernel, op_name, tensors)
     if reasons:
         _warn_once(f"{op_name}: {'; '.join(filter(None, reasons))}")

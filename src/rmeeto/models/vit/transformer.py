@@ -2,7 +2,7 @@
 
 :func:`reduce` puts :class:`ReducibleTransformer` in front of the class of one model object, as PyTorch's own
 ``fully_shard`` and ``parametrize`` do. Its parameters, their names, its buffers and hooks stay where they are: an
-optimizer, a checkpoint or a reference that somebody holds goes on working, and :func:`restore` has nothing to copy.
+optimizer, a checkpoint or another reference to it goes on working, and :func:`restore` has nothing to copy.
 What the class overrides runs timm's own layers; without a reduction it runs timm's own methods.
 """
 

@@ -25,7 +25,7 @@ class BlockOutputs(NamedTuple):
 
     x: Tensor  # (b, l, d)
     stream: Tensor  # (b, l, d), float32: the residual stream that it saw
-    room: Tensor  # bytes: B and C, dt, and what the walks worked in; cut when somebody asks
+    room: Tensor  # bytes: B and C, dt, and the scans' workspace; B and C are cut out when they are read
     rank: int
 
     @property
