@@ -8,7 +8,7 @@ import rmeeto
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.freezing import freeze
+from rmeeto.models.inference.freezing import freeze
 from rmeeto.reduction import TokenMerge, parse_reduction
 from rmeeto.runtime.doctor import machine
 from rmeeto.speed import Spread, bench, verdict
@@ -65,7 +65,7 @@ def test_a_variant_is_frozen_if_the_model_is(is_frozen):
     model = rmeeto.create_model("vim_tiny", weights=None, **SIZES).eval()
     model = freeze(model) if is_frozen else model
     variant = under(TokenMerge(r=2), model)
-    assert (variant.prepared is not None) == is_frozen
+    assert (variant.executor is not None) == is_frozen
     assert model.reduction is None
     assert all(one is other for one, other in zip(variant.layers, model.layers, strict=True))
 

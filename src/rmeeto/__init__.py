@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from rmeeto.evaluation import evaluate as evaluate
     from rmeeto.evaluation import predict as predict
     from rmeeto.models.checkpoint import save_model as save_model
-    from rmeeto.models.cuda_graph import CudaGraph as CudaGraph
     from rmeeto.models.factory import create_model as create_model
     from rmeeto.models.freezable import thaw as thaw
-    from rmeeto.models.freezing import freeze as freeze
+    from rmeeto.models.inference.cuda_graph import CudaGraph as CudaGraph
+    from rmeeto.models.inference.freezing import freeze as freeze
     from rmeeto.models.vit import reduce as reduce
     from rmeeto.models.vit import restore as restore
     from rmeeto.models.zoo import list_models as list_models
@@ -38,13 +38,13 @@ __version__ = "0.1.0"
 
 # The public names. Loaded at first use, so that `import rmeeto` and `rmeeto --help` do not wait for torch.
 _HOMES = {
-    "CudaGraph": "rmeeto.models.cuda_graph",
+    "CudaGraph": "rmeeto.models.inference.cuda_graph",
     "TokenMerge": "rmeeto.reduction",
     "bench": "rmeeto.speed",
     "create_model": "rmeeto.models.factory",
     "evaluate": "rmeeto.evaluation",
     "flops": "rmeeto.cost",
-    "freeze": "rmeeto.models.freezing",
+    "freeze": "rmeeto.models.inference.freezing",
     "keep_freed_memory": "rmeeto.runtime.allocator",
     "list_models": "rmeeto.models.zoo",
     "load_recipe": "rmeeto.recipe",

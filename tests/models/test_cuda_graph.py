@@ -5,7 +5,7 @@ import torch
 
 from rmeeto import TokenMerge, create_model, freeze
 from rmeeto.errors import ConfigError, UnsupportedInput
-from rmeeto.models.cuda_graph import CudaGraph
+from rmeeto.models.inference.cuda_graph import CudaGraph
 from rmeeto.reduction import parse_reduction
 from rmeeto.speed import bench
 

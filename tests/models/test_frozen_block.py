@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
 from rmeeto.models.block import Block
-from rmeeto.models.frozen_block import FrozenBlock
+from rmeeto.models.inference.block import FrozenBlock
 from rmeeto.ops.network import PackedNetwork
 from rmeeto.reduction import parse_reduction
 from rmeeto.reduction.methods import METHODS

@@ -7,7 +7,7 @@ from torch import nn
 import small_models
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
-from rmeeto.models.frozen_ends import FrozenEnds
+from rmeeto.models.inference.ends import FrozenEnds
 from small_models import (
     fresh_head,
     hooked_head,

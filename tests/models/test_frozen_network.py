@@ -38,7 +38,7 @@ MERGES_OF_FOUR = ["r=1", "r=2,blocks=2:3"]  # patches
 def one_by_one(model, images):
     """The frozen blocks between the frozen ends."""
     tokens = model.mixed(images)
-    return model.ready(tokens.x).ends.classify(tokens)
+    return model.executor.packed_for(model, tokens.x).ends.classify(tokens)
 
 
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
@@ -178,7 +178,7 @@ def by_the_reference(model):
 
 def frozen_again_and_changed(model):
     nn.init.zeros_(model.layers[2].mixer.out_proj.weight)
-    model.layers[2].freeze()
+    freeze(model.layers[2])
 
 
 @pytest.mark.parametrize(

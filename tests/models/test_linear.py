@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rmeeto import TokenMerge, create_model, freeze, thaw
-from rmeeto.models.freezing import frozen
+from rmeeto.models.inference.freezing import frozen
 from rmeeto.models.linear import is_frozen_layer, packing_dtypes, product_and_bias
 
 needs_packing = pytest.mark.skipif(

@@ -19,7 +19,7 @@ from rmeeto.cost import count
 from rmeeto.data import ONE_VIEW, Batch, Preparation, Source, Views, check_classes, evaluation_batches, open_data
 from rmeeto.errors import DataError, RunError
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.freezing import frozen
+from rmeeto.models.inference.freezing import frozen
 from rmeeto.runtime.devices import ActualPrecision, autocast, find_device, find_precision
 from rmeeto.runtime.nonfinite import first_nonfinite
 from rmeeto.runtime.processes import talking

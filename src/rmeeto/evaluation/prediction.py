@@ -28,7 +28,7 @@ from rmeeto.errors import ConfigError, DataError
 from rmeeto.files.paths import given_path
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import WEIGHTS
-from rmeeto.models.freezing import frozen
+from rmeeto.models.inference.freezing import frozen
 from rmeeto.runtime.progress import SILENT, Progress
 
 IMAGENET_CLASSES = 1000

@@ -17,7 +17,7 @@ from rmeeto.errors import RmeetoWarning
 from rmeeto.evaluation import Evaluation, Spent
 from rmeeto.evaluation.results import Row, Score
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.freezing import frozen
+from rmeeto.models.inference.freezing import frozen
 from rmeeto.reduction import Reduction
 from rmeeto.runtime.devices import ActualPrecision, autocast
 from rmeeto.speed.run import under

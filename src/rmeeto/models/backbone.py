@@ -22,17 +22,15 @@ from torch.utils.checkpoint import checkpoint
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnsupportedInput
+from rmeeto.models.as_written import methods_of
 from rmeeto.models.block import Block
 from rmeeto.models.freezable import Freezable
-from rmeeto.models.frozen_network import FrozenNetwork
 from rmeeto.models.images import check_images
 from rmeeto.models.layers import PatchEmbed, RMSNorm, classifier, join, join_tokens, split_tokens
-from rmeeto.models.linear import product_dtype
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.pooling import mean_patch
-from rmeeto.models.snapshot import methods_of
 from rmeeto.models.timm_interface import TimmInterface
-from rmeeto.ops.select import Impl, infers_on_processor
+from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction
 from rmeeto.reduction.protocol import Step
 from rmeeto.reduction.tokens import Features, Tokens
@@ -51,7 +49,7 @@ class Trace:
     final: Tokens
 
 
-class VisionMamba(TimmInterface, Freezable[FrozenNetwork]):
+class VisionMamba(TimmInterface, Freezable):
     """A bidirectional Vision Mamba (Vim, VideoMamba) of images or clips with token reduction between its blocks.
 
     Assign ``model.reduction = TokenMerge(r=11)`` at any time, or None for the unreduced model.
@@ -122,8 +120,7 @@ class VisionMamba(TimmInterface, Freezable[FrozenNetwork]):
                 why=f"this model takes (b, {', '.join(map(str, config.input_size))})",
                 fix=f"resize them, or create_model(..., img_size=…{', frames=…' if config.is_video else ''})",
             )
-        ready = self.ready(images)
-        x = None if ready is None else ready.ends.embed(images)
+        x = None if self.executor is None else self.executor.embed(self, images)
         if x is None:
             x = self.placed(self.patch_embed(images))
         columns = [torch.full((images.shape[0], 1), place, device=images.device) for place in config.protected]
@@ -140,15 +137,6 @@ class VisionMamba(TimmInterface, Freezable[FrozenNetwork]):
         if self.reg_token is not None:
             learned = torch.cat([learned, self.reg_token], dim=1)
         return join_tokens(patches.flatten(1, 2), learned.expand(patches.shape[0], -1, -1), config.protected)
-
-    def ready(self, x: Tensor) -> FrozenNetwork | None:
-        """What a frozen model computes by in the present precision; None where it goes the ordinary way."""
-        if self.prepared is None or not infers_on_processor(x):
-            return None
-        dtype = product_dtype(self.cls_token)
-        if dtype not in self.prepared and FrozenNetwork.is_possible(self, dtype):
-            self.prepared[dtype] = FrozenNetwork(self, dtype, [method.of(type(self)) for method in MODEL_METHODS])
-        return self.prepared.get(dtype)
 
     def reduced(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """The tokens that a block gets: fewer if it is its turn."""
@@ -200,13 +188,11 @@ class VisionMamba(TimmInterface, Freezable[FrozenNetwork]):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(b, classes)`` of images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)``."""
-        ready = self.ready(images)
-        logits = None if ready is None else ready(self, images)
-        if logits is not None:
-            return logits
-        tokens = self.mixed(images)
-        logits = None if ready is None else ready.ends.classify(tokens)
-        return self.classify(self.finish(tokens)) if logits is None else logits
+        if self.executor is not None:
+            logits: Tensor | None = self.executor(self, images)
+            if logits is not None:
+                return logits
+        return self.classify(self.finish(self.mixed(images)))
 
     def walk(self, images: Tensor) -> Iterator[Tokens]:
         """The tokens that leave each block, one after the other."""

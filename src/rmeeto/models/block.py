@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
+from rmeeto.models.as_written import BACKWARD_HOOKS, methods_are_as_written, methods_of, replaces_methods
 from rmeeto.models.freezable import Freezable
 from rmeeto.models.layers import RMSNorm
 from rmeeto.models.linear import FORWARD_HOOKS
 from rmeeto.models.mixers import BidirectionalMixer
-from rmeeto.models.snapshot import BACKWARD_HOOKS, methods_are_as_written, methods_of, replaces_methods
 from rmeeto.ops.block import mamba_block, why_by_parts
 from rmeeto.ops.select import Impl
 from rmeeto.reduction.tokens import Features, Tokens
@@ -25,7 +23,7 @@ LAYERS = {
 }
 
 
-class Block(Freezable[Any]):
+class Block(Freezable):
     """Join the residual stream, normalise, mix: by one operation, or by calling the layers.
 
     A frozen block's executor does all of it if it can.

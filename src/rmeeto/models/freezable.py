@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from rmeeto.models.linear import thaw_layer
 
 Model = TypeVar("Model", bound=nn.Module)
-Prepared = TypeVar("Prepared")
 
 
-class Freezable(nn.Module, Generic[Prepared]):
+class Freezable(nn.Module):
     """A module that may compute by what `rmeeto.freeze` makes from its weights, until :func:`thaw`.
 
     Training, loading, moving and converting thaw a module with all its parts. Copies and files start thawed.
 
-    executor: computes in the place of ``forward``, or returns None if it cannot; None while thawed. It must notice by
-        itself when weights, parts or settings have changed since it was installed.
-    prepared: by name or kind, filled in at first use; None while thawed. The same holds for what is put there.
+    executor: called by ``forward`` with the module and what it was given; computes in its place, or returns None if it
+        cannot. It must notice by itself when weights, parts or settings have changed. None while thawed.
     """
 
     executor: Any = None
-    prepared: dict[Any, Prepared] | None = None
-
-    def freeze(self) -> None:
-        """Prepare from the weights as they are now, until :meth:`thaw`."""
-        self.prepared = {}
 
     def thaw(self) -> None:
         """Compute from the weights at every call again."""
-        self.executor = self.prepared = None
+        self.executor = None
 
-    def train(self, mode: bool = True) -> Freezable[Prepared]:
+    def train(self, mode: bool = True) -> Freezable:
         """As ever; training thaws."""
         if mode:
             thaw(self)
         return super().train(mode)
 
-    def _apply(self, *args: Any, **kwargs: Any) -> Freezable[Prepared]:
+    def _apply(self, *args: Any, **kwargs: Any) -> Freezable:
         thaw(self)
         return super()._apply(*args, **kwargs)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -49,7 +42,7 @@ class Freezable(nn.Module, Generic[Prepared]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was made from the weights, some of which no copy or file can hold."""
-        return {**self.__dict__, "executor": None, "prepared": None}
+        return {**self.__dict__, "executor": None}
 
 
 def thaw(model: Model) -> Model:

@@ -154,7 +154,14 @@ def check_impl(impl: object) -> None:
 
 def infers_on_processor(x: Tensor) -> bool:
     """Whether kernels may read and write memory without PyTorch: it neither differentiates, compiles nor traces."""
-    return not torch.is_grad_enabled() and _is_plain_memory(x)
+    return inference_obstacle(x) is None
+
+
+def inference_obstacle(x: Tensor) -> str | None:
+    """Why kernels may not do so in a pass without gradients that begins with x; None if they may."""
+    if torch.is_grad_enabled():
+        return "gradients are recorded (torch.inference_mode() stops that)"
+    return _memory_obstacle(x)
 
 
 def training_obstacle(x: Tensor) -> str | None:
@@ -163,7 +170,7 @@ def training_obstacle(x: Tensor) -> str | None:
         return "no gradients are recorded"
     if torch.is_autocast_enabled("cpu") or x.dtype != torch.float32:
         return "a whole block is trained in float32 only, without autocast"
-    return None if _is_plain_memory(x) else "the tokens are not plain memory of a processor, or PyTorch traces them"
+    return _memory_obstacle(x)
 
 
 def why_no_kernel(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> list[str]:
@@ -176,8 +183,12 @@ def why_no_kernel(op_name: str, impl: str, tensors: Mapping[str, Tensor]) -> lis
     return [absence] if absence else _reasons(name, op_name, tensors)
 
 
-def _is_plain_memory(x: Tensor) -> bool:
-    return type(x) is Tensor and x.is_cpu and x.layout is torch.strided and not is_intercepted()
+def _memory_obstacle(x: Tensor) -> str | None:
+    if is_intercepted():
+        return "PyTorch compiles, traces or transforms the operations"
+    if type(x) is not Tensor or x.layout is not torch.strided:
+        return f"a {type(x).__name__} of layout {x.layout} is not plain memory"
+    return None if x.is_cpu else f"the tensors are on {x.device}, and these kernels run on processors"
 
 
 def is_intercepted() -> bool:

@@ -111,6 +111,21 @@ class TensorWatch:
         """Whether all are as they were."""
         return compare(None, self)[1]
 
+    def changed(self) -> list[int]:
+        """The numbers of the tensors that are not as they were."""
+        return [number for number in range(len(self._tensors)) if not self._is_same(number)]
+
+    def _is_same(self, number: int) -> bool:
+        if _readers() is None:
+            x = self._tensors[number]
+            before = self._versions[number], self._data[number], self._values[number]
+            return (x._version, x.data_ptr(), _some_values(x)) == before
+        one = cpp.WatchedTensors.from_buffer_copy(self.structure)
+        one.tensors = 1
+        for name in ("handles", "versions", "data", "bytes", "samples"):
+            setattr(one, name, getattr(one, name) + number * array("Q").itemsize)
+        return bool(cpp.watching().rmeeto_compare(None, addressof(one), 1) & cpp.SAME_TENSORS)
+
     def look(self) -> bool:
         """The same, as Python finds."""
         if [x._version for x in self._tensors] != self._versions or [x.data_ptr() for x in self._tensors] != self._data:

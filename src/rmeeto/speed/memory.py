@@ -22,7 +22,7 @@ from rmeeto.errors import RunError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.description import read_sizes
 from rmeeto.models.factory import fresh_model
-from rmeeto.models.freezing import freeze
+from rmeeto.models.inference.freezing import freeze
 from rmeeto.reduction import parse_reduction
 from rmeeto.runtime.devices import ActualPrecision, autocast
 

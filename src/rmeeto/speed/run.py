@@ -14,9 +14,8 @@ from torch import Tensor
 from rmeeto.cost import flops
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.cuda_graph import CudaGraph
-from rmeeto.models.freezable import Freezable
-from rmeeto.models.freezing import freeze
+from rmeeto.models.inference.cuda_graph import CudaGraph
+from rmeeto.models.inference.freezing import freeze, install, is_frozen
 from rmeeto.reduction import Reduction
 from rmeeto.runtime.devices import ActualPrecision, autocast, backend, find_device, find_precision
 from rmeeto.runtime.doctor import machine
@@ -53,7 +52,7 @@ def bench(
         batches: images per forward pass.
         precisions: float32, bfloat16 (autocast) or auto.
         running: ``eager``; ``compiled``, through ``torch.compile``, one graph per variant; ``recorded``, as a CUDA
-            graph (:class:`rmeeto.models.cuda_graph.CudaGraph`).
+            graph (:class:`rmeeto.models.inference.cuda_graph.CudaGraph`).
         device: auto, cpu, cuda ….
         warmup: untimed passes per variant and setting.
         rounds: timed passes per variant and setting.
@@ -123,8 +122,8 @@ def under(reduction: Reduction | None, model: VisionMamba) -> VisionMamba:
     """The same weights under another reduction, frozen if the model is: a shallow copy, so no block is stored twice."""
     variant = copy.copy(model)
     variant.reduction = reduction
-    if isinstance(model, Freezable) and model.prepared is not None:
-        variant.freeze()  # no copy is; its blocks are the model's
+    if is_frozen(model):
+        install(variant)  # a copy starts without an executor; its blocks are the model's
     return variant
 
 

@@ -112,8 +112,8 @@ def reduction_share(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) ->
 
 def reduction_seconds(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) -> float:
     """Seconds that the reduction takes in one ordinary forward pass."""
-    ready = model.ready(images) if isinstance(model, VisionMamba) else None
-    inside = None if ready is None else ready.reduction_seconds(model, images)
+    executor = getattr(model, "executor", None)
+    inside: float | None = None if executor is None else executor.reduction_seconds(model, images)
     if inside is not None:
         return inside
     reduction = model.reduction

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import Rehearsal
-from rmeeto.models.freezing import freeze
+from rmeeto.models.inference.freezing import freeze
 from rmeeto.recipe import Recipe
 from rmeeto.runtime.randomness import Part
 from rmeeto.training.dynamic import RATIO_WEIGHT, directions_loss, keep_loss, token_divergence

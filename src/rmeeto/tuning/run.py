@@ -21,7 +21,7 @@ from rmeeto.evaluation.scores import score
 from rmeeto.files.durable import write_text
 from rmeeto.files.jsontext import to_json
 from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.freezing import frozen
+from rmeeto.models.inference.freezing import frozen
 from rmeeto.reduction import Reduction, Schedule, parse_reduction
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.protocol import Stack

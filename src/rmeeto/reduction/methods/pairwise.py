@@ -234,13 +234,17 @@ class TokenMerge(PairwiseReduction):
         return Tokens(x, residual, protected, size, plans=(*tokens.plans, OrderedPlan(*moves)))
 
     def plain_matching(self) -> Matching | None:
-        """How pairs are found, where that and merging them in order by size is all that is done; None elsewhere."""
-        choices = (self.grouping, self.rank, self.pairing, self.order, self.op)
-        if choices != ("odd-even", "top", "best", "kept", "sum") or self.shuffle or self.stretch:
-            return None
-        if self.frames is not None or not self.as_written():
+        """How pairs are found, if all else is merging them in order by size; None if this asks for more."""
+        if self.beyond_plain_matching():
             return None
         return Matching(self.distance, self.nth, None if self.window is None else reach_of(self.window))
+
+    def beyond_plain_matching(self) -> list[str]:
+        """What this asks for beyond finding pairs and merging them in order by size; empty if nothing."""
+        asked = [
+            f"the reduction has {name}={getattr(self, name)}" for name in PLAIN if getattr(self, name) != PLAIN[name]
+        ]
+        return asked if self.as_written() else [*asked, "methods of the reduction have been replaced"]
 
     def as_written(self) -> bool:
         """Whether the methods that one call stands in for are those below: not overridden, nor replaced later."""
@@ -254,6 +258,17 @@ class TokenMerge(PairwiseReduction):
         return reduced.replace(timing=Stretch(reduced.sizes() ** self.stretch)) if self.stretch else reduced
 
 
+# What plain matching leaves as it is.
+PLAIN: dict[str, object] = {
+    "grouping": "odd-even",
+    "rank": "top",
+    "pairing": "best",
+    "order": "kept",
+    "op": "sum",
+    "shuffle": 0,
+    "stretch": 0,
+    "frames": None,
+}
 # What a call that merges at once, or that computes a whole network, does not call.
 IN_ONE_CALL = {name: getattr(TokenMerge, name) for name in ("step", "at_once", "plan", "apply")}
 

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.block import Block
 from rmeeto.models.freezable import Freezable, Model
-from rmeeto.models.frozen_block import BlockExecutor
+from rmeeto.models.inference.block import BlockExecutor
+from rmeeto.models.inference.network import NetworkExecutor
 from rmeeto.models.linear import freeze_layer, is_frozen_layer, thaw_layer
 
 
@@ -34,12 +36,17 @@ def freeze(model: Model) -> Model:
     model.eval()
     _count_changes(model)
     for module in model.modules():
-        if isinstance(module, Freezable):
-            module.freeze()
-        if isinstance(module, Block):
-            module.executor = BlockExecutor()
+        install(module)
         freeze_layer(module)
     return model
+
+
+def install(module: nn.Module) -> None:
+    """Give a module a new executor, if there is one for it."""
+    if isinstance(module, VisionMamba):
+        module.executor = NetworkExecutor()
+    elif isinstance(module, Block):
+        module.executor = BlockExecutor()
 
 
 def _count_changes(model: nn.Module) -> None:
@@ -56,7 +63,7 @@ def _count_changes(model: nn.Module) -> None:
 
 def is_frozen(module: nn.Module) -> bool:
     """Whether :func:`freeze` has prepared this module, apart from its parts."""
-    return is_frozen_layer(module) or (isinstance(module, Freezable) and module.prepared is not None)
+    return is_frozen_layer(module) or (isinstance(module, Freezable) and module.executor is not None)
 
 
 @contextmanager

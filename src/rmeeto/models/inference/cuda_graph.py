@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rmeeto.errors import ConfigError, UnsupportedInput
+from rmeeto.models.inference.conditions import why_not_record
 
 WARM_UP = 3
 
@@ -29,7 +30,8 @@ class CudaGraph:
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
-        _check(model, images)
+        for why, fix in why_not_record(model, images):
+            raise ConfigError("record a model's forward pass as a CUDA graph", why=why, fix=fix)
         self._images = images.clone()
         here = torch.cuda.current_stream(images.device)
         # PyTorch wants first calls, which allocate and tune, off the main stream
@@ -67,13 +69,3 @@ def _autocast() -> torch.autocast:
     """Autocast as it is, without its store of converted weights: what that frees, the graph would still read."""
     dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
     return torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False)
-
-
-def _check(model: nn.Module, images: Tensor) -> None:
-    asked, reduction = "record a model's forward pass as a CUDA graph", getattr(model, "reduction", None)
-    if model.training:
-        raise ConfigError(asked, why="it is in training mode", fix="call rmeeto.freeze(model)")
-    if reduction is not None and reduction.varies:
-        raise ConfigError(asked, why=f"what {reduction} removes depends on the images", fix="use a constant r or ratio")
-    if not images.is_cuda:
-        raise ConfigError(asked, why=f"its images are on {images.device}", fix="only a GPU repeats launches by itself")

@@ -1,4 +1,4 @@
-"""Whether modules are as they were when something was made from them.
+"""Whether modules are as they were when something was made from them, and what about them is not.
 
 What is seen: other parameters, parts or settings; changed values of parameters; hooks, on these modules or on all;
 replaced methods, in an object or in its class. Not seen: a change of a few values that goes around PyTorch's counting
@@ -7,20 +7,19 @@ of changes, as ``parameter.data[0] = 1`` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
-from torch.nn.modules import module as modules_of_torch
 from torch.utils.hooks import RemovableHandle
 
-from rmeeto.models.layers import PatchEmbed, RMSNorm
-from rmeeto.models.linear import FORWARD_HOOKS, has_own_forward
+from rmeeto.models.as_written import METHODS, Method, replaces_methods
+from rmeeto.models.layers import RMSNorm
+from rmeeto.models.linear import FORWARD_HOOKS
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.ops.watch import Entry, ObjectWatch, TensorWatch, compare
 
-BACKWARD_HOOKS = (modules_of_torch._global_backward_hooks, modules_of_torch._global_backward_pre_hooks)
 SETTINGS: dict[type, tuple[str, ...]] = {
     RMSNorm: ("eps", "impl"),
     BidirectionalMixer: ("scale", "impl"),
@@ -31,43 +30,8 @@ SETTINGS: dict[type, tuple[str, ...]] = {
 }
 KERNELS = ("auto", "cpp")  # what `impl` may be where the library computes
 
-
-class Method(NamedTuple):
-    """A method that a kernel stands in for, and the function that it stands in for."""
-
-    kind: type
-    name: str
-    function: Any
-
-    def of(self, kind: type) -> Method:
-        """The same of a subclass, which may have another."""
-        return self._replace(kind=kind)
-
-    def is_as_written(self) -> bool:
-        """Whether it is that function still, and not one that a subclass or somebody later put in its place."""
-        return getattr(self.kind, self.name) is self.function
-
-
-def methods_of(kind: type, *names: str) -> tuple[Method, ...]:
-    """Methods as they are now; to be called where the class has just been made."""
-    return tuple(Method(kind, name, getattr(kind, name)) for name in names)
-
-
-METHODS = (
-    *methods_of(BidirectionalMixer, "forward", "project", "directions", "walk", "convolve", "scan", "combine"),
-    *methods_of(RMSNorm, "forward", "join"),
-    *methods_of(PatchEmbed, "forward"),
-    *(
-        method
-        for kind in (nn.Linear, nn.Conv2d, nn.Conv3d, DropPath, nn.Dropout)
-        for method in methods_of(kind, "forward")
-    ),
-)
-
-
-def methods_are_as_written() -> bool:
-    """Whether all methods of layers are."""
-    return all(method.is_as_written() for method in METHODS)
+# A module or one of its dictionaries, and what about it has changed.
+Change = tuple[nn.Module | dict[Any, Any], str]
 
 
 class Snapshot:
@@ -97,10 +61,13 @@ class Snapshot:
         self._entries: list[Entry] = [*parts, *entries]
         named = [(module, name) for module in self._modules for name in SETTINGS.get(type(module), ())]
         self._settings: list[Entry] = [(vars(module), name, vars(module)[name]) for module, name in [*named, *settings]]
-        self._hooks = [hooks for module in called for hooks in (module._forward_hooks, module._forward_pre_hooks)]
+        self._hooks: list[dict[Any, Any]] = [
+            hooks for module in called for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        ]
         lists = [module._modules for module in self._modules if isinstance(module, nn.ModuleList)]
         self._counted: list[tuple[dict[Any, Any], int]] = [(one, len(one)) for one in lists]
-        self._tensors = TensorWatch([part for _, _, part in parts if isinstance(part, Tensor)])
+        self._watched = [part for part in parts if isinstance(part[2], Tensor)]
+        self._tensors = TensorWatch([part for _, _, part in self._watched])
         self._objects: ObjectWatch | None = None
         self._hooks_so_far: int | None = None
 
@@ -113,8 +80,29 @@ class Snapshot:
         are_same, tensors_are_same = compare(self._objects, self._tensors)
         return tensors_are_same and ((self._objects is not None and are_same) or self._are_equal())
 
+    def changes(self, names: dict[nn.Module, str]) -> Iterator[str]:
+        """A sentence for each thing that :meth:`holds` finds changed; names: of the modules that are in the model now.
+
+        What is no longer in the model is not named: something stands in its place, and that is.
+        """
+        if any(FORWARD_HOOKS):
+            yield "hooks are registered on all modules"
+        for kind, name, function in zip(self._owners, self._names, self._functions, strict=True):
+            if getattr(kind, name) is not function:
+                yield f"{kind.__name__}.{name} has been replaced"
+        owners: dict[int, nn.Module] = {}
+        for module in names:
+            dictionaries = (vars(module), *_parts_of(module), *_hooks_of(module))
+            owners |= {id(one): module for one in (module, *dictionaries)}
+        hooked: list[Change] = [(hooks, "has a forward hook") for hooks in self._hooks if hooks]
+        parameters = (self._watched[number] for number in self._tensors.changed())
+        values: list[Change] = [(of, f"has other values in {name}") for of, name, _ in parameters]
+        for of, what in (*hooked, *self._changed_objects(), *values):
+            if id(of) in owners:
+                yield f"{names[owners[id(of)]]} {what}"
+
     def _are_hooked(self) -> bool:
-        """Whether somebody waits for one of the modules to be called.
+        """Whether a hook waits for one of the modules to be called.
 
         PyTorch numbers all hooks of a process; while no other has been registered there is nothing to look for.
         """
@@ -128,15 +116,7 @@ class Snapshot:
 
     def _are_equal(self) -> bool:
         """Whether objects do what those of then did; these are then the ones to compare with."""
-        if [*map(type, self._modules)] != self._types:
-            return False
-        if any(len(counted) != count for counted, count in self._counted):
-            return False
-        if any(of.get(name) is not part for of, name, part in self._entries):
-            return False
-        if not all(name in of and _is_equal(name, of[name], value) for of, name, value in self._settings):
-            return False
-        if any(map(replaces_methods, self._modules)):
+        if any(self._changed_objects()):
             return False
         settings = [(of, name, of[name]) for of, name, _ in self._settings]
         attributes = [*map(vars, self._modules)]  # a method that is replaced from now on adds one, or is another
@@ -145,23 +125,33 @@ class Snapshot:
         self._objects = ObjectWatch(self._modules, [*self._entries, *settings, *forwards], counted)
         return True
 
+    def _changed_objects(self) -> Iterator[Change]:
+        """Objects that do not do what those of then did."""
+        for module, kind in zip(self._modules, self._types, strict=True):
+            if type(module) is not kind:
+                yield module, f"is a {type(module).__name__}, no longer a {kind.__name__}"
+        for counted, count in self._counted:
+            if len(counted) != count:
+                yield counted, f"has {len(counted)} parts, no longer {count}"
+        for of, name, part in self._entries:
+            if of.get(name) is not part:
+                yield of, f"has another module at {name}" if name.isdigit() else f"has another {name}"
+        for of, name, value in self._settings:
+            if not (name in of and _is_equal(name, of[name], value)):
+                yield of, f"has {name}={of.get(name)!r}, no longer {value!r}"
+        for module in filter(replaces_methods, self._modules):
+            yield module, "has a method that its class does not have"
+
 
 def _parts_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
     return module._parameters, module._modules
+
+
+def _hooks_of(module: nn.Module) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    return module._forward_hooks, module._forward_pre_hooks
 
 
 def _is_equal(name: str, value: object, before: object) -> bool:
     if name in ("impl", "_impl"):
         return value in KERNELS
     return type(value) is type(before) and value == before
-
-
-def replaces_methods(module: nn.Module) -> bool:
-    """Whether an object has a function of its own where its class has one."""
-    replaced = (name for name in vars(module) if callable(getattr(type(module), name, None)))
-    return any(name != "forward" or not has_own_forward(module) for name in replaced)
-
-
-def passes_all(drop: nn.Module) -> bool:
-    """Whether dropout or a drop path drops nothing, as in evaluation mode."""
-    return type(drop) is nn.Identity or (type(drop) in (DropPath, nn.Dropout) and not drop.training)

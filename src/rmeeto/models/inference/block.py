@@ -6,13 +6,15 @@ PyTorch do around it is felt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import nn
 
+from rmeeto.models.as_written import Method, passes_all
 from rmeeto.models.block import JOINED, Block, what_is_replaced
+from rmeeto.models.inference.snapshot import Snapshot
 from rmeeto.models.linear import product_dtype
-from rmeeto.models.snapshot import Method, Snapshot, passes_all
 from rmeeto.ops.packed.block import BlockOutputs, PackedBlock, unsupported_reason
 from rmeeto.ops.select import infers_on_processor
 from rmeeto.ops.watch import is_watchable
@@ -43,6 +45,13 @@ class BlockExecutor:
             self.blocks[dtype] = FrozenBlock(block, dtype, [JOINED.of(type(block))])
         found = self.blocks.get(dtype)
         return found if found is not None and found.snapshot.holds() else None
+
+    def why_not_packed(self, block: Block, dtype: torch.dtype, names: dict[nn.Module, str]) -> Iterator[str]:
+        """What stops the packed weights from being made, or from being used."""
+        if dtype in self.blocks:
+            yield from self.blocks[dtype].snapshot.changes(names)
+        elif not FrozenBlock.is_possible(block, dtype):
+            yield f"{names[block]} cannot be packed"
 
 
 class FrozenBlock:
