@@ -47,7 +47,7 @@ ORDERS = {
         {"images", "layers", "linear", "pooling", "reducible", "seal", "timm_description", "zoo"},
     ],
     "rmeeto.models.inference": [
-        {"freezing"},
+        {"freezing", "explanation"},
         {"network"},
         {"ends", "block", "cuda_graph"},
         {"conditions", "snapshot"},

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rmeeto.models.factory import create_model as create_model
     from rmeeto.models.freezable import thaw as thaw
     from rmeeto.models.inference.cuda_graph import CudaGraph as CudaGraph
+    from rmeeto.models.inference.explanation import explain as explain
     from rmeeto.models.inference.freezing import freeze as freeze
     from rmeeto.models.vit import reduce as reduce
     from rmeeto.models.vit import restore as restore
@@ -43,6 +44,7 @@ _HOMES = {
     "bench": "rmeeto.speed",
     "create_model": "rmeeto.models.factory",
     "evaluate": "rmeeto.evaluation",
+    "explain": "rmeeto.models.inference.explanation",
     "flops": "rmeeto.cost",
     "freeze": "rmeeto.models.inference.freezing",
     "keep_freed_memory": "rmeeto.runtime.allocator",
@@ -81,6 +83,8 @@ _MOVED_MODULES = {
     "doctor": "runtime.doctor",
     "durable": "files.durable",
     "jsontext": "files.jsontext",
+    "models.cuda_graph": "models.inference.cuda_graph",
+    "models.freezing": "models.inference.freezing",
     "nonfinite": "runtime.nonfinite",
     "paths": "files.paths",
     "predict": "evaluation.prediction",

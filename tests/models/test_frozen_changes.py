@@ -12,6 +12,7 @@ from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.block import Block
+from rmeeto.models.inference.conditions import why_not
 from rmeeto.models.layers import PatchEmbed, RMSNorm
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.ops.impl import cpp
@@ -513,16 +514,20 @@ def logits(model, images):
 def check_seen(model, images, change):
     before = logits(model, images)
     change(model)
+    with torch.inference_mode():
+        reasons = why_not(model, images)
     after = logits(model, images)
     torch.testing.assert_close(after, logits(thaw(model), images), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(after, before, rtol=1e-3, atol=1e-3), "a change that changes nothing tests nothing"
+    return reasons
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS, ids=["network", "blocks"])
 @pytest.mark.parametrize("change", [pytest.param(change, id=change.__name__) for change in CHANGES])
-def test_a_change_takes_effect_at_the_next_call(change, reduction):
+def test_a_change_takes_effect_at_the_next_call_and_is_named(change, reduction, calls):
     model = freeze(loud(model_of(reduction=reduction)))
-    check_seen(model, images_of(model), change)
+    reasons = check_seen(model, images_of(model), change)
+    assert len(calls) == (reduction is REDUCTIONS[0]) + (not reasons), reasons
 
 
 @pytest.mark.usefixtures("looking")

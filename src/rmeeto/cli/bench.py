@@ -101,6 +101,7 @@ def print_report(report: BenchReport) -> None:
     for setting in report.settings():
         out.print("", setting_table(setting))
         print_verdicts(setting)
+        print_ways(setting)
 
 
 def setting_table(setting: tuple[Measurement, ...]) -> Table:
@@ -147,3 +148,13 @@ def print_verdicts(setting: tuple[Measurement, ...]) -> None:
             line = Table.grid(padding=(0, 1, 0, 0))
             line.add_row(mark, f"[bold]{escape(measured.reduction)}[/]: {escape(sentence)}")
             console.out().print(line)
+
+
+def print_ways(setting: tuple[Measurement, ...]) -> None:
+    """Which way the variants went, and what stopped a faster one."""
+    groups: dict[str, list[str]] = {}
+    for measured in setting:
+        if measured.way is not None:
+            groups.setdefault(str(measured.way), []).append(measured.reduction)
+    for way, reductions in groups.items():
+        console.out().print(f"[dim]{escape(', '.join(reductions))} → {escape(way)}[/]")

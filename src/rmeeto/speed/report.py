@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from rmeeto.models.inference.explanation import Explanation
 from rmeeto.runtime.doctor import Machine
 
 Running = Literal["eager", "compiled", "recorded"]
@@ -43,6 +44,7 @@ class Measurement:
         is timed (and, on a GPU, waited for); None when not eager, because steps cannot be timed then.
     peak_memory_mib: what the model and one batch need beyond the bare process (on a processor, in a new process) or on
         the device; None if it cannot be measured.
+    way: which way the model went, and what stopped a faster one; None if PyTorch compiled it.
     """
 
     reduction: str
@@ -58,6 +60,7 @@ class Measurement:
     flops_speedup: float
     reduction_share: float | None
     peak_memory_mib: float | None
+    way: Explanation | None = None
 
     @property
     def faster(self) -> bool:

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,6 +16,7 @@ from rmeeto.cost import flops
 from rmeeto.errors import ConfigError
 from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.inference.cuda_graph import CudaGraph
+from rmeeto.models.inference.explanation import Explanation, explain
 from rmeeto.models.inference.freezing import freeze, install, is_frozen
 from rmeeto.reduction import Reduction
 from rmeeto.runtime.devices import ActualPrecision, autocast, backend, find_device, find_precision
@@ -98,13 +100,15 @@ def bench(
                     times = take_turns(
                         works, stopwatch, rounds=rounds, budget_seconds=budget_seconds, tick=task.advance
                     )
+                ways = [way_of(variant, images, running) for variant in variants]
                 shares = [
                     reduction_share(variant, images, stopwatch) if running == "eager" else None for variant in variants
                 ]
             unknown: list[float | None] = [None] * len(variants)
             peaks = peak_memories_mib(variants, batch, precision, where) if memory else unknown
-            for variant, seconds, share, peak in zip(variants, times, shares, peaks, strict=True):
-                measurements.append(measurement(variant, variants[0], batch, precision, seconds, times[0], share, peak))
+            for variant, seconds, share, peak, way in zip(variants, times, shares, peaks, ways, strict=True):
+                measured = measurement(variant, variants[0], batch, precision, seconds, times[0], share, peak)
+                measurements.append(replace(measured, way=way))
             fewest = min(fewest, len(times[0]))
     return BenchReport(
         model=name,
@@ -138,6 +142,13 @@ def runner(running: Running) -> Iterator[Callable[[VisionMamba, Tensor], Forward
         torch.compiler.reset()
         yield lambda variant, images: torch.compile(variant, fullgraph=True, dynamic=False)
         torch.compiler.reset()
+
+
+def way_of(variant: VisionMamba, images: Tensor, running: Running) -> Explanation | None:
+    """Which way a variant goes; None if PyTorch compiles it."""
+    if running == "compiled":
+        return None
+    return Explanation("recorded") if running == "recorded" else explain(variant, images)
 
 
 def measurement(

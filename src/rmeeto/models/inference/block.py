@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rmeeto.models.as_written import Method, passes_all
 from rmeeto.models.block import JOINED, Block, what_is_replaced
 from rmeeto.models.inference.snapshot import Snapshot
 from rmeeto.models.linear import product_dtype
 from rmeeto.ops.packed.block import BlockOutputs, PackedBlock, unsupported_reason
-from rmeeto.ops.select import infers_on_processor
+from rmeeto.ops.select import inference_obstacle
 from rmeeto.ops.watch import is_watchable
 from rmeeto.reduction.tokens import Features, Tokens
 
@@ -31,17 +31,24 @@ class BlockExecutor:
 
     def __call__(self, block: Block, tokens: Tokens, needs: frozenset[str]) -> tuple[Tokens, Features | None] | None:
         """What the block gives; None if the packed weights cannot compute it, and the layers must."""
-        x = tokens.x
-        if not infers_on_processor(x) or tokens.timing is not None or tokens.present is not None or "y" in needs:
+        if why_not_these(tokens, needs) is not None:
             return None
         found = self.packed_for(block, product_dtype(block.norm.weight))
-        if found is None or x.dtype not in (found.packed.dtype, torch.float32) or not x.is_contiguous():
-            return None
-        return found(tokens, needs)
+        return None if found is None or found.why_not_read(tokens.x) is not None else found(tokens, needs)
+
+    def why_not(self, block: Block, tokens: Tokens, needs: frozenset[str], names: dict[nn.Module, str]) -> list[str]:
+        """What stops the packed weights from computing the block; empty if nothing does."""
+        if (reason := why_not_these(tokens, needs)) is not None:
+            return [reason]
+        dtype = product_dtype(block.norm.weight)
+        found = self.packed_for(block, dtype)
+        if found is None:
+            return [*self.why_not_packed(block, dtype, names)]
+        return [reason] if (reason := found.why_not_read(tokens.x)) is not None else []
 
     def packed_for(self, block: Block, dtype: torch.dtype) -> FrozenBlock | None:
         """The block packed for products in a precision; None if it cannot be, or has changed since."""
-        if dtype not in self.blocks and FrozenBlock.is_possible(block, dtype):
+        if dtype not in self.blocks and not any(why_not_pack(block, dtype)):
             self.blocks[dtype] = FrozenBlock(block, dtype, [JOINED.of(type(block))])
         found = self.blocks.get(dtype)
         return found if found is not None and found.snapshot.holds() else None
@@ -50,8 +57,8 @@ class BlockExecutor:
         """What stops the packed weights from being made, or from being used."""
         if dtype in self.blocks:
             yield from self.blocks[dtype].snapshot.changes(names)
-        elif not FrozenBlock.is_possible(block, dtype):
-            yield f"{names[block]} cannot be packed"
+        else:
+            yield from (f"{names[block]}: {reason}" for reason in why_not_pack(block, dtype))
 
 
 class FrozenBlock:
@@ -71,13 +78,11 @@ class FrozenBlock:
         self.delta_bias = [side.dt_proj.bias.detach().clone() for side in sides]
         self.packed = PackedBlock(dtype, mixer.block_parameters(block.norm.weight), block.norm.eps, mixer.scale)
 
-    @staticmethod
-    def is_possible(block: Block, dtype: torch.dtype) -> bool:
-        """Whether block and machine have what it takes."""
-        mixer = block.mixer
-        if what_is_replaced(block) or not passes_all(block.drop_path) or not all(map(is_watchable, block.parameters())):
-            return False
-        return unsupported_reason(dtype, mixer.state, mixer.conv1d.kernel_size[0]) is None
+    def why_not_read(self, x: Tensor) -> str | None:
+        """Why the kernels cannot read tokens; None if they can."""
+        if x.dtype not in (self.packed.dtype, torch.float32):
+            return f"the tokens are {x.dtype}, the products {self.packed.dtype}"
+        return None if x.is_contiguous() else "the tokens do not lie side by side in memory"
 
     def __call__(self, tokens: Tokens, needs: frozenset[str]) -> tuple[Tokens, Features | None]:
         """One block: the tokens with new ``x`` and ``residual``; features only where some are needed."""
@@ -94,3 +99,26 @@ class FrozenBlock:
             ahead, behind = found.dt @ self.dt_proj[:, None].mT
             delta = ahead, behind
         return Features(B=(B, B_behind), C=(C, C_behind), delta=delta, y=None, delta_bias=(bias, bias_behind))
+
+
+def why_not_these(tokens: Tokens, needs: frozenset[str]) -> str | None:
+    """Why packed weights cannot compute a block of these tokens; None if nothing about them stops that."""
+    if (obstacle := inference_obstacle(tokens.x)) is not None:
+        return obstacle
+    if tokens.timing is not None or tokens.present is not None:
+        return "the tokens have gaps in time, or empty slots"
+    return "the reduction reads y" if "y" in needs else None
+
+
+def why_not_pack(block: Block, dtype: torch.dtype) -> Iterator[str]:
+    """What stops block and machine from having packed products in dtype."""
+    mixer = block.mixer
+    if (replaced := what_is_replaced(block)) is not None:
+        yield replaced
+        return
+    reason = unsupported_reason(dtype, mixer.state, mixer.conv1d.kernel_size[0])
+    if reason is not None:
+        yield reason
+    if not passes_all(block.drop_path):
+        yield "drop_path may drop values"
+    yield from (f"{name} is not plain memory" for name, x in block.named_parameters() if not is_watchable(x))

@@ -7,6 +7,7 @@ functions, and between two images a :class:`Snapshot` tells them whether the ans
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from rmeeto.ops.watch import is_watchable
 from rmeeto.reduction import TokenMerge
 
 OUTSIDE = ("patch_embed", "drop_path", "norm_f", "head_drop", "head")
+NOT_FROZEN = "the model is not frozen (rmeeto.freeze(model) does that)"
 
 
 def why_not(model: nn.Module, images: Tensor) -> list[str]:
@@ -27,12 +29,23 @@ def why_not(model: nn.Module, images: Tensor) -> list[str]:
     >>> why_not(model, images)
     ['block 7 has a forward hook']
     """
-    if not isinstance(model, VisionMamba):
-        return [f"a {type(model).__name__} runs by its layers: only a VisionMamba can be one call"]
+    if not has_faster_ways(model):
+        return [no_faster_way(model)]
     if model.executor is None:
-        return ["the model is not frozen (rmeeto.freeze(model) does that)"]
+        return [NOT_FROZEN]
     reasons: list[str] = model.executor.why_not(model, images)
     return [*dict.fromkeys(reasons)]
+
+
+def has_faster_ways(model: nn.Module) -> TypeGuard[VisionMamba]:
+    """Whether ``forward`` is the one that asks an executor."""
+    forward = getattr(model.forward, "__func__", None)
+    return isinstance(model, VisionMamba) and forward is VisionMamba.forward
+
+
+def no_faster_way(model: nn.Module) -> str:
+    """The sentence about all other models."""
+    return f"a {type(model).__name__} has no faster way: only a VisionMamba with its own forward has"
 
 
 def why_not_record(model: nn.Module, images: Tensor) -> list[tuple[str, str]]:

@@ -138,7 +138,7 @@ class Snapshot:
                 yield of, f"has another module at {name}" if name.isdigit() else f"has another {name}"
         for of, name, value in self._settings:
             if not (name in of and _is_equal(name, of[name], value)):
-                yield of, f"has {name}={of.get(name)!r}, no longer {value!r}"
+                yield of, f"has {name}={of.get(name)!r}" + (f", no longer {value!r}" if of.get(name) != value else "")
         for module in filter(replaces_methods, self._modules):
             yield module, "has a method that its class does not have"
 
