@@ -240,7 +240,7 @@ def test_weights_with_registers_say_how_many(tmp_path):
 def test_what_registers_are_not_for():
     with pytest.raises(ConfigError, match="0 registers is the least"):
         ModelConfig(registers=-1)
-    with pytest.raises(ConfigError, match="registers stand"):
+    with pytest.raises(ConfigError, match="position of registers"):
         DynamicMamba(build(IMAGE), DynamicConfig())
     with pytest.raises(ConfigError, match="5 protected tokens"):
         build(IMAGE, parse_reduction("released:r=2"))
