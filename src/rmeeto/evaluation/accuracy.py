@@ -93,12 +93,12 @@ def evaluate(
     """
     source = data if not isinstance(data, str | Path) else open_data(data, "val")
     check_classes(source, model.num_classes)
-    place = find_device(device) if isinstance(device, str) else device
-    kind = find_precision(precision, place)
+    device = find_device(device) if isinstance(device, str) else device
+    actual = find_precision(precision, device)
     started = time.perf_counter()
-    with frozen(model.to(place)), torch.random.fork_rng([place] if place.type == "cuda" else []):
+    with frozen(model.to(device)), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(RANDOM_REDUCTIONS_SEED)
-        tally = _run(model, source, batch_size, place, kind, workers, allow_missing, views, progress, description)
+        tally = _run(model, source, batch_size, device, actual, workers, allow_missing, views, progress, description)
     if tally.skipped:
         progress.message(_left_out(tally.skipped, tally.images))
     return Evaluation(
@@ -201,7 +201,7 @@ def _answers(model: Any, images: Tensor) -> tuple[Tensor, list[float]]:
     logits, tokens = model.counted(images)
     spent = []
     for seen in tokens.tolist():
-        exact, paper = (count(model.config, model.reduction, convention=kind, seen=seen) for kind in ("exact", "paper"))
+        exact, paper = (count(model.config, model.reduction, convention=name, seen=seen) for name in ("exact", "paper"))
         spent.append((exact.total / 1e9, paper.total / 1e9, seen[-1], exact.schedule.ratio))
     return logits, [sum(figures) for figures in zip(*spent, strict=True)]
 
