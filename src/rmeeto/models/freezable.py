@@ -27,7 +27,7 @@ class Freezable(nn.Module):
         self.executor = None
 
     def train(self, mode: bool = True) -> Freezable:
-        """As ever; training thaws."""
+        """Set the mode; training mode thaws the module."""
         if mode:
             thaw(self)
         return super().train(mode)

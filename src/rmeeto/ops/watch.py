@@ -143,7 +143,7 @@ def compare(objects: ObjectWatch | None, tensors: TensorWatch) -> tuple[bool, bo
 
 
 def _readers() -> tuple[dict[str, int], dict[str, int]] | None:
-    """What the C++ library reads objects and tensors with; None where Python has to look."""
+    """The functions with which the C++ library reads objects and tensors; None if Python has to compare them."""
     return cpp.readers() if cpp.absence() is None else None
 
 

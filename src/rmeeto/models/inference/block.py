@@ -1,7 +1,7 @@
 """CPU inference of a block: weights are packed once, and each forward pass is one call.
 
-At batch 1 a block's arithmetic takes a few milliseconds at most, and less with every reduction, so whatever Python and
-PyTorch do around it is felt.
+At batch 1 a block's arithmetic takes a few milliseconds at most, and less with every reduction, so the time of Python
+and PyTorch around it counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CPU inference of what stands before and behind a model's blocks: each is one call with packed weights."""
+"""CPU inference of embedding and classifier: each is one call with packed weights."""
 
 from __future__ import annotations
 

@@ -17,16 +17,16 @@ from rmeeto.models.linear import freeze_layer, is_frozen_layer, thaw_layer
 
 
 def freeze(model: Model) -> Model:
-    """Make a model ready for inference: evaluation mode, and whatever follows from the weights computed once.
+    """Make a model ready for inference: evaluation mode, and weights packed once.
 
     On a processor it is up to 1.5 times faster then, most for small batches and reduced models: products use packed
     copies of the weights. ``model.train()``, ``load_state_dict``, a move to another device or dtype and :func:`thaw`
     undo it.
 
     Other changes take effect at the next call: parameters changed in place or replaced, other layers, settings, hooks,
-    methods. The parts that they concern are then computed in the ordinary way, until this function is called again.
-    One kind of change cannot be seen: that of a few values behind PyTorch's back, as ``weight.data[0] = 1`` or a write
-    through ``weight.numpy()`` does (``weight[0] = 1`` under ``torch.no_grad()`` is seen, and so is
+    methods. The parts that they concern then run layer by layer, until this function is called again.
+    One kind of change cannot be seen: that of a few values without PyTorch's knowledge, by ``weight.data[0] = 1`` or a
+    write through ``weight.numpy()`` (``weight[0] = 1`` under ``torch.no_grad()`` is seen, and so is
     ``weight.data.mul_(2)``). Call :func:`thaw` or this function again after it. `torch.utils.swap_tensors` refuses the
     parameters of a frozen model. Parameters that were made in inference mode are replaced by ordinary ones of the same
     values, because PyTorch does not count changes of the former.
@@ -68,7 +68,7 @@ def is_frozen(module: nn.Module) -> bool:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Freeze a model's weights as they are now, and leave its mode and whatever was thawed as it was found."""
+    """Freeze a model's weights in a ``with`` block; mode and thawed parts are restored after it."""
     was_training, thawed = model.training, [module for module in model.modules() if not is_frozen(module)]
     freeze(model)
     try:
