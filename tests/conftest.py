@@ -1,4 +1,4 @@
-"""Shared settings: two threads, no network, deterministic draws."""
+"""Shared settings: two threads, no network, deterministic draws, shapes checked as they are annotated."""
 
 import os
 
@@ -6,6 +6,25 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+
+from shape_checks import install
+
+OPS = ("scan", "conv", "norm", "bidirectional", "nearest", "pairs", "layout", "merge", "merging", "block")
+install(
+    {
+        *(f"rmeeto.ops.{name}" for name in OPS),
+        "rmeeto.reduction.tokens",
+        "rmeeto.reduction.plan",
+        "rmeeto.models.backbone",
+        "rmeeto.models.vit.transformer",
+    }
+)
+
+
+def pytest_configure(config):
+    # Without a compiler the same tests run on the plain loop; tests/ops checks the warning itself. As a line of
+    # pyproject.toml it would import rmeeto before the checks are installed.
+    config.addinivalue_line("filterwarnings", "ignore::rmeeto.ops.select.FallbackWarning")
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.layers.drop import DropPath
@@ -34,6 +34,9 @@ from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction
 from rmeeto.reduction.protocol import Step
 from rmeeto.reduction.tokens import Features, Tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,8 @@ class VisionMamba(TimmInterface, Freezable):
         logits: Tensor = self.head(self.head_drop(self.pool(tokens)))
         return logits
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(b, classes)`` of images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)``."""
+    def forward(self, images: Float[Tensor, "b c *time h w"]) -> Float[Tensor, "b *l classes"]:
+        """Logits of images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)``; without pooling, one row for each token."""
         if self.executor is not None:
             logits: Tensor | None = self.executor(self, images)
             if logits is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -11,23 +11,25 @@ from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.scan import check_operands
 from rmeeto.ops.select import Impl, Implementation, choose
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 class Walk(NamedTuple):
-    """One direction's operands of a scan: see `rmeeto.ops.selective_scan` for their meaning.
+    """One direction's operands of a scan: see `rmeeto.ops.selective_scan` for their meaning."""
 
-    u, delta: (b, l, e). A: (e, n). B, C: (b, l, n). skip, delta_bias: (e,).
-    """
-
-    u: Tensor
-    delta: Tensor
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    skip: Tensor
-    delta_bias: Tensor
+    u: Float[Tensor, "b l e"]
+    delta: Float[Tensor, "b l e"]
+    A: Float[Tensor, "e n"]
+    B: Float[Tensor, "b l n"]
+    C: Float[Tensor, "b l n"]
+    skip: Float[Tensor, " e"]
+    delta_bias: Float[Tensor, " e"]
 
 
-def bidirectional_scan(forward: Walk, backward: Walk, gate: Tensor, *, impl: Impl = "auto") -> Tensor:
+def bidirectional_scan(
+    forward: Walk, backward: Walk, gate: Float[Tensor, "b l e"], *, impl: Impl = "auto"
+) -> Float[Tensor, "b l e"]:
     """Scan from the first token and from the last, add, and gate the sum.
 
     It equals::

@@ -8,7 +8,7 @@ Inference with weights that stay has `rmeeto.ops.packed.block`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +25,19 @@ from rmeeto.ops.operands import PARAMETER_NAMES, ROOM, BlockKept, BlockParameter
 from rmeeto.ops.registration import register_gradient
 from rmeeto.ops.select import Impl, check_impl, choose, is_intercepted, training_obstacle, why_no_kernel
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 def mamba_block(
-    x: Tensor, residual: Tensor | None, parameters: BlockParameters, *, eps: float, scale: float, impl: Impl = "auto"
-) -> tuple[Tensor, Tensor]:
+    x: Float[Tensor, "b l d"],
+    residual: Float[Tensor, "b l d"] | None,
+    parameters: BlockParameters,
+    *,
+    eps: float,
+    scale: float,
+    impl: Impl = "auto",
+) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]]:
     """Compute what a block adds to the residual stream.
 
     That is, with ``conv``, ``x_proj`` and ``dt_proj`` of each direction::

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -13,18 +13,21 @@ from rmeeto.ops.operands import shapes, unfit
 from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.select import Impl, check_impl, choose
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 OPERANDS = ("x", "weight", "bias")
 
 
 def causal_conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    x: Float[Tensor, "b l e"],
+    weight: Float[Tensor, "e 1 k"],
+    bias: Float[Tensor, " e"] | None = None,
     *,
     silu: bool = True,
     reverse: bool = False,
     impl: Impl = "auto",
-) -> Tensor:
+) -> Float[Tensor, "b l e"]:
     """Convolve every channel with its own k taps, reading only tokens that the walk has passed.
 
     Tokens outside the sequence count as zero::

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -11,8 +11,13 @@ from rmeeto.errors import UnsupportedInput
 from rmeeto.ops.registration import register_decision
 from rmeeto.ops.select import Impl, choose
 
+if TYPE_CHECKING:
+    from jaxtyping import Int64
 
-def lay_out(source: Tensor, target: Tensor | None, length: int, *, impl: Impl = "auto") -> tuple[Tensor, Tensor]:
+
+def lay_out(
+    source: Int64[Tensor, "b r"], target: Int64[Tensor, "b r"] | None, length: int, *, impl: Impl = "auto"
+) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, "b m+r"]]:
     """Close the gaps that leaving rows make, keeping the order of the others.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -12,10 +12,19 @@ from rmeeto.ops.impl import reference
 from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.select import Impl, choose
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
 
 def merge_rows(
-    values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor, *, impl: Impl = "auto"
-) -> Tensor:
+    values: Float[Tensor, "b l c"],
+    kept: Int64[Tensor, "b m"],
+    source: Int64[Tensor, "b r"],
+    target: Int64[Tensor, "b r"],
+    share: Float[Tensor, "b r"],
+    *,
+    impl: Impl = "auto",
+) -> Float[Tensor, "b m c"]:
     """Gather the rows that stay and pull each towards the rows that end in it.
 
     With the sum over the pairs i whose target is j::

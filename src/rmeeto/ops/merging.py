@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.ops.impl import cpp
 from rmeeto.ops.nearest import DISTANCES, Distance
 from rmeeto.ops.select import infers_on_processor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
 
 
 class Matching(NamedTuple):
@@ -24,27 +27,26 @@ class Matching(NamedTuple):
 class Merged(NamedTuple):
     """The rows that stay, and where all of them went.
 
-    x: (b, l - r, d). residual: (b, l - r, d) or None. size: (b, l - r) float32. protected: (b, p).
-    kept: (b, l - r) positions before. source: (b, r) positions before; target: (b, r), the positions afterwards of what
-    took them in. place: (b, l), each row's position afterwards.
+    kept, source: positions before, of the rows that stay and of those that leave. target: the positions afterwards of
+    the rows that took the sources in. place: each row's position afterwards.
     """
 
-    x: Tensor
-    residual: Tensor | None
-    size: Tensor
-    protected: Tensor
-    kept: Tensor
-    source: Tensor
-    target: Tensor
-    place: Tensor
+    x: Float[Tensor, "b m d"]
+    residual: Float[Tensor, "b m d"] | None
+    size: Float[Tensor, "b m"]
+    protected: Int64[Tensor, "b p"]
+    kept: Int64[Tensor, "b m"]
+    source: Int64[Tensor, "b r"]
+    target: Int64[Tensor, "b r"]
+    place: Int64[Tensor, "b m+r"]
 
 
 def merge_closest(
-    features: Tensor,
-    x: Tensor,
-    residual: Tensor | None,
-    size: Tensor | None,
-    protected: Tensor,
+    features: Float[Tensor, "b l f"],
+    x: Float[Tensor, "b l d"],
+    residual: Float[Tensor, "b l d"] | None,
+    size: Float[Tensor, "b l"] | None,
+    protected: Int64[Tensor, "b p"],
     r: int,
     *,
     distance: Distance = "cosine",

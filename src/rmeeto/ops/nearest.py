@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -11,20 +11,23 @@ from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.ops.registration import register_decision
 from rmeeto.ops.select import Impl, choose
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
 Distance = Literal["cosine", "l1", "l2"]
 DISTANCES: tuple[str, ...] = get_args(Distance)
 
 
 def find_nearest(
-    a: Tensor,
-    b: Tensor,
+    a: Float[Tensor, "b n f"],
+    b: Float[Tensor, "b m f"],
     *,
     distance: Distance = "cosine",
     nth: int = 1,
     reach: int | None = None,
-    seen: tuple[Tensor, Tensor] | None = None,
+    seen: tuple[Int64[Tensor, "b n"], Int64[Tensor, "b n"]] | None = None,
     impl: Impl = "auto",
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "b n"], Int64[Tensor, "b n"]]:
     """Find each row of ``a`` its nth closest row of ``b``; equal ones rank by index.
 
     Similarity is the cosine of two rows, or minus the l1 or l2 distance between them as they are; arithmetic is

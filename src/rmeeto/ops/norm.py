@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -12,16 +12,19 @@ from rmeeto.ops.impl import reference
 from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.select import Impl, Implementation, choose
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 def add_norm(
-    x: Tensor,
-    residual: Tensor | None,
-    weight: Tensor,
+    x: Float[Tensor, "b l d"],
+    residual: Float[Tensor, "b l d"] | None,
+    weight: Float[Tensor, " d"],
     *,
     eps: float = 1e-5,
     dtype: torch.dtype | None = None,
     impl: Impl = "auto",
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]]:
     """Add what a block made to the residual stream, and normalise the sum for the next block.
 
     That is::

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,23 +12,26 @@ from rmeeto.ops.nearest import DISTANCES, Distance
 from rmeeto.ops.registration import register_decision
 from rmeeto.ops.select import Impl, choose
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
 
 class Pairs(NamedTuple):
     """r pairs per image, as positions, and the two groups they were drawn from.
 
-    source, target: (b, r) int64, by falling similarity. ranked: (b, n - n//2), all candidates by falling similarity,
-    the sources first. targets: (b, n//2), ascending.
+    source, target: by falling similarity. ranked: all n - n//2 candidates by falling similarity, the sources first.
+    targets: the n//2 others, ascending.
     """
 
-    source: Tensor
-    target: Tensor
-    ranked: Tensor
-    targets: Tensor
+    source: Int64[Tensor, "b r"]
+    target: Int64[Tensor, "b r"]
+    ranked: Int64[Tensor, "b candidates"]
+    targets: Int64[Tensor, "b targets"]
 
 
 def closest_pairs(
-    features: Tensor,
-    protected: Tensor,
+    features: Float[Tensor, "b l f"],
+    protected: Int64[Tensor, "b p"],
     r: int,
     *,
     distance: Distance = "cosine",

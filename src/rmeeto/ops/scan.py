@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -14,23 +14,26 @@ from rmeeto.ops.operands import shapes, unfit
 from rmeeto.ops.registration import register_gradient, run
 from rmeeto.ops.select import Impl, Implementation, check_impl, choose
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 OPERANDS = ("u", "delta", "A", "B", "C", "skip", "gate", "delta_bias")
 
 
 def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
+    u: Float[Tensor, "b l e"],
+    delta: Float[Tensor, "b l e"],
+    A: Float[Tensor, "e n"],
+    B: Float[Tensor, "b l n"],
+    C: Float[Tensor, "b l n"],
     *,
-    skip: Tensor | None = None,
-    gate: Tensor | None = None,
-    delta_bias: Tensor | None = None,
+    skip: Float[Tensor, " e"] | None = None,
+    gate: Float[Tensor, "b l e"] | None = None,
+    delta_bias: Float[Tensor, " e"] | None = None,
     delta_softplus: bool = False,
     reverse: bool = False,
     impl: Impl = "auto",
-) -> Tensor:
+) -> Float[Tensor, "b l e"]:
     """Run every channel's linear recurrence with input-dependent step sizes along the tokens.
 
     For each image, each channel and its n states, with h = 0 before the first token::

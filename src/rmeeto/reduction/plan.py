@@ -8,7 +8,7 @@ with later plans into a source map, and run backwards to bring values to the ful
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch import Tensor
 from rmeeto.ops import lay_out, merge_rows
 from rmeeto.ops.rows import flat_index as flat_index
 from rmeeto.ops.rows import take as take
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
 
 MergeOp = Literal["sum", "mean", "max", "min"]
 
@@ -29,9 +32,9 @@ class Plan:
     target: ``(b, r)`` int64, output position that absorbs each source, or None when they are dropped.
     """
 
-    kept: Tensor
-    source: Tensor
-    target: Tensor | None
+    kept: Int64[Tensor, "b m"]
+    source: Int64[Tensor, "b r"]
+    target: Int64[Tensor, "b r"] | None
 
     @property
     def present(self) -> Tensor | None:
@@ -129,7 +132,7 @@ class OrderedPlan(Plan):
     place: ``(b, l)`` int64, the output position of every input token, -1 where it is dropped.
     """
 
-    place: Tensor
+    place: Int64[Tensor, "b m+r"]
 
     def assignment(self) -> Tensor:
         """``(b, l)`` int64: the output position of every input token, -1 where it is dropped."""

@@ -12,6 +12,8 @@ from torch import Tensor
 from rmeeto.reduction.elapsed import ElapsedTime, Pair
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
     from rmeeto.reduction.plan import Plan
 
 
@@ -26,11 +28,11 @@ class Features:
     delta_bias: ``(forward, backward)``, each ``(e,)``.
     """
 
-    B: Pair
-    C: Pair
-    delta: Pair | None
-    y: Pair | None
-    delta_bias: Pair
+    B: tuple[Float[Tensor, "b l n"], Float[Tensor, "b l n"]]
+    C: tuple[Float[Tensor, "b l n"], Float[Tensor, "b l n"]]
+    delta: tuple[Float[Tensor, "b l e"], Float[Tensor, "b l e"]] | None
+    y: tuple[Float[Tensor, "b l e"], Float[Tensor, "b l e"]] | None
+    delta_bias: tuple[Float[Tensor, " e"], Float[Tensor, " e"]]
 
     def pair(self, name: str) -> Pair:
         """``(forward, backward)`` of the feature called B, C, delta or y."""
@@ -62,9 +64,9 @@ class AttentionFeatures:
     Q, K, V: queries and keys as they are compared (normalised where the network does that), and values.
     """
 
-    Q: Tensor
-    K: Tensor
-    V: Tensor
+    Q: Float[Tensor, "b heads l f"]
+    K: Float[Tensor, "b heads l f"]
+    V: Float[Tensor, "b heads l f"]
 
     def mean(self, name: str) -> Tensor:
         """``(b, l, f)``: the feature called Q, K or V, averaged over the heads."""
@@ -89,12 +91,12 @@ class Tokens:
         call does not pay for its source map.
     """
 
-    x: Tensor
-    residual: Tensor | None
-    protected: Tensor
-    size: Tensor | None = None
+    x: Float[Tensor, "b l d"]
+    residual: Float[Tensor, "b l d"] | None
+    protected: Int64[Tensor, "b p"]
+    size: Float[Tensor, "b l"] | None = None
     timing: ElapsedTime | None = None
-    present: Tensor | None = None
+    present: Int64[Tensor, " b"] | None = None
     plans: tuple[Plan, ...] = ()
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from inspect import signature
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -33,6 +33,9 @@ from rmeeto.reduction import Reduction, as_reduction
 from rmeeto.reduction.plan import take
 from rmeeto.reduction.protocol import Step
 from rmeeto.reduction.tokens import Tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 MASKS = ("attn_mask", "is_causal")
 # Of a model that was put together by hand and never published.
@@ -120,8 +123,10 @@ class ReducibleTransformer(Reducible, VisionTransformer):
         logits: Tensor = self.head(self.head_drop(self.fc_norm(pool(self, tokens))))
         return logits
 
-    def forward(self, x: Tensor, **masks: Any) -> Tensor:  # type: ignore[override]  # newer timm has more of them
-        """Logits ``(b, classes)`` of ``(b, c, h, w)`` images."""
+    def forward(  # type: ignore[override]  # newer timm has more masks
+        self, x: Float[Tensor, "b c h w"], **masks: Any
+    ) -> Float[Tensor, "b *l classes"]:
+        """Logits of images; without pooling, one row for each token."""
         if self._reduction is None:
             return super().forward(x, **masks)
         check_unmasked(masks)
