@@ -31,23 +31,33 @@ def register() -> None:
     """Tell PyTorch's counter, which is slow to import: call this once it is imported."""
     from torch.utils.flop_counter import register_flop_formula
 
-    for name, formula in SHAPE_FORMULAS.items():
-        register_flop_formula(getattr(torch.ops.rmeeto, name))(formula)
-    register_flop_formula(torch.ops.rmeeto.nearest_seen, get_raw=True)(nearest_seen)
+    for name, formula in FORMULAS.items():
+        operation = getattr(torch.ops.rmeeto, name)
+        register_flop_formula(operation, get_raw=formula is nearest_seen)(_by_name(operation, formula))
+
+
+def _by_name(operation: Any, formula: Formula) -> Formula:
+    """Call a formula with an operation's operands by the names in its schema."""
+    names = [argument.name for argument in operation.default._schema.arguments]
+
+    def count(*operands: Any, **more: Any) -> int:
+        return formula(**dict(zip(names, operands, strict=False)), **more)
+
+    return count
+
+
+# Formulas take shapes, and name only the operands that they read.
 
 
 def selective_scan(
+    *,
     u: Shape,
-    delta: Shape,
     A: Shape,
-    B: Shape,
-    C: Shape,
     skip: Shape | None,
     gate: Shape | None,
     delta_bias: Shape | None,
     delta_softplus: bool,
-    *rest: Any,
-    **more: Any,
+    **rest: Any,
 ) -> int:
     """Per state: Δ·A, exp, B·Δu, h·Ā + that (2), C·h summed (2). Per channel: Δu and what is asked for."""
     step = (delta_bias is not None) + SOFTPLUS * delta_softplus
@@ -56,18 +66,14 @@ def selective_scan(
 
 
 def selective_scan_backward(
-    grad: Shape,
+    *,
     u: Shape,
-    delta: Shape,
     A: Shape,
-    B: Shape,
-    C: Shape,
     skip: Shape | None,
     gate: Shape | None,
     delta_bias: Shape | None,
     delta_softplus: bool,
-    *rest: Any,
-    **more: Any,
+    **rest: Any,
 ) -> int:
     """Per state: the forward walk without C (5), dh (2), what is passed on (1), w (1), six sums of products (12)."""
     per_channel = 1 + 1 + 2  # Δu, du, dΔ
@@ -77,99 +83,96 @@ def selective_scan_backward(
     return u.numel() * (21 * A[1] + per_channel)
 
 
-def bidirectional_scan(u: Shape, delta: Shape, A: Shape, *rest: Any, **more: Any) -> int:
+def bidirectional_scan(*, u: Shape, **rest: Any) -> int:
     """Two scans, each gated, and their sum."""
-    return 2 * selective_scan(u, u, A, u, u, A, u, A, True) + u.numel()
+    return 2 * selective_scan(u=u, delta_softplus=True, **rest) + u.numel()
 
 
-def bidirectional_scan_backward(grad: Shape, u: Shape, delta: Shape, A: Shape, *rest: Any, **more: Any) -> int:
+def bidirectional_scan_backward(*, u: Shape, **rest: Any) -> int:
     """Those of two scans, and the sum of the gate's."""
-    return 2 * selective_scan_backward(grad, u, u, A, u, u, A, u, A, True) + u.numel()
+    return 2 * selective_scan_backward(u=u, delta_softplus=True, **rest) + u.numel()
 
 
-def causal_conv(x: Shape, weight: Shape, bias: Shape | None, silu: bool, *rest: Any, **more: Any) -> int:
+def causal_conv(*, x: Shape, weight: Shape, bias: Shape | None, silu: bool, **rest: Any) -> int:
     """A product for each tap, their sum, the bias."""
     return x.numel() * (2 * weight[2] - (bias is None) + SILU * silu)
 
 
-def causal_conv_backward(
-    grad: Shape, x: Shape, weight: Shape, bias: Shape | None, silu: bool, *rest: Any, **more: Any
-) -> int:
+def causal_conv_backward(*, x: Shape, weight: Shape, bias: Shape | None, silu: bool, **rest: Any) -> int:
     """Two gradients of products; before SiLU's slope, the convolution once more."""
-    once_more = (causal_conv(x, weight, bias, False) // max(x.numel(), 1) + SILU_SLOPE + 1) * silu
+    once_more = (2 * weight[2] - (bias is None) + SILU_SLOPE + 1) * silu
     return x.numel() * (4 * weight[2] + (bias is not None) + once_more)
 
 
-def add_norm(x: Shape, *rest: Any, **more: Any) -> int:
+def add_norm(*, x: Shape, **rest: Any) -> int:
     """Join, square, sum, scale, weigh; `rmeeto.flops` counts a join before the first block, too."""
     return 5 * x.numel()
 
 
-def add_norm_backward(grad: Shape, *rest: Any, **more: Any) -> int:
+def add_norm_backward(*, grad: Shape, **rest: Any) -> int:
     """The scale (2), what comes in weighed (1), its part along the stream (2), the sum (4), the weight's (3)."""
     return 12 * grad.numel()
 
 
-def mamba_block(x: Shape, residual: Shape | None, norm_weight: Shape, *weights: Any, **more: Any) -> int:
+def mamba_block(
+    *, x: Shape, conv_weight: Shape, conv_bias: Shape, A: Shape, skip: Shape, delta_bias: Shape, **rest: Any
+) -> int:
     """Its parts, and the scale."""
-    _, _, conv_weight, conv_bias, A, *_ = weights
-    channels = Shape((*x[:2], A[0]))
-    convolutions = 2 * causal_conv(channels, conv_weight, conv_bias, True)
-    scans = bidirectional_scan(channels, channels, A)
-    return add_norm(x) + _block_products(x, *weights) + convolutions + scans + x.numel()
+    u = Shape((*x[:2], A[0]))
+    convolutions = 2 * causal_conv(x=u, weight=conv_weight, bias=conv_bias, silu=True)
+    scans = bidirectional_scan(u=u, A=A, skip=skip, gate=u, delta_bias=delta_bias)
+    return add_norm(x=x) + _block_products(x, **rest) + convolutions + scans + x.numel()
 
 
-def mamba_block_backward(grad: Shape, grad_stream: Shape, *tensors: Any, **more: Any) -> int:
+def mamba_block_backward(
+    *, grad: Shape, walked: Shape, conv_weight: Shape, conv_bias: Shape, dt_proj: Shape, **rest: Any
+) -> int:
     """Those of its parts, every product's being two, with convolutions and Δ once more; the two inputs' sum."""
-    walked: Shape = tensors[5]
-    weights: tuple[Shape, ...] = tensors[7:16]
-    _, _, conv_weight, conv_bias, A, *_, dt_proj = weights
-    products = 2 * _block_products(grad, *weights)
+    taps: dict[str, Any] = {"x": walked, "weight": conv_weight, "bias": conv_bias, "silu": True}
+    products = 2 * _block_products(grad, dt_proj=dt_proj, **rest)
     steps = 2 * 2 * grad[0] * grad[1] * dt_proj.numel()
-    once_more = 2 * causal_conv(walked, conv_weight, conv_bias, True) + steps
-    convolutions = 2 * causal_conv_backward(walked, walked, conv_weight, conv_bias, True)
-    scans = bidirectional_scan_backward(walked, walked, walked, A)
-    return add_norm_backward(grad) + products + once_more + convolutions + scans + grad.numel() + 2 * walked.numel()
+    once_more = 2 * causal_conv(**taps) + steps
+    convolutions = 2 * causal_conv_backward(**taps)
+    scans = bidirectional_scan_backward(u=walked, gate=walked, **rest)
+    sums = grad.numel() + 2 * walked.numel()
+    return add_norm_backward(grad=grad) + products + once_more + convolutions + scans + sums
 
 
-def _block_products(x: Shape, in_proj: Shape, out_proj: Shape, *side: Shape) -> int:
-    *_, x_proj, dt_proj = side[:7]
+def _block_products(x: Shape, *, in_proj: Shape, out_proj: Shape, x_proj: Shape, dt_proj: Shape, **rest: Any) -> int:
     return 2 * x[0] * x[1] * (in_proj.numel() + out_proj.numel() + 2 * (x_proj.numel() + dt_proj.numel()))
 
 
-def merge_rows(values: Shape, kept: Shape, source: Shape, *rest: Any, **more: Any) -> int:
+def merge_rows(*, values: Shape, source: Shape, **rest: Any) -> int:
     """Difference, weight, add."""
     return 3 * source.numel() * values[2]
 
 
-def merge_rows_backward(grad: Shape, kept: Shape, source: Shape, *rest: Any, **more: Any) -> int:
+def merge_rows_backward(*, grad: Shape, kept: Shape, source: Shape, **rest: Any) -> int:
     """Every row's share."""
     return (kept.numel() + source.numel()) * grad[2]
 
 
-def nearest(a: Shape, b: Shape, distance: str, nth: int, reach: int, *rest: Any, **more: Any) -> int:
+def nearest(*, a: Shape, b: Shape, reach: int, **rest: Any) -> int:
     """Normalise all rows, compare those within reach."""
     return _compare(a, b, a[0] * _pairs(a[1], b[1], reach))
 
 
-def nearest_seen(a: Tensor, b: Tensor, low: Tensor, high: Tensor, *rest: Any, **more: Any) -> int:
-    """Normalise all rows, compare those seen: all where tensors have no values."""
+def nearest_seen(*, a: Tensor, b: Tensor, low: Tensor, high: Tensor, **rest: Any) -> int:
+    """Normalise all rows, compare those seen: all where tensors have no values. It takes tensors, not their shapes."""
     with_values = type(low) is Tensor and not low.is_meta
     pairs = int((high - low).clamp(min=0).sum()) if with_values else low.numel() * b.shape[1]
     return _compare(a.shape, b.shape, pairs)
 
 
-def closest_pairs(
-    features: Shape, protected: Shape, r: int, distance: str, nth: int, reach: int, *rest: Any, **more: Any
-) -> int:
+def closest_pairs(*, features: Shape, protected: Shape, reach: int, **rest: Any) -> int:
     """As `nearest`, of candidates and targets."""
     batch, length, width = features
     rows = length - protected[1]
     targets = rows // 2
-    return nearest(Shape((batch, rows - targets, width)), Shape((batch, targets, width)), distance, nth, reach)
+    return nearest(a=Shape((batch, rows - targets, width)), b=Shape((batch, targets, width)), reach=reach)
 
 
-def lay_out(*args: Any, **more: Any) -> int:
+def lay_out(**operands: Any) -> int:
     """Positions alone."""
     return 0
 
@@ -183,20 +186,12 @@ def _pairs(rows: int, columns: int, reach: int) -> int:
     return sum(max(0, min(columns, i + reach) - max(0, i - reach)) for i in range(rows))
 
 
-SHAPE_FORMULAS: dict[str, Formula] = {
-    "selective_scan": selective_scan,
-    "selective_scan_backward": selective_scan_backward,
-    "bidirectional_scan": bidirectional_scan,
-    "bidirectional_scan_backward": bidirectional_scan_backward,
-    "causal_conv": causal_conv,
-    "causal_conv_backward": causal_conv_backward,
-    "add_norm": add_norm,
-    "add_norm_backward": add_norm_backward,
-    "mamba_block": mamba_block,
-    "mamba_block_backward": mamba_block_backward,
-    "merge_rows": merge_rows,
-    "merge_rows_backward": merge_rows_backward,
-    "nearest": nearest,
-    "closest_pairs": closest_pairs,
-    "lay_out": lay_out,
+FORMULAS: dict[str, Formula] = {
+    formula.__name__: formula
+    for formula in (
+        *(selective_scan, selective_scan_backward, bidirectional_scan, bidirectional_scan_backward),
+        *(causal_conv, causal_conv_backward, add_norm, add_norm_backward, mamba_block, mamba_block_backward),
+        *(merge_rows, merge_rows_backward),
+        *(nearest, nearest_seen, closest_pairs, lay_out),
+    )
 }
