@@ -53,8 +53,8 @@ ORDERS = {
         {"conditions", "snapshot"},
     ],
     "rmeeto.ops": [
-        {"network"},
-        {"block", "ends", "merging", "packed", "watch"},
+        {"packed"},
+        {"block", "merging", "watch"},
         {"bidirectional", "pairs"},
         {"scan", "conv", "norm", "nearest", "layout", "merge"},
         {"registration"},

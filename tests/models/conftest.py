@@ -1,6 +1,6 @@
 import pytest
 
-from rmeeto.ops.network import PackedNetwork
+from rmeeto.ops.packed.network import PackedNetwork
 
 
 @pytest.fixture

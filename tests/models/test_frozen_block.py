@@ -9,7 +9,7 @@ from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
 from rmeeto.models.block import Block
 from rmeeto.models.inference.block import FrozenBlock
-from rmeeto.ops.network import PackedNetwork
+from rmeeto.ops.packed.network import PackedNetwork
 from rmeeto.reduction import parse_reduction
 from rmeeto.reduction.methods import METHODS
 from small_models import images_of, model_of, needs_bfloat16

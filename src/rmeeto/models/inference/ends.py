@@ -12,7 +12,7 @@ from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.inference.conditions import outside_blocks, why_not_classify, why_not_embed
 from rmeeto.models.inference.snapshot import Snapshot
 from rmeeto.models.layers import join_tokens
-from rmeeto.ops.ends import PackedClassifier, PackedEmbedding
+from rmeeto.ops.packed.ends import PackedClassifier, PackedEmbedding
 from rmeeto.reduction.tokens import Tokens
 
 

@@ -25,8 +25,8 @@ from rmeeto.models.inference.ends import FrozenEnds
 from rmeeto.models.inference.snapshot import Snapshot
 from rmeeto.models.linear import product_dtype
 from rmeeto.ops.merging import Matching
-from rmeeto.ops.network import PackedNetwork
 from rmeeto.ops.packed.block import PackedBlock
+from rmeeto.ops.packed.network import PackedNetwork
 from rmeeto.ops.select import inference_obstacle, infers_on_processor
 from rmeeto.reduction import Reduction, Schedule, TokenMerge
 

@@ -1,4 +1,4 @@
-"""The first and the last step of a frozen model; `rmeeto.ops.ends` calls the library itself."""
+"""The first and the last step of a frozen model; `rmeeto.ops.packed.ends` calls the library itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole frozen model; `rmeeto.ops.network` fills it in."""
+"""A whole frozen model; `rmeeto.ops.packed.network` fills it in."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ from blocks import EPS, parameters_of
 from cpp_kernels import needs_kernels
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops import Matching, merge_closest
-from rmeeto.ops.ends import PackedClassifier, PackedEmbedding
-from rmeeto.ops.network import PackedNetwork
 from rmeeto.ops.packed import block
 from rmeeto.ops.packed.block import PackedBlock
+from rmeeto.ops.packed.ends import PackedClassifier, PackedEmbedding
+from rmeeto.ops.packed.network import PackedNetwork
 
 pytestmark = needs_kernels
 DIM, CLASSES, PATCHES, CLASS_AT = 12, 9, 42, 21

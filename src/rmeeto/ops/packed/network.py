@@ -12,10 +12,10 @@ from ctypes import addressof, c_double, c_int64, c_void_p
 from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
-from rmeeto.ops.ends import PackedClassifier, PackedEmbedding
 from rmeeto.ops.impl import cpp
 from rmeeto.ops.merging import Matching
 from rmeeto.ops.packed import block
+from rmeeto.ops.packed.ends import PackedClassifier, PackedEmbedding
 
 
 class PackedNetwork:
