@@ -103,8 +103,8 @@ def count(model: Description, line: str) -> Counted:
 def print_totals(model: Description, counted: list[Counted]) -> None:
     """One line per reduction, the change against the first one in brackets."""
     config, first = model.config, counted[0]
-    size = "×".join(map(str, config.img_size))
-    what = f"clip of {config.frames} {size} images" if config.is_video else f"{size} image"
+    _, *frames, height, width = config.input_size
+    what = f"clip of {frames[0]} {height}×{width} images" if frames else f"{height}×{width} image"
     table = console.table(
         "reduction",
         console.number("tokens\nin → out"),

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rmeeto.data.media import Kind
-    from rmeeto.models.backbone import VisionMamba
     from rmeeto.models.description import Description
+    from rmeeto.models.reducible import ReducibleModel
     from rmeeto.ops.select import Impl
     from rmeeto.reduction import Reduction
 
 RANDOM = "random"
 
 
-def build(model: str, weights: str | None, *, impl: Impl, reduction: Reduction | None = None) -> VisionMamba:
+def build(model: str, weights: str | None, *, impl: Impl, reduction: Reduction | None = None) -> ReducibleModel:
     """Build MODEL with the weights that ``--weights`` asks for: by default its published or saved ones.
 
     Raises:
@@ -57,7 +57,7 @@ def kind_of_files(model: str) -> Kind:
     from rmeeto.data import CLIPS, IMAGES
     from rmeeto.models.description import describe
 
-    return CLIPS if describe(model).config.is_video else IMAGES
+    return CLIPS if len(describe(model).config.input_size) == 4 else IMAGES  # (c, t, h, w)
 
 
 def check_may_be_random(model: str) -> None:

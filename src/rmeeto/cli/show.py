@@ -17,7 +17,7 @@ from rmeeto.files.paths import check_output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rmeeto.models.backbone import VisionMamba
+    from rmeeto.models.reducible import ReducibleModel
 
 MOST_IMAGES, MOST_CLIPS = 16, 4  # a taller sheet cannot be looked at
 
@@ -87,7 +87,7 @@ def at_most(count: int, paths: list[Path], many: str) -> list[Path]:
     return paths[:count]
 
 
-def draw_images(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:
+def draw_images(network: ReducibleModel, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:
     """One row for each image."""
     from rmeeto import viz
     from rmeeto.evaluation.prediction import read_image
@@ -97,7 +97,7 @@ def draw_images(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[in
     viz.save_figure(viz.figure(rows), output)
 
 
-def draw_clips(network: VisionMamba, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:
+def draw_clips(network: ReducibleModel, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:
     """Frames side by side, or one after another if the output is a film."""
     from rmeeto import viz
     from rmeeto.evaluation.prediction import read_clip

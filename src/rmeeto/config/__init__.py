@@ -2,6 +2,7 @@
 
 from rmeeto.config.dynamic import DynamicConfig
 from rmeeto.config.mamba import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, PositionInterpolation
+from rmeeto.config.sizes import Sizes, changed, check_fields
 from rmeeto.config.transformer import TransformerConfig
 
 __all__ = [
@@ -10,5 +11,8 @@ __all__ = [
     "DynamicConfig",
     "ModelConfig",
     "PositionInterpolation",
+    "Sizes",
     "TransformerConfig",
+    "changed",
+    "check_fields",
 ]

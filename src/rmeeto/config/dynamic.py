@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rmeeto.checks import number, whole_number
 from rmeeto.errors import ConfigError
@@ -25,6 +26,8 @@ class DynamicConfig:
     Raises:
         ConfigError: impossible shares, or blocks not in rising order; blocks that a network lacks, when given to it.
     """
+
+    family: ClassVar[str] = "dyvm"
 
     keep: float = 0.7
     directions: float = 0.8

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
 
 from rmeeto.checks import number, whole_number
-from rmeeto.errors import ConfigError, UnknownName, UnknownOption
+from rmeeto.config.sizes import changed
+from rmeeto.errors import ConfigError, UnknownName
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -54,6 +55,8 @@ class ModelConfig:
     position_interpolation: how weights for another image size get their position table resampled: ``bicubic``, as the
     official programs of Vim and VideoMamba do, or ``antialiased``, as timm does.
     """
+
+    family: ClassVar[str] = "vim"
 
     img_size: tuple[int, int] = (224, 224)
     patch_size: int = 16
@@ -226,10 +229,7 @@ class ModelConfig:
         Raises:
             UnknownOption: a field that does not exist, with the nearest that do.
         """
-        for name in changes:
-            if name not in self.__dataclass_fields__:
-                raise UnknownOption("model option", name, self.__dataclass_fields__)
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+        return changed(self, changes)
 
 
 def _two_sides(size: Any) -> tuple[int, int]:

@@ -35,6 +35,8 @@ class TransformerConfig:
     gated: whether the MLP multiplies two projections (SwiGLU). layer_scale: whether each half scales its output.
     """
 
+    family: ClassVar[str] = "vit"
+
     architecture: str | None
     img_size: tuple[int, int]
     patch_size: tuple[int, int]
@@ -51,11 +53,6 @@ class TransformerConfig:
     gated: bool
     layer_scale: bool
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
-
-    # timm's Transformers see images, never clips
-    is_video: ClassVar[bool] = False
-    frames: ClassVar[int] = 1
-    time: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         asked = "describe a Transformer"

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from rmeeto.config import ModelConfig, TransformerConfig
+from rmeeto.config import ModelConfig, Sizes, TransformerConfig
 from rmeeto.cost.attention import AttentionNetwork
 from rmeeto.cost.mamba import MambaNetwork
 from rmeeto.cost.network import Convention, Network, Terms
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.reduction.protocol import Reduction, Schedule, Stack
 
-Config = ModelConfig | TransformerConfig
-
-
-class Reducible(Protocol):
-    """What :func:`flops` reads of a model."""
-
-    config: Any
-    reduction: Reduction | None
+# The counter of each class of sizes; rmeeto.models.family.add_family adds those of further families.
+COUNTERS: dict[type, Callable[[Any], Network]] = {ModelConfig: MambaNetwork, TransformerConfig: AttentionNetwork}
 
 
 @runtime_checkable
 class Counted(Protocol):
-    """A model that counts its own operations, because they do not follow from sizes and reduction alone."""
+    """A model that says what it costs."""
 
     def cost(self, convention: Convention) -> Cost: ...  # noqa: D102
 
@@ -91,7 +85,7 @@ class Cost:
         )
 
 
-def flops(model: Reducible | Counted, *, convention: Convention = "exact") -> Cost:
+def flops(model: Counted, *, convention: Convention = "exact") -> Cost:
     """Count the operations per image of a model with its present reduction.
 
     Raises:
@@ -100,20 +94,18 @@ def flops(model: Reducible | Counted, *, convention: Convention = "exact") -> Co
     >>> print(flops(create_model("vim_small", reduction="merge:r=11"), convention="paper"))
     3.58 G (paper convention), tokens 197 … 76, reduction ratio 0.31
     """
-    if isinstance(model, Counted):
-        return model.cost(convention)
-    if not hasattr(model, "config") or not hasattr(model, "reduction"):
+    if not isinstance(model, Counted):
         raise ConfigError(
             "count the operations of a model",
             given=f"a {type(model).__name__}",
             why="only models of rmeeto have a config to count from",
             fix="build it with rmeeto.create_model, or put a timm VisionTransformer through rmeeto.reduce(model, None)",
         )
-    return count(model.config, model.reduction, convention=convention)
+    return model.cost(convention)
 
 
 def count(
-    config: Config,
+    config: Sizes,
     reduction: Reduction | None = None,
     *,
     convention: Convention = "exact",
@@ -130,7 +122,7 @@ def count(
     return _count(network_of(config), reduction, schedule, convention, seen)
 
 
-def stack_of(config: Config) -> Stack:
+def stack_of(config: Sizes) -> Stack:
     """What schedules know of a network, its exact operations included."""
     network = network_of(config)
 
@@ -140,9 +132,21 @@ def stack_of(config: Config) -> Stack:
     return replace(network.stack, operations=operations)
 
 
-def network_of(config: Config) -> Network:
-    """The network of these sizes, as a counter sees it."""
-    return AttentionNetwork(config) if isinstance(config, TransformerConfig) else MambaNetwork(config)
+def network_of(config: Sizes) -> Network:
+    """The network of these sizes, as a counter sees it.
+
+    Raises:
+        ConfigError: sizes of a family that has not been added.
+    """
+    counter = COUNTERS.get(type(config))
+    if counter is None:
+        raise ConfigError(
+            "count the operations of a network",
+            given=f"its sizes as a {type(config).__name__}",
+            why="no family of networks has sizes of this class",
+            fix="add the family with rmeeto.models.family.add_family",
+        )
+    return counter(config)
 
 
 def _count(

@@ -17,8 +17,8 @@ from rmeeto.demo.plan import BENCH_WARMUP, announcement, bench_batch, fit, measu
 from rmeeto.errors import ConfigError
 from rmeeto.evaluation.results import Results
 from rmeeto.files.durable import write_text
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.factory import create_model
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import load_recipe
 from rmeeto.report import report, timed
 from rmeeto.runtime.doctor import machine
@@ -134,7 +134,7 @@ def unused_folder(output: Path) -> Path:
     return next(output / name for name in names if not (output / name).exists())
 
 
-def pictures(model: VisionMamba, source: Source) -> list[Pictures]:
+def pictures(model: ReducibleModel, source: Source) -> list[Pictures]:
     """The first image of each class, and its groups of merged patches at each reducing block."""
     chosen = [source.labels.index(label) for label in range(len(source.classes))]
     read = cast(ImageSource, source).read

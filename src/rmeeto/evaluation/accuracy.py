@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from rmeeto.cost import count
 from rmeeto.data import ONE_VIEW, Batch, Preparation, Source, Views, check_classes, evaluation_batches, open_data
 from rmeeto.errors import DataError, RunError
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.inference.freezing import frozen
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.runtime.devices import ActualPrecision, autocast, find_device, find_precision
 from rmeeto.runtime.nonfinite import first_nonfinite
 from rmeeto.runtime.processes import talking
@@ -63,7 +63,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: VisionMamba,
+    model: ReducibleModel,
     data: str | Path | Source,
     *,
     batch_size: int = 128,
@@ -130,7 +130,7 @@ class _Tally:
 
 @torch.no_grad()
 def _run(
-    model: VisionMamba,
+    model: ReducibleModel,
     source: Source,
     batch_size: int,
     device: torch.device,

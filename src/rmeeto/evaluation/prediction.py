@@ -26,9 +26,9 @@ from rmeeto.data.transforms import Preparation
 from rmeeto.data.walk import Walk, above
 from rmeeto.errors import ConfigError, DataError
 from rmeeto.files.paths import given_path
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import WEIGHTS
 from rmeeto.models.inference.freezing import frozen
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.runtime.progress import SILENT, Progress
 
 IMAGENET_CLASSES = 1000
@@ -117,7 +117,7 @@ def read_image(path: Path) -> Image.Image:
         ) from error
 
 
-def read_clip(model: VisionMamba, path: Path) -> Tensor:
+def read_clip(model: ReducibleModel, path: Path) -> Tensor:
     """A clip as a video model takes it, ``(c, t, h, w)``: the frames and the crop of an evaluation with one view.
 
     Raises:
@@ -135,7 +135,7 @@ def read_clip(model: VisionMamba, path: Path) -> Tensor:
 
 
 def predict(
-    model: VisionMamba,
+    model: ReducibleModel,
     paths: Sequence[str | Path],
     *,
     top: int = 5,
@@ -167,7 +167,12 @@ def predict(
 
 
 def _predictions(
-    model: VisionMamba, paths: Sequence[str | Path], top: int, batch_size: int, names: Sequence[str], progress: Progress
+    model: ReducibleModel,
+    paths: Sequence[str | Path],
+    top: int,
+    batch_size: int,
+    names: Sequence[str],
+    progress: Progress,
 ) -> Iterator[Prediction]:
     reading = file_reading(paths, Preparation.of(model))
     with frozen(model), progress.task("predicting", len(paths)) as task:
@@ -189,7 +194,7 @@ def _predictions(
 
 
 @torch.inference_mode()
-def _guess(model: VisionMamba, inputs: list[Tensor], top: int, names: Sequence[str]) -> list[tuple[Guess, ...]]:
+def _guess(model: ReducibleModel, inputs: list[Tensor], top: int, names: Sequence[str]) -> list[tuple[Guess, ...]]:
     if not inputs:
         return []
     device = next(model.parameters()).device

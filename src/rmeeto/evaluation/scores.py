@@ -16,8 +16,8 @@ from rmeeto.data import Preparation, Source, evaluation_batches
 from rmeeto.errors import RmeetoWarning
 from rmeeto.evaluation import Evaluation, Spent
 from rmeeto.evaluation.results import Row, Score
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.inference.freezing import frozen
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import Reduction
 from rmeeto.runtime.devices import ActualPrecision, autocast
 from rmeeto.speed.run import under
@@ -31,7 +31,7 @@ GATE_CLASSES = 10  # with fewer classes, accuracy near chance may still be a wea
 GATE_DEVIATIONS = 3
 
 
-def score(name: str, model: VisionMamba, evaluation: Evaluation) -> Score:
+def score(name: str, model: ReducibleModel, evaluation: Evaluation) -> Score:
     """A model's accuracy and its cost."""
     spent = evaluation.spent or Spent(
         gflops_exact=flops(model, convention="exact").total / 1e9,
@@ -55,7 +55,7 @@ def score(name: str, model: VisionMamba, evaluation: Evaluation) -> Score:
 def add_speeds(
     scores: Sequence[Score],
     reductions: Sequence[Reduction | None],
-    model: VisionMamba,
+    model: ReducibleModel,
     source: Source,
     batch_size: int,
     device: torch.device,
@@ -93,12 +93,12 @@ def speeds_are_rough(rows: Sequence[Row], batch_size: int) -> bool:
     return any(row.images_per_second * SHORT_SECONDS > batch for row in rows)
 
 
-def noise(model: VisionMamba, batch: int) -> Tensor:
+def noise(model: ReducibleModel, batch: int) -> Tensor:
     """Inputs that show nothing."""
     return torch.randn(batch, *model.config.input_size)
 
 
-def samples(source: Source, model: VisionMamba, batch: int) -> Tensor:
+def samples(source: Source, model: ReducibleModel, batch: int) -> Tensor:
     """A batch of readable evaluation inputs, evenly spaced over the source and so over its classes."""
     apart = max(1, len(source.labels) // batch)
     for first in range(apart):

@@ -12,7 +12,6 @@ What is unusual:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,19 +36,6 @@ from rmeeto.reduction.tokens import Features, Tokens
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A forward pass and what its blocks saw.
-
-    logits: ``(b, classes)``. blocks: the tokens that each block's mixer saw, after its reduction.
-    final: the tokens that left the last block.
-    """
-
-    logits: Tensor
-    blocks: tuple[Tokens, ...]
-    final: Tokens
 
 
 class VisionMamba(TimmInterface, Freezable):
@@ -214,19 +200,6 @@ class VisionMamba(TimmInterface, Freezable):
         """One block with the reduction before it, to be computed again in the backward pass."""
         after: tuple[Tokens, Features | None] = block(self.reduced(tokens, features, step), self.read_after(step))
         return after
-
-    def trace(self, images: Tensor) -> Trace:
-        """A forward pass that keeps what each block saw: token counts, class places, sizes, source maps."""
-        seen = tuple(self.walk(images))
-        final = self.finish(seen[-1])
-        return Trace(logits=self.classify(final), blocks=seen, final=final)
-
-    def counted(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and how many tokens of each image every block saw, ``(b, depth)`` int64."""
-        counts = []
-        for tokens in self.walk(images):
-            counts.append(tokens.counts())
-        return self.classify(self.finish(tokens)), torch.stack(counts, dim=1)
 
 
 MODEL_METHODS = methods_of(

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from rmeeto.config import DynamicConfig, ModelConfig, TransformerConfig
+from rmeeto.config import DynamicConfig, Sizes, check_fields
 from rmeeto.errors import CheckpointError, ConfigError, RmeetoError, UnknownName
 from rmeeto.files import paths
 from rmeeto.files.run_files import why_no_model
 from rmeeto.models import checkpoint, zoo
-
-
-@dataclass(frozen=True)
-class Description:
-    """A model that has not been built.
-
-    name: of the zoo, or the one it was saved under. config: its sizes. reduction: the line saved with it.
-    folder: where it was saved, None for one of the zoo. pretrained: address of the zoo's weights, if they exist.
-    dynamic: of a Dynamic Vision Mamba, the shares that it has learned to run. class_names: saved with it, by label.
-    """
-
-    name: str
-    config: ModelConfig | TransformerConfig
-    reduction: str | None = None
-    folder: Path | None = None
-    pretrained: str | Path | None = None
-    dynamic: DynamicConfig | None = None
-    class_names: tuple[str, ...] | None = None
+from rmeeto.models.described import Description as Description
+from rmeeto.models.family import FAMILIES, family_of
 
 
 def describe(name: str) -> Description:
     """Look up a name, or read the folder that a path or ``hf-hub:owner/name[@revision]`` stands for.
 
-    A name that the zoo does not have may be one of timm's Transformers; only then is timm loaded.
+    A name that neither the zoo nor a family has may be one of timm's Transformers; only then is timm loaded.
 
     Raises:
         UnknownName: no such model, with the nearest that exist.
@@ -49,6 +31,9 @@ def describe(name: str) -> Description:
             fix="rmeeto models lists the names",
         )
     if not is_folder(name):
+        for family in FAMILIES.values():
+            if name in family.names:
+                return Description(name, family.names[name])
         try:
             full_name, entry = zoo.find(name)
         except UnknownName:
@@ -70,7 +55,7 @@ def describe(name: str) -> Description:
             fix=f"name the model and pass {name} as its weights",
         )
     try:
-        config = read_sizes(content["config"])
+        config = read_sizes(content["config"], content.get("family"))
         dynamic = DynamicConfig(**content["dynamic"]) if "dynamic" in content else None
         line, own_name = content.get("reduction"), content.get("name") or folder.name
         if not isinstance(line, str | None) or not isinstance(own_name, str):
@@ -105,9 +90,15 @@ def _describe_transformer(name: str) -> Description:
     return Description(name, named.describe(name), pretrained=named.address(name))
 
 
-def read_sizes(values: Mapping[str, Any]) -> ModelConfig | TransformerConfig:
-    """The sizes that ``dataclasses.asdict`` made plain values of."""
-    return TransformerConfig(**values) if "architecture" in values else ModelConfig().changed(**dict(values))
+def read_sizes(values: Mapping[str, Any], family: object = None) -> Sizes:
+    """The sizes that ``dataclasses.asdict`` made plain values of.
+
+    family: name of theirs; files of earlier versions have none, and only Transformers have an architecture.
+    """
+    config = family_of(family or ("vit" if "architecture" in values else "vim")).config
+    check_fields(config, values)
+    sizes: Sizes = config(**values)
+    return sizes
 
 
 def is_folder(name: str) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from rmeeto.config import ModelConfig, TransformerConfig
-from rmeeto.errors import CheckpointError, ConfigError
+from rmeeto.config import Sizes, changed
 from rmeeto.models import checkpoint
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.description import Description, describe
-from rmeeto.ops.select import Impl, check_impl
+from rmeeto.models.description import describe
+from rmeeto.models.family import family_of
+from rmeeto.models.reducible import ReducibleModel, check_model
+from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction, as_reduction
 
 
@@ -22,19 +22,20 @@ def create_model(
     reduction: Reduction | str | None = None,
     impl: Impl = "auto",
     **options: Any,
-) -> VisionMamba:
+) -> ReducibleModel:
     """Build a model, with or without weights.
 
     Args:
         name: one of :func:`rmeeto.list_models`, an official long name, a folder that :func:`save_model` wrote,
-            ``hf-hub:owner/name[@revision]`` with such a folder in it, or the name of a timm ``VisionTransformer``
-            such as ``deit_small_patch16_224``, which is then ready for :func:`rmeeto.reduce`.
+            ``hf-hub:owner/name[@revision]`` with such a folder in it, a name of a family that
+            :func:`rmeeto.models.family.add_family` added, or the name of a timm ``VisionTransformer`` such as
+            ``deit_small_patch16_224``, which is then ready for :func:`rmeeto.reduce`.
         pretrained: load the published weights of a named model (from the hub, or shipped with rmeeto).
         weights: load this ``.pth`` or ``.safetensors`` file, folder or hub address instead.
         reduction: a value such as ``TokenMerge(r=11)`` or its line ``"merge:r=11"``.
         impl: kernels to use: ``auto``, ``reference``, ``cpp`` or ``triton``.
-        options: fields of :class:`ModelConfig` to change: ``num_classes``, ``img_size``, ``stride``, ``depth`` …; of a
-            Transformer, timm's.
+        options: fields of :class:`ModelConfig` to change: ``num_classes``, ``img_size``, ``stride``, ``depth`` …; of
+            another family, fields of its config; of a Transformer, timm's options.
             The position table is resampled and a head of another class count replaced, both said aloud.
 
     Raises:
@@ -46,101 +47,31 @@ def create_model(
     142
     """
     described = describe(name)
-    if not isinstance(described.config, TransformerConfig):
-        check_impl(impl)
-    if described.dynamic is not None:
-        raise CheckpointError(
-            f"build the model in {name}",
-            why="it is a Dynamic Vision Mamba: what it reduces is in its weights, not in a reduction",
-            fix="rmeeto.models.dyvm.load_dynamic(folder) builds it, in Python only",
-        )
+    family = family_of(described.family)
+    family.check_impl(impl)
     reduction = as_reduction(described.reduction if reduction is None else reduction)
-    if isinstance(described.config, TransformerConfig):
-        transformer = _transformer(described, described.config, pretrained, weights, reduction, impl, options)
-        return _with_class_names(transformer, described, weights)
-    config, source = described.config, _weights(described, pretrained, weights)
-    old_grid = config.grid
-    state = None if source is None else checkpoint.read_weights(source)
-    if state is not None and options.get("num_classes") is None:
-        options["num_classes"] = checkpoint.class_count(state)
-    if state is not None and options.get("registers") is None:
-        options["registers"] = checkpoint.register_count(state)
-    config = config.changed(**options)
-    if state is not None:
-        assert source is not None
-        checkpoint.check_size(state, config, source)
-        checkpoint.say_other_family(source, config)
-    model = fresh_model(config, reduction, impl)
-    if state is not None:
-        assert source is not None
-        checkpoint.load_into(model, checkpoint.fit(state, config, old_grid, source), source)
-    return _with_class_names(model.eval(), described, weights)
-
-
-def _with_class_names(model: VisionMamba, described: Description, weights: str | Path | None) -> VisionMamba:
-    """Give a model the names saved with it, unless its weights come from elsewhere and have other classes."""
+    if family.load is not None:
+        model = check_model(family.load(described, pretrained, weights, reduction, options), described.family)
+    else:
+        source = described.weights(weights, pretrained=pretrained)
+        state = None if source is None else checkpoint.read_weights(source)
+        if family.fit is None or state is None or source is None:
+            config = changed(described.config, options)
+        else:
+            config, state = family.fit(described.config, options, state, source)
+        model = fresh_model(config, reduction, impl)
+        if state is not None and source is not None:
+            checkpoint.load_into(model, state, source)
+    # names of classes belong to the weights that they were saved with
     model.class_names = described.class_names if weights is None else None
-    return model
+    return model.eval()
 
 
-def fresh_model(config: ModelConfig | TransformerConfig, reduction: Reduction | None, impl: Impl) -> VisionMamba:
+def fresh_model(config: Sizes, reduction: Reduction | None, impl: Impl) -> ReducibleModel:
     """A network of these sizes with fresh weights.
 
     Raises:
-        ConfigError: a Transformer that was put together by hand, or a reduction that does not fit.
+        ConfigError: a family that has not been added or lacks a part, a Transformer that was put together by hand, or
+            a reduction that does not fit.
     """
-    if isinstance(config, TransformerConfig):
-        from rmeeto.models.vit import named
-
-        name, options = named.recipe(config)
-        return cast(VisionMamba, named.create(name, reduction=reduction, options=options))
-    return VisionMamba(config, reduction, impl=impl)
-
-
-def _transformer(
-    described: Description,
-    config: TransformerConfig,
-    pretrained: bool,
-    weights: str | Path | None,
-    reduction: Reduction | None,
-    impl: str,
-    options: dict[str, Any],
-) -> VisionMamba:
-    """One of timm's, by its name or as it was saved."""
-    from rmeeto.models.vit import named
-
-    if impl not in ("auto", "torch"):
-        raise ConfigError(
-            f"build {described.name} with impl={impl!r}",
-            why="a Transformer has no scan; its attention is PyTorch's",
-            fix="leave impl at auto",
-        )
-    name, built_with = described.name, dict[str, Any]()
-    if described.folder is not None:
-        name, built_with = named.recipe(config)
-    model = named.create(
-        name,
-        pretrained=pretrained,
-        source=checkpoint.resolve(weights) if weights is not None else described.folder,
-        reduction=reduction,
-        options={**built_with, **options},
-    )
-    # what the rest of the package reads of a model, both kinds have: config, reduction, schedule, impl, trace
-    return cast(VisionMamba, model)
-
-
-def _weights(described: Description, pretrained: bool, weights: str | Path | None) -> Path | None:
-    """Where the weights are: those asked for, those a saved model comes with, the published ones, or nowhere."""
-    if weights is not None:
-        return checkpoint.resolve(weights)
-    if described.folder is not None:
-        return described.folder
-    if not pretrained:
-        return None
-    if described.pretrained is None:
-        raise CheckpointError(
-            f"build a pretrained {described.name}",
-            why="nobody has published weights for it",
-            fix="pass weights=FILE, or leave pretrained out",
-        )
-    return checkpoint.resolve(described.pretrained)
+    return check_model(family_of(config.family).build(config, reduction, impl), config.family)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,14 +13,14 @@ from rmeeto.errors import ConfigError
 from rmeeto.models.freezable import thaw
 from rmeeto.models.layers import classifier, join, resize_position_embedding
 from rmeeto.models.maps import as_map, check_format, chosen_blocks, full_grid
-from rmeeto.models.reducible import Reducible
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.models.timm_description import described
 from rmeeto.reduction.tokens import Tokens
 
 STATE_PARAMETERS = {"A_log", "A_b_log", "D", "D_b"}
 
 
-class TimmInterface(Reducible, nn.Module):
+class TimmInterface(ReducibleModel):
     """Takes and gives what timm's Transformers do: plain tensors, with the class token in front.
 
     published_cfg: timm's description of the weights that timm built the model for; empty for any other model.
@@ -36,18 +34,6 @@ class TimmInterface(Reducible, nn.Module):
     norm_f: nn.Module
     head: nn.Module
     head_drop: nn.Module
-
-    @abstractmethod
-    def walk(self, images: Tensor) -> Iterator[Tokens]:
-        """The tokens that leave each block, one after the other."""
-
-    @abstractmethod
-    def encode(self, images: Tensor) -> Tokens:
-        """The tokens that leave the last block, with ``x`` normalised."""
-
-    @abstractmethod
-    def finish(self, tokens: Tokens) -> Tokens:
-        """Join the last output to the residual stream and normalise."""
 
     @property
     def in_chans(self) -> int:

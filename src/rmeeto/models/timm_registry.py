@@ -80,6 +80,7 @@ def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
         import torch
         from timm.models import get_pretrained_cfg, resolve_pretrained_cfg
 
+        from rmeeto.models.backbone import VisionMamba
         from rmeeto.models.dense import FeatureMaps
         from rmeeto.models.factory import create_model
 
@@ -93,6 +94,7 @@ def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
             options["weights"] = weights_of(cfg, changed, name, cache_dir)
         with nullcontext() if device is None else torch.device(device):
             model = create_model(name, **{**options_of(changed), **options}).to(dtype)
+        assert isinstance(model, VisionMamba), "the zoo has no other models"
         model.published_cfg = cfg.to_dict()  # type: ignore[no-untyped-call]
         if not features_only:
             return model

@@ -7,6 +7,7 @@ before any thread runs.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -19,19 +20,19 @@ from typing import Any
 import torch
 
 from rmeeto.errors import RunError
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.description import read_sizes
 from rmeeto.models.factory import fresh_model
 from rmeeto.models.inference.freezing import freeze
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import parse_reduction
 from rmeeto.runtime.devices import ActualPrecision, autocast
 
 STATUS = Path("/proc/self/status")  # getrusage would count what the parent process held
-CHILD = "from rmeeto.speed.memory import answer; answer()"
+CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rmeeto.speed.memory import answer; answer()"
 
 
 def peak_memories_mib(
-    variants: Sequence[VisionMamba], batch: int, precision: ActualPrecision, device: torch.device
+    variants: Sequence[ReducibleModel], batch: int, precision: ActualPrecision, device: torch.device
 ) -> list[float | None]:
     """MiB that each variant and one batch need, beyond a bare process or on the device; None if it cannot be measured.
 
@@ -45,6 +46,8 @@ def peak_memories_mib(
     questions = [
         {
             "config": asdict(variant.config),
+            "family": variant.config.family,
+            "module": type(variant.config).__module__,  # adds its family when it is imported
             "reduction": str(variant.reduction or "none"),
             "impl": variant.impl,
             "batch": batch,
@@ -54,7 +57,7 @@ def peak_memories_mib(
         for variant in variants
     ]
     child = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CHILD],
+        [sys.executable, "-W", "ignore", "-c", CHILD, json.dumps(sys.path)],
         input=json.dumps(questions),
         capture_output=True,
         text=True,
@@ -71,14 +74,14 @@ def peak_memories_mib(
     return [float(peak) for peak in peaks]
 
 
-def peak_on_gpu_mib(variant: VisionMamba, batch: int, precision: ActualPrecision, device: torch.device) -> float:
+def peak_on_gpu_mib(variant: ReducibleModel, batch: int, precision: ActualPrecision, device: torch.device) -> float:
     """The allocator's high water mark."""
     torch.cuda.reset_peak_memory_stats(device)
     forward(variant, batch, precision, device)
     return torch.cuda.max_memory_allocated(device) / 2**20
 
 
-def forward(model: VisionMamba, batch: int, precision: ActualPrecision, device: torch.device) -> None:
+def forward(model: ReducibleModel, batch: int, precision: ActualPrecision, device: torch.device) -> None:
     """Run one batch of noise."""
     images = torch.randn(batch, *model.config.input_size, device=device)
     with torch.inference_mode(), autocast(device, precision):
@@ -99,8 +102,9 @@ def growth_mib(question: dict[str, Any]) -> float:
     """Build the model and run it once; return how far resident memory rose."""
     torch.set_num_threads(question["threads"])
     before = resident_mib("VmRSS")
-    config, reduction = read_sizes(question["config"]), parse_reduction(question["reduction"])
-    model = freeze(fresh_model(config, reduction, question["impl"]))
+    importlib.import_module(question["module"])
+    config = read_sizes(question["config"], question["family"])
+    model = freeze(fresh_model(config, parse_reduction(question["reduction"]), question["impl"]))
     forward(model, question["batch"], question["precision"], torch.device("cpu"))
     return resident_mib("VmHWM") - before
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from rmeeto.cost import flops
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.inference.cuda_graph import CudaGraph
 from rmeeto.models.inference.explanation import Explanation, explain
 from rmeeto.models.inference.freezing import freeze, install, is_frozen
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import Reduction
 from rmeeto.runtime.devices import ActualPrecision, autocast, backend, find_device, find_precision
 from rmeeto.runtime.doctor import machine
@@ -30,7 +30,7 @@ Forward = Callable[[Tensor], object]
 
 
 def bench(
-    model: VisionMamba,
+    model: ReducibleModel,
     reductions: Sequence[Reduction],
     *,
     name: str = "model",
@@ -122,7 +122,7 @@ def bench(
     )
 
 
-def under(reduction: Reduction | None, model: VisionMamba) -> VisionMamba:
+def under(reduction: Reduction | None, model: ReducibleModel) -> ReducibleModel:
     """The same weights under another reduction, frozen if the model is: a shallow copy, so no block is stored twice."""
     variant = copy.copy(model)
     variant.reduction = reduction
@@ -132,7 +132,7 @@ def under(reduction: Reduction | None, model: VisionMamba) -> VisionMamba:
 
 
 @contextmanager
-def runner(running: Running) -> Iterator[Callable[[VisionMamba, Tensor], Forward]]:
+def runner(running: Running) -> Iterator[Callable[[ReducibleModel, Tensor], Forward]]:
     """Make a variant callable. Graphs are dropped at the end, so that they do not slow the next variant."""
     if running == "eager":
         yield lambda variant, images: variant
@@ -144,7 +144,7 @@ def runner(running: Running) -> Iterator[Callable[[VisionMamba, Tensor], Forward
         torch.compiler.reset()
 
 
-def way_of(variant: VisionMamba, images: Tensor, running: Running) -> Explanation | None:
+def way_of(variant: ReducibleModel, images: Tensor, running: Running) -> Explanation | None:
     """Which way a variant goes; None if PyTorch compiles it."""
     if running == "compiled":
         return None
@@ -152,8 +152,8 @@ def way_of(variant: VisionMamba, images: Tensor, running: Running) -> Explanatio
 
 
 def measurement(
-    variant: VisionMamba,
-    whole: VisionMamba,
+    variant: ReducibleModel,
+    whole: ReducibleModel,
     batch: int,
     precision: ActualPrecision,
     seconds: Sequence[float],

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import Schedule
 from rmeeto.reduction.protocol import Reduction, Stack, Step, Widths
 from rmeeto.reduction.tokens import Features, Tokens
@@ -98,7 +98,7 @@ class TimedReduction:
         return result
 
 
-def reduction_share(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) -> float:
+def reduction_share(model: ReducibleModel, images: Tensor, stopwatch: Stopwatch) -> float:
     """The share of a forward pass that the reduction takes: median of a few passes, timers included in both times."""
     if model.reduction is None:
         return 0.0
@@ -110,7 +110,7 @@ def reduction_share(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) ->
     return statistics.median(part / total for part, total in zip(spent, totals, strict=True))
 
 
-def reduction_seconds(model: VisionMamba, images: Tensor, stopwatch: Stopwatch) -> float:
+def reduction_seconds(model: ReducibleModel, images: Tensor, stopwatch: Stopwatch) -> float:
     """Seconds that the reduction takes in one ordinary forward pass."""
     executor = getattr(model, "executor", None)
     inside: float | None = None if executor is None else executor.reduction_seconds(model, images)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.reducible import ReducibleModel
 
 
 class WeightAverage:
@@ -17,13 +17,13 @@ class WeightAverage:
     first weights; from n = 10 · decay / (1 - decay) on it is the decay itself.
     """
 
-    def __init__(self, model: VisionMamba, decay: float) -> None:
+    def __init__(self, model: ReducibleModel, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, model: VisionMamba) -> None:
+    def update(self, model: ReducibleModel) -> None:
         """Move a little towards the model's present weights."""
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))

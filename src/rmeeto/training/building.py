@@ -5,8 +5,8 @@ from __future__ import annotations
 from accelerate import Accelerator
 
 from rmeeto.errors import ConfigError, DataError
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.factory import create_model
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import PUBLISHED, Recipe
 from rmeeto.reduction import parse_reduction
 from rmeeto.runtime.devices import find_device
@@ -32,7 +32,7 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     return accelerator
 
 
-def build_model(recipe: Recipe, classes: int) -> VisionMamba:
+def build_model(recipe: Recipe, classes: int) -> ReducibleModel:
     """The recipe's model, reduction included; one without trained weights gets a head for the data's classes."""
     own_classes = classes if recipe.from_scratch else None
     options = {

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import Rehearsal
 from rmeeto.models.inference.freezing import freeze
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import Recipe
 from rmeeto.runtime.randomness import Part
 from rmeeto.training.dynamic import RATIO_WEIGHT, directions_loss, keep_loss, token_divergence
@@ -24,7 +24,7 @@ class Objective:
     A Dynamic Vision Mamba is also held to what it should run, see :mod:`rmeeto.training.dynamic`.
     """
 
-    def __init__(self, recipe: Recipe, num_classes: int, teacher: VisionMamba | None) -> None:
+    def __init__(self, recipe: Recipe, num_classes: int, teacher: ReducibleModel | None) -> None:
         self.label_smoothing, self.distill, self.teacher = recipe.label_smoothing, recipe.distill, teacher
         self._mix = Mixing(recipe, num_classes) if recipe.mixup or recipe.cutmix else None
 
@@ -46,7 +46,7 @@ class Objective:
             loss = loss + self.distill * self._difference(self.teacher, images, answer)
         return loss
 
-    def _difference(self, teacher: VisionMamba, images: Tensor, answer: Tensor | Rehearsal) -> Tensor:
+    def _difference(self, teacher: ReducibleModel, images: Tensor, answer: Tensor | Rehearsal) -> Tensor:
         """How far an answer is from the teacher's; of a rehearsal also how far its tokens are."""
         if not isinstance(answer, Rehearsal):
             with torch.no_grad():
@@ -67,7 +67,7 @@ def divergence(teacher: Tensor, student: Tensor) -> Tensor:
     return F.kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True)
 
 
-def make_teacher(model: VisionMamba, recipe: Recipe, device: torch.device) -> VisionMamba | None:
+def make_teacher(model: ReducibleModel, recipe: Recipe, device: torch.device) -> ReducibleModel | None:
     """The model before re-training, unreduced, in eval mode, on the device; None if the recipe does not distil.
 
     Raises:

@@ -9,8 +9,8 @@ from accelerate import Accelerator
 
 from rmeeto.evaluation.results import EpochScore, Results, Row, Score
 from rmeeto.files.jsontext import to_json
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.checkpoint import save_model
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import Recipe
 from rmeeto.runtime.devices import ActualPrecision, backend
 from rmeeto.training.conditions import device_name, versions
@@ -18,7 +18,7 @@ from rmeeto.training.run_state import Journal
 
 
 def save_epoch(
-    model: VisionMamba, folders: Sequence[Path], recipe: Recipe, classes: Sequence[str], epoch: int, score: Score
+    model: ReducibleModel, folders: Sequence[Path], recipe: Recipe, classes: Sequence[str], epoch: int, score: Score
 ) -> None:
     """Write the model to each folder, with what it was trained by and on and how good it is."""
     metadata = {

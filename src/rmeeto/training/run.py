@@ -26,7 +26,7 @@ from rmeeto.errors import RmeetoWarning, RunError
 from rmeeto.evaluation import evaluate
 from rmeeto.evaluation.results import Results, Score
 from rmeeto.evaluation.scores import add_speeds, score, warn_at_chance
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import Recipe
 from rmeeto.runtime.devices import find_precision
 from rmeeto.runtime.processes import talking
@@ -314,7 +314,7 @@ class _Run:
         self._weights_work = True
         self._save_state()
 
-    def _evaluate(self, name: str, model: VisionMamba, epoch: int = 0) -> Score:
+    def _evaluate(self, name: str, model: ReducibleModel, epoch: int = 0) -> Score:
         evaluation = evaluate(
             model,
             self.val_data,

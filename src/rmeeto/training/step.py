@@ -15,7 +15,7 @@ from torch.optim import AdamW
 
 from rmeeto.data import Batch, BatchPlan
 from rmeeto.errors import RunError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import Recipe
 from rmeeto.runtime.devices import ActualPrecision, autocast
 from rmeeto.runtime.nonfinite import first_nonfinite, first_nonfinite_gradient
@@ -59,7 +59,7 @@ class Stepper:
     def __init__(
         self,
         accelerator: Accelerator,
-        model: VisionMamba,
+        model: ReducibleModel,
         objective: Objective,
         recipe: Recipe,
         plan: BatchPlan,
@@ -200,7 +200,7 @@ class Interval:
         }
 
 
-def make_optimizer(model: VisionMamba, recipe: Recipe) -> AdamW:
+def make_optimizer(model: ReducibleModel, recipe: Recipe) -> AdamW:
     """AdamW; weight decay only where it does no harm: not on norms, biases, embeddings, A and skip."""
     spared = model.no_weight_decay()
     decayed: list[nn.Parameter] = []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmeeto.data import Preparation, Source, evaluation_batches
 from rmeeto.errors import DataError, RunError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import Reduction
 from rmeeto.runtime.devices import ActualPrecision, autocast
 from rmeeto.runtime.progress import Progress
@@ -26,7 +26,7 @@ class Calibration:
     batches: each ``(b, c, …)``. answers: its log-probabilities, each ``(b, classes)``.
     """
 
-    model: VisionMamba
+    model: ReducibleModel
     batches: list[Tensor]
     answers: list[Tensor]
     precision: ActualPrecision
@@ -34,7 +34,7 @@ class Calibration:
     @classmethod
     def of(
         cls,
-        model: VisionMamba,
+        model: ReducibleModel,
         source: Source,
         images: int,
         *,

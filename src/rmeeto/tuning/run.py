@@ -20,8 +20,8 @@ from rmeeto.evaluation.results import Score
 from rmeeto.evaluation.scores import score
 from rmeeto.files.durable import write_text
 from rmeeto.files.jsontext import to_json
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.inference.freezing import frozen
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import Reduction, Schedule, parse_reduction
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.protocol import Stack
@@ -69,7 +69,7 @@ class TuneResult:
 
 
 def tune(
-    model: VisionMamba,
+    model: ReducibleModel,
     data: str | Path,
     reduction: Reduction | str,
     *,

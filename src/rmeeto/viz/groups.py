@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rmeeto.config import ModelConfig, TransformerConfig
+from rmeeto.config import Sizes
 from rmeeto.reduction.tokens import Tokens
 
 Pixels = NDArray[np.float64]
@@ -21,7 +21,7 @@ BORDER_SHARE = 1 / 24  # of a patch's side: as thin beside a patch of 2 pixels a
 PICTURE_PIXELS = 672  # small images are enlarged to about this, so that borders stay thin beside their patches
 
 
-def patch_groups(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Groups:
+def patch_groups(tokens: Tokens, config: Sizes) -> Groups:
     """The token that each patch was merged into: ``(b, h, w)`` over the grid of patches, -1 for dropped patches.
 
     Class token and registers are left out, by their positions before any reduction.
@@ -29,13 +29,13 @@ def patch_groups(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Gro
     return _of_patches(tokens, config).reshape(-1, *config.grid)
 
 
-def clip_groups(tokens: Tokens, config: ModelConfig) -> Groups:
+def clip_groups(tokens: Tokens, config: Sizes) -> Groups:
     """The same of clips, ``(b, t, h, w)``: a group may reach over several frames."""
     patches = _of_patches(tokens, config)
     return patches.reshape(len(patches), -1, *config.grid)
 
 
-def _of_patches(tokens: Tokens, config: ModelConfig | TransformerConfig) -> Groups:
+def _of_patches(tokens: Tokens, config: Sizes) -> Groups:
     return np.delete(np.asarray(tokens.group().cpu(), dtype=np.int64), list(config.protected), axis=1)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmeeto.data.transforms import Preparation, evaluation_transform
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction.tokens import Tokens
 from rmeeto.viz.groups import PICTURE_PIXELS, clip_groups, draw_clip_groups, draw_groups, patch_groups
 
@@ -50,7 +50,7 @@ class Clip:
 
 @torch.inference_mode()
 def merged_groups(
-    model: VisionMamba, images: Sequence[Image.Image], names: Sequence[str], blocks: Sequence[int]
+    model: ReducibleModel, images: Sequence[Image.Image], names: Sequence[str], blocks: Sequence[int]
 ) -> list[Row]:
     """Run the model and draw, for each image, its groups of merged patches at each of the blocks.
 
@@ -76,7 +76,7 @@ def merged_groups(
 
 @torch.inference_mode()
 def merged_clip_groups(
-    model: VisionMamba, clips: Iterable[Tensor], names: Sequence[str], blocks: Sequence[int]
+    model: ReducibleModel, clips: Iterable[Tensor], names: Sequence[str], blocks: Sequence[int]
 ) -> list[Clip]:
     """The same for clips, each ``(c, t, h, w)`` as the model takes it (paper, Figure 5).
 
@@ -98,7 +98,7 @@ def merged_clip_groups(
     return found
 
 
-def _title(model: VisionMamba, block: int, tokens: Tokens) -> str:
+def _title(model: ReducibleModel, block: int, tokens: Tokens) -> str:
     """The text above a column of pictures, with the number of tokens if it is the same for all."""
     varies = model.reduction is not None and model.reduction.varies
     return f"block {block}" if varies else f"block {block}: {tokens.length} tokens"
@@ -125,7 +125,7 @@ def moments(clips: Sequence[Clip]) -> list[list[Row]]:
     ]
 
 
-def _check_blocks(model: VisionMamba, blocks: Sequence[int]) -> None:
+def _check_blocks(model: ReducibleModel, blocks: Sequence[int]) -> None:
     for block in blocks:
         if not 0 <= block < model.config.depth:
             raise ConfigError(
@@ -136,12 +136,12 @@ def _check_blocks(model: VisionMamba, blocks: Sequence[int]) -> None:
             )
 
 
-def reducing_blocks(model: VisionMamba) -> list[int]:
+def reducing_blocks(model: ReducibleModel) -> list[int]:
     """The blocks at whose entry tokens are removed."""
     return [block for block, count in enumerate(model.schedule.counts) if count]
 
 
-def typical_blocks(model: VisionMamba) -> list[int]:
+def typical_blocks(model: ReducibleModel) -> list[int]:
     """The first, middle and last block that reduce (2, 12 and 22 of Vim)."""
     reducing = reducing_blocks(model)
     return sorted({reducing[0], reducing[len(reducing) // 2], reducing[-1]}) if reducing else []

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmeeto.config import ModelConfig
 from rmeeto.errors import CheckpointError
 from rmeeto.models import checkpoint
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.description import describe
 from rmeeto.models.dyvm.network import DynamicMamba
+from rmeeto.models.family import family_of
 from rmeeto.ops.select import Impl
 
 
@@ -23,13 +22,13 @@ def load_dynamic(folder: str | Path, *, impl: Impl = "auto") -> DynamicMamba:
         UnknownName: the name of a model instead of a folder.
     """
     described = describe(str(folder))
-    config = described.config
-    if described.folder is None or described.dynamic is None or not isinstance(config, ModelConfig):
+    if described.folder is None or described.dynamic is None:
         raise CheckpointError(
             f"build a Dynamic Vision Mamba from {folder}",
             why="its predictors and gates are not there",
             fix="rmeeto.create_model builds other models; DynamicMamba(model, DynamicConfig()) puts new heads on one",
         )
-    model = DynamicMamba(VisionMamba(config, impl=impl), described.dynamic)
+    network = family_of(described.family).build(described.config, None, impl)
+    model = DynamicMamba(network, described.dynamic)
     checkpoint.load_into(model, checkpoint.read_weights(described.folder), folder)
     return model.eval()

@@ -21,10 +21,9 @@ from torch.utils.checkpoint import checkpoint
 from rmeeto.config import IMAGENET_MEAN, IMAGENET_STD, TransformerConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, UnsupportedInput
-from rmeeto.models.backbone import Trace, VisionMamba
 from rmeeto.models.freezable import thaw
 from rmeeto.models.images import check_images
-from rmeeto.models.reducible import Reducible
+from rmeeto.models.reducible import ReducibleModel
 from rmeeto.models.vit.block import attention_half, check_block, mlp_half
 from rmeeto.models.vit.dense import intermediates
 from rmeeto.models.vit.pool import pool
@@ -49,7 +48,7 @@ UNPUBLISHED = {
 }
 
 
-class ReducibleTransformer(Reducible, VisionTransformer):
+class ReducibleTransformer(VisionTransformer, ReducibleModel):
     """A VisionTransformer with token reduction between attention and MLP.
 
     Assign ``model.reduction = TokenMerge(r=8, features="K", blocks="all")`` at any time, or None for the unreduced
@@ -58,10 +57,10 @@ class ReducibleTransformer(Reducible, VisionTransformer):
     """
 
     whole_class: ClassVar[type[VisionTransformer]] = VisionTransformer  # what restore gives back
-    impl: ClassVar[str] = "torch"  # attention is PyTorch's; there are no other kernels to choose
+    num_classes: int = 0  # timm sets it on every model
 
     @property
-    def config(self) -> TransformerConfig:
+    def config(self) -> TransformerConfig:  # type: ignore[override]  # read off the layers, so never assigned
         """The model's present sizes."""
         return sizes(self)
 
@@ -108,11 +107,9 @@ class ReducibleTransformer(Reducible, VisionTransformer):
                 tokens = self.advance(block, tokens, step)
             yield tokens
 
-    def encode(self, images: Tensor) -> Tokens:
-        """The tokens that leave the last block, with ``x`` normalised."""
-        for tokens in self.walk(images):
-            last = tokens
-        return last.replace(x=self.norm(last.x))
+    def finish(self, tokens: Tokens) -> Tokens:
+        """The tokens that left the last block, with ``x`` normalised."""
+        return tokens.replace(x=self.norm(tokens.x))
 
     def classify(self, tokens: Tokens) -> Tensor:
         """Logits from normalised tokens: timm's head on its class tokens, or on what :func:`pool` gathers."""
@@ -139,19 +136,6 @@ class ReducibleTransformer(Reducible, VisionTransformer):
         check_unmasked(masks)
         tokens = self.encode(x)
         return tokens.unmerge(tokens.x)
-
-    def trace(self, images: Tensor) -> Trace:
-        """A forward pass that keeps the tokens that left each block: counts, places, sizes, source maps."""
-        seen = tuple(self.walk(images))
-        final = seen[-1].replace(x=self.norm(seen[-1].x))
-        return Trace(logits=self.classify(final), blocks=seen, final=final)
-
-    def counted(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and how many tokens of each image left every block, ``(b, depth)`` int64."""
-        counts = []
-        for tokens in self.walk(images):
-            counts.append(tokens.counts())
-        return self.classify(tokens.replace(x=self.norm(tokens.x))), torch.stack(counts, dim=1)
 
     def forward_intermediates(  # type: ignore[override]  # timm's options are passed on by name
         self, x: Tensor, indices: int | list[int] | None = None, **options: Any
@@ -215,7 +199,7 @@ def reduce(model: nn.Module, reduction: Reduction | str | None) -> Any:
     >>> restore(model)
     """
     reduction = as_reduction(reduction)
-    if not isinstance(model, VisionMamba | ReducibleTransformer):
+    if not isinstance(model, ReducibleModel):
         transformer: Any = plain_transformer(model)
         if reduction is not None:
             reduction.schedule(stack_of(sizes(transformer)))  # raises what it has to before anything is touched
@@ -232,7 +216,7 @@ def restore(model: nn.Module) -> Any:
         del model._reduction, model._needs, model.schedule
         model.__class__ = model.whole_class  # type: ignore[assignment]
         thaw(model)
-    elif isinstance(model, VisionMamba):
+    elif isinstance(model, ReducibleModel):
         model.reduction = None
     return model
 

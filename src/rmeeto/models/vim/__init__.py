@@ -1,0 +1,1 @@
+"""Vision Mamba (Vim) and VideoMamba."""
