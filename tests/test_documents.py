@@ -38,7 +38,7 @@ def test_every_file_and_name_of_the_tour_exists(files, names):
             assert any(re.search(rf"\b{part}\b", source) for source in sources), f"{name} is in none of {files}"
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/methods.md"])
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "README.md", "docs/methods.md"])
 def test_every_file_that_a_document_names_exists(document):
     text = (ROOT / document).read_text()
     named = {word for word in quoted(text) if "/" in word and FILE.fullmatch(word) and "NAME" not in word}

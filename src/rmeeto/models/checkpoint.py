@@ -75,7 +75,7 @@ def _from_hub(address: str, cache_dir: str | Path | None) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """The ``config.json`` that :func:`save_model` wrote into a folder, or None where there is none.
+    """The ``config.json`` that :func:`save_model` wrote into a folder, or None if the folder has none.
 
     Raises:
         CheckpointError: it cannot be read, or is no JSON object.
@@ -96,7 +96,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 
 def read_description(folder: Path) -> dict[str, Any] | None:
-    """What :func:`save_model` said about the model in a folder; None where it is said nowhere.
+    """What :func:`save_model` wrote about the model in a folder; None if neither its files nor config.json have it.
 
     That is the content of ``config.json``. A kill while a model is replaced may leave one that belongs to the model
     before it; then the description inside the weights holds.

@@ -36,7 +36,7 @@ def create_model(
         impl: kernels to use: ``auto``, ``reference``, ``cpp`` or ``triton``.
         options: fields of :class:`ModelConfig` to change: ``num_classes``, ``img_size``, ``stride``, ``depth`` …; of
             another family, fields of its config; of a Transformer, timm's options.
-            The position table is resampled and a head of another class count replaced, both said aloud.
+            The position table is resampled and a head of another class count replaced, each with a warning.
 
     Raises:
         UnknownName: no such model or option, with the nearest that exist.

@@ -28,7 +28,7 @@ INTERPOLATIONS: dict[PositionInterpolation, str] = {
 
 
 def fit(config: ModelConfig, options: dict[str, Any], state: StateDict, source: Path) -> tuple[ModelConfig, StateDict]:
-    """Change sizes by options, and adapt weights to them; every change is said aloud (:class:`RmeetoWarning`).
+    """Change sizes by options, and adapt weights to them, with an :class:`RmeetoWarning` for every change.
 
     Classes and registers that no option names are as many as the weights have. Patches get weights for another number
     of channels, image weights become a clip model's, position tables are resampled for another grid or number of
@@ -59,7 +59,7 @@ def fit(config: ModelConfig, options: dict[str, Any], state: StateDict, source: 
 
 
 def register_count(state: StateDict) -> int | None:
-    """How many registers a state dict has; None where it has none."""
+    """How many registers a state dict has; None if it has none."""
     tokens = state.get(REGISTERS)
     return None if tokens is None or tokens.dim() != 3 else int(tokens.shape[1])
 
@@ -158,7 +158,7 @@ def _fit_registers(state: StateDict, config: ModelConfig) -> None:
 
 
 def _say_other_family(source: Path, config: ModelConfig) -> None:
-    """Say aloud that weights seem to be of the other family, Vim or VideoMamba, whose names and shapes are the same."""
+    """Warn if weights seem to be of the other family, Vim or VideoMamba, whose names and shapes are the same."""
     place = _cls_place(source)
     if place is not None and place != config.cls_place:
         theirs, ours = (CLS_PLACES[one] for one in (place, config.cls_place))
