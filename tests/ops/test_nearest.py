@@ -91,6 +91,12 @@ def test_ranges_may_be_all_empty_or_everything(impl):
     assert torch.equal(index, place.clamp(max=43))
 
 
+@pytest.mark.parametrize("impl", IMPLS)
+def test_no_images_have_no_neighbours(impl):
+    best, index = find_nearest(torch.empty(0, 5, 3), torch.empty(0, 4, 3), impl=impl)
+    assert best.shape == index.shape == (0, 5)
+
+
 @pytest.mark.parametrize("distance", ["cosine", "l1", "l2"])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 3), (4, 7), (99, 98), (98, 99), (131, 260), (785, 784)])
 @pytest.mark.parametrize("features", [1, 17, 192])

@@ -39,7 +39,7 @@ def _nearest(
     a, b = a.to(arithmetic(a)), b.to(arithmetic(b))
     batch, rows, columns = *a.shape[:2], b.shape[1]
     low, high = low.clamp(0, columns), high.clamp(0, columns)
-    fitting = CHUNK_BYTES // (batch * columns * a.element_size())
+    fitting = CHUNK_BYTES // (max(1, batch) * columns * a.element_size())
     widest = max(end - first for first, end in bounds)
     step = max(1, min(fitting, max(widest // 2, NARROW)))
     with without_autocast(a):  # half-precision products would scramble near ties
