@@ -187,7 +187,10 @@ def _memory_obstacle(x: Tensor) -> str | None:
     if is_intercepted():
         return "PyTorch compiles, traces or transforms the operations"
     if type(x) is not Tensor or x.layout is not torch.strided:
-        return f"a {type(x).__name__} of layout {x.layout} is not plain memory"
+        layout = (
+            f" of layout {x.layout}" if isinstance(x, Tensor) else ""
+        )  # a wrong argument is refused later, by its own check
+        return f"a {type(x).__name__}{layout} is not plain memory"
     return None if x.is_cpu else f"the tensors are on {x.device}, and these kernels run on processors"
 
 
