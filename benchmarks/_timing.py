@@ -26,8 +26,9 @@ RESULTS = Path(os.environ.get("RMEETO_RESULTS", ROOT / "benchmarks/results"))
 # What decides whether an operation is right; the Triton kernels' tests on the device itself.
 TESTS = {
     name: [f"tests/ops/test_{name}.py"]
-    for name in ("scan", "conv", "norm", "block", "nearest", "pairs", "layout", "merge", "merging", "network")
+    for name in ("scan", "conv", "norm", "block", "nearest", "pairs", "layout", "merge", "merging")
 }
+TESTS["network"] = ["tests/ops/packed/test_network.py"]
 TESTS["linear"] = ["tests/models/test_linear.py"]
 TESTS["scan"].append("tests/ops/test_bidirectional.py")
 TESTS["block"].append("tests/ops/packed/test_block.py")

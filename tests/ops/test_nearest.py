@@ -6,7 +6,8 @@ import torch
 from cpp_kernels import IMPLS, needs_kernels
 from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.ops import find_nearest, select
-from rmeeto.ops.impl import cpp, reference
+from rmeeto.ops.impl import cpp
+from rmeeto.ops.impl.reference import matching
 
 
 def similarity(a, b, distance: str) -> float:
@@ -141,8 +142,8 @@ def test_equal_vectors_have_no_distance(impl):
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_many_rows_go_in_pieces(impl, monkeypatch):
-    monkeypatch.setattr(reference, "CHUNK_BYTES", 4096)
-    monkeypatch.setattr(reference, "NARROW", 3)
+    monkeypatch.setattr(matching, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(matching, "NARROW", 3)
     a, b = torch.randn(2, 45, 6), torch.randn(2, 44, 6)
     for reach, nth in product((None, 2, 30), (1, 3)):
         found = find_nearest(a, b, reach=reach, nth=nth, impl=impl)
