@@ -201,3 +201,8 @@ def test_families_of_the_package_cannot_be_replaced():
 def test_sizes_of_no_family_cannot_be_counted():
     with pytest.raises(ConfigError, match="add_family"):
         count(Unfinished())
+
+
+def test_the_family_of_a_network_is_no_option():
+    with pytest.raises(UnknownName, match="family"):
+        rmeeto.create_model("vim_tiny", family="vit")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from rmeeto.errors import UnknownOption
@@ -50,6 +50,7 @@ def changed(config: Own, changes: Mapping[str, Any]) -> Own:
 
 def check_fields(config: type[Sizes], names: Iterable[str]) -> None:
     """Raise :class:`UnknownOption` for a name that is no field of these sizes."""
+    known = [field.name for field in fields(config)]
     for name in names:
-        if name not in config.__dataclass_fields__:
-            raise UnknownOption("model option", name, config.__dataclass_fields__)
+        if name not in known:
+            raise UnknownOption("model option", name, known)
