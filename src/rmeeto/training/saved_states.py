@@ -124,8 +124,8 @@ def _hash(file: Path) -> str | None:
         return None
 
 
-# What zipfile raises for damaged archives. RuntimeError: a changed byte claims encryption, or a compression that
-# zipfile has not (NotImplementedError is a RuntimeError).
+# What zipfile raises for damaged archives. It is a RuntimeError where a changed byte claims encryption or an unknown
+# compression.
 DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError)
 
 
