@@ -79,6 +79,7 @@ _MOVED_NAMES = {
 _MOVED_MODULES = {
     "allocator": "runtime.allocator",
     "bench": "speed",
+    "bench.report": "speed.report",
     "devices": "runtime.devices",
     "doctor": "runtime.doctor",
     "durable": "files.durable",

@@ -28,6 +28,7 @@ from rmeeto.models.images import check_images
 from rmeeto.models.layers import PatchEmbed, RMSNorm, classifier, join, join_tokens, split_tokens
 from rmeeto.models.mixers import BidirectionalMixer
 from rmeeto.models.pooling import mean_patch
+from rmeeto.models.reducible import Trace as Trace  # the former version pickled it as backbone.Trace
 from rmeeto.models.timm_interface import TimmInterface
 from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.protocol import Schedule, Stack
+from rmeeto.reduction.protocol import Step as Step  # the former version pickled it as schedule.Step
 
 ROUNDING = 1e-9  # a running sum of floats that should be whole may fall this short
 
