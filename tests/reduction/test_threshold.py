@@ -75,7 +75,7 @@ def test_equals_a_loop_over_tokens(kind, length, window):
             lost.append(alone.length - got.length)
         assert len(set(lost)) > 1
         assert reduced.length == reduced.present.max()
-        assert torch.equal(reduced.sizes() > 0, reduced.there)
+        assert torch.equal(reduced.sizes() > 0, reduced.token_mask)
         tokens = reduced
 
 
@@ -205,7 +205,7 @@ def test_what_an_empty_slot_holds_changes_nothing(network):
     model.reduction = SimilarMerge(r=6, threshold=0.9, blocks="all")
     with torch.no_grad():
         before = model.trace(pictures).blocks[2]
-        litter = torch.where(before.there[..., None], 0, 1e3 * torch.randn_like(before.x))
+        litter = torch.where(before.token_mask[..., None], 0, 1e3 * torch.randn_like(before.x))
         after = before.replace(
             x=before.x + litter, residual=None if before.residual is None else before.residual - 7 * litter
         )

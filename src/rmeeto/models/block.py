@@ -46,7 +46,7 @@ class Block(Freezable):
             x, residual = self.mixed_at_once(tokens)
             return tokens.replace(x=x, residual=residual), None
         normed, residual = self.joined(tokens)
-        x, features = self.mixer(normed, tokens.timing, tokens.there, needs)
+        x, features = self.mixer(normed, tokens.timing, tokens.token_mask, needs)
         return tokens.replace(x=x, residual=residual), features
 
     def why_layers(self, tokens: Tokens, needs: frozenset[str]) -> str | None:

@@ -29,15 +29,15 @@ class RaggedPlan(Plan):
 
     @classmethod
     def removing(
-        cls, source: Tensor, target: Tensor | None, counts: Tensor, there: Tensor, longest: int, present: Tensor | None
+        cls, source: Tensor, target: Tensor | None, counts: Tensor, mask: Tensor, longest: int, present: Tensor | None
     ) -> RaggedPlan:
         """Let the first ``counts (b,)`` of the tokens at ``(b, r)`` positions leave each image.
 
-        target: ``(b, r)`` input positions of the survivors that absorb them; None drops them. there: ``(b, l)`` bool,
+        target: ``(b, r)`` input positions of the survivors that absorb them; None drops them. mask: ``(b, l)`` bool,
         the slots that hold a token. longest: how many tokens the image that keeps most has left.
         """
         goes = torch.arange(source.shape[1], device=source.device) < counts[:, None]
-        stays = there.scatter(1, source, there.gather(1, source) & ~goes)
+        stays = mask.scatter(1, source, mask.gather(1, source) & ~goes)
         kept = (~stays).int().sort(dim=1, stable=True).indices[:, :longest]
         place = torch.where(stays, stays.cumsum(1) - 1, -1)
         if target is None:

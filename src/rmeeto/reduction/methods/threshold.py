@@ -89,8 +89,8 @@ class ThresholdReduction(ScheduledReduction, ABC):
     def step(self, tokens: Tokens, features: Features | AttentionFeatures | None, step: Step) -> Tokens:
         """Remove from each image what is similar enough, at most ``step.r`` tokens."""
         metric = matching_features(tokens, features, self.features)
-        if tokens.there is not None:
-            metric = metric * tokens.there[..., None]
+        if tokens.token_mask is not None:
+            metric = metric * tokens.token_mask[..., None]
         found = match(metric, tokens.protected, step.r, window=self.window)
         counts = (closeness(metric, found) >= self.threshold).sum(1)
         plan = first_pairs(found, counts, tokens, merging=self.merges)
@@ -144,9 +144,9 @@ def first_pairs(found: Match, counts: Tensor, tokens: Tokens, *, merging: bool) 
     if most == 0:
         return None
     source, target = found.source[:, :most], found.target[:, :most]
-    if tokens.there is None and shortest == longest:
+    if tokens.token_mask is None and shortest == longest:
         return Plan.joining(source, target, tokens.length) if merging else Plan.dropping(source, tokens.length)
-    there = torch.ones_like(tokens.sizes(), dtype=torch.bool) if tokens.there is None else tokens.there
+    mask = torch.ones_like(tokens.sizes(), dtype=torch.bool) if tokens.token_mask is None else tokens.token_mask
     return RaggedPlan.removing(
-        source, target if merging else None, counts, there, longest, present=None if shortest == longest else left
+        source, target if merging else None, counts, mask, longest, present=None if shortest == longest else left
     )
