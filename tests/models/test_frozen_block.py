@@ -10,8 +10,7 @@ from rmeeto import TokenMerge, freeze, thaw
 from rmeeto.models.block import Block
 from rmeeto.models.inference.block import FrozenBlock
 from rmeeto.ops.packed.network import PackedNetwork
-from rmeeto.reduction import parse_reduction
-from rmeeto.reduction.methods import METHODS
+from rmeeto.reduction import METHODS, parse_reduction
 from small_models import images_of, model_of, needs_bfloat16
 
 pytestmark = needs_kernels

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rmeeto.cost import count
 from rmeeto.data import ONE_VIEW, Batch, Preparation, Source, Views, check_classes, evaluation_batches, open_data
-from rmeeto.errors import DataError, RunError
+from rmeeto.errors import DataError, RunError, listed
 from rmeeto.models.inference.freezing import frozen
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.runtime.devices import ActualPrecision, autocast, find_device, find_precision
@@ -231,10 +231,9 @@ def _not_finite(model: nn.Module, images: Tensor, device: torch.device, precisio
 
 
 def _refusal(source: Source, unreadable: list[str]) -> DataError:
-    shown = unreadable[:NAMES_SHOWN] + ([f"… {len(unreadable) - NAMES_SHOWN} more"] if unreadable[NAMES_SHOWN:] else [])
     return DataError(
         f"evaluate on {source.address}",
-        given="\n         ".join(shown) or None,
+        given=listed(unreadable, NAMES_SHOWN) or None,
         why="accuracy over the readable images alone would be that of another set",
         fix="restore or remove the files; an evaluation alone can also allow missing images (--allow-missing)",
     )

@@ -156,7 +156,8 @@ class Tokens:
     def unmerge(self, values: Tensor) -> Tensor:
         """Bring ``(b, l, …)`` values of the present tokens back to the ``l0`` original positions.
 
-        A merged token's value is copied to every position it absorbed; dropped positions get zero. Empty slots are ignored.
+        A merged token's value is copied to every position that it absorbed; dropped positions get zero. Empty slots are
+        ignored.
         """
         for plan in reversed(self.plans):
             values = plan.unmerge(values)

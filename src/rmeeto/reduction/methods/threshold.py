@@ -26,7 +26,7 @@ from torch import Tensor
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.reduction.match import Match, match, matching_operations
 from rmeeto.reduction.methods.moves import merged
-from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
+from rmeeto.reduction.methods.partners import ComparesFeatures, FeatureName, matching_features
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
 from rmeeto.reduction.protocol import Step, Widths
@@ -36,7 +36,7 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ThresholdReduction(ScheduledReduction, ABC):
+class ThresholdReduction(ComparesFeatures, ScheduledReduction, ABC):
     """The pairs of :class:`TokenMerge` above a similarity; r and ratio are the most that an image may lose.
 
     The number of removed tokens depends on the image. A schedule holds the largest, so operations counted from it are
@@ -74,11 +74,6 @@ class ThresholdReduction(ScheduledReduction, ABC):
                 why="an image without similar tokens keeps them all, at any cost",
                 fix="use r or ratio, the most that an image may lose, and look at what rmeeto eval says was lost",
             )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What tokens are compared by."""
-        return frozenset({self.features})
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step that removes the most it may, the cosines of the pairs included."""
