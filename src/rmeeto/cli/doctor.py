@@ -9,15 +9,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rmeeto.cli import console
-from rmeeto.cli.options import JsonOption
+from rmeeto.cli import console, options
 
 if TYPE_CHECKING:
     from rmeeto.models.inference.explanation import Explanation
     from rmeeto.runtime.doctor import Diagnosis, Kernel
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(as_json: options.JsonOption = False) -> None:
     """Show versions, kernels and their self-check, and how to get what is missing.
 
     The exit code is 1 if a kernel computes wrong results.
