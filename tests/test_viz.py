@@ -9,7 +9,7 @@ import rmeeto
 from rmeeto import viz
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, RunError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import parse_reduction
 from toys import SIZES
 

@@ -13,7 +13,7 @@ from rmeeto.ops.impl import cpp
 SETUP = """
 import torch
 from rmeeto import TokenMerge
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.config import ModelConfig
 torch.manual_seed(0)
 config = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=3, num_classes=5)

@@ -12,11 +12,11 @@ from rmeeto.config import ModelConfig
 from rmeeto.cost import count
 from rmeeto.cost.dynamic import dynamic_cost
 from rmeeto.errors import CheckpointError, ConfigError, UnknownName
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicConfig, DynamicMamba, load_dynamic
 from rmeeto.models.dyvm.decisions import arrange, best, straight_through
 from rmeeto.models.dyvm.heads import TokenPredictor
 from rmeeto.models.layers import join
+from rmeeto.models.vim.backbone import VisionMamba
 
 TINY = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=4, num_classes=5)
 PLACES = ("middle", "first")
@@ -327,7 +327,7 @@ def test_predictor_reads_the_mean_of_what_is_there():
 COMPILED = """
 import torch
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicConfig, DynamicMamba
 
 torch.manual_seed(0)

@@ -10,11 +10,11 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.block import Block
 from rmeeto.models.inference.conditions import why_not
 from rmeeto.models.layers import PatchEmbed, RMSNorm
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.block import Block
+from rmeeto.models.vim.mixers import BidirectionalMixer
 from rmeeto.ops.impl import cpp
 from small_models import images_of, model_of
 

@@ -11,9 +11,9 @@ import rmeeto
 from rmeeto import TokenMerge, create_model, save_model, viz
 from rmeeto.config import DynamicConfig, ModelConfig
 from rmeeto.errors import CheckpointError, ConfigError, RmeetoWarning
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicMamba
 from rmeeto.models.layers import join_tokens, split_tokens
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import parse_reduction
 
 SIZES = {"img_size": (16, 24), "patch_size": 4, "stride": 4, "dim": 16, "depth": 4, "state": 4, "num_classes": 3}

@@ -10,7 +10,7 @@ import torch
 import rmeeto
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.models.vit import reduce
 from rmeeto.reduction import METHODS, parse_reduction
 
@@ -128,7 +128,7 @@ WHOLE = """
 import torch
 from rmeeto.reduction import parse_reduction
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 
 model = VisionMamba(ModelConfig(**{sizes}), parse_reduction("hsa:r=2,blocks=1:2"))
 pictures = torch.randn(2, 3, 16, 16)

@@ -11,7 +11,7 @@ import rmeeto
 from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import TokenPrune, parse_reduction
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
 from rmeeto.reduction.match import match

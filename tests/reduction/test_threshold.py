@@ -12,7 +12,7 @@ from torch import nn
 
 from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.models.vit import reduce
 from rmeeto.reduction import Plan, SimilarMerge, SimilarPrune, TokenPrune, parse_reduction
 from rmeeto.reduction.match import match
@@ -250,7 +250,7 @@ COMPILED = """
 import torch
 from rmeeto.reduction import parse_reduction
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 
 torch.manual_seed(0)
 model = VisionMamba(ModelConfig(**{sizes}), parse_reduction("similar-merge:r=9,threshold=0.9,blocks=all")).eval()

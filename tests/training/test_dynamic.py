@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicConfig, DynamicMamba, Rehearsal
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.recipe import Recipe
 from rmeeto.training.dynamic import directions_loss, keep_loss, token_divergence
 from rmeeto.training.objective import Objective, divergence

@@ -36,9 +36,9 @@ def doctor(as_json: options.JsonOption = False) -> None:
 def way_of_a_small_model() -> Explanation:
     """Which way a frozen Vision Mamba goes on this machine's processor."""
     from rmeeto.config import ModelConfig
-    from rmeeto.models.backbone import VisionMamba
     from rmeeto.models.inference.explanation import explain
     from rmeeto.models.inference.freezing import freeze
+    from rmeeto.models.vim.backbone import VisionMamba
 
     return explain(freeze(VisionMamba(ModelConfig(img_size=(32, 32), dim=32, depth=2))))
 

@@ -10,7 +10,7 @@ from rich.table import Column
 from rmeeto.cli import console, options
 
 if TYPE_CHECKING:
-    from rmeeto.models.zoo import ZooEntry
+    from rmeeto.models.vim.zoo import ZooEntry
 
 
 def models(
@@ -19,7 +19,7 @@ def models(
 ) -> None:
     """List the models: size, tokens, cost, published accuracy, and where the weights are."""
     from rmeeto.errors import UnknownName
-    from rmeeto.models import zoo
+    from rmeeto.models.vim import zoo
 
     names = zoo.list_models(pattern)
     if not names:

@@ -69,7 +69,7 @@ class Family:
 
 
 def _build_vim(config: ModelConfig, reduction: Reduction | None, impl: Any) -> ReducibleModel:
-    from rmeeto.models.backbone import VisionMamba
+    from rmeeto.models.vim.backbone import VisionMamba
 
     return VisionMamba(config, reduction, impl=impl)
 

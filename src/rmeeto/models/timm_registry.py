@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.models import zoo
-from rmeeto.models.timm_description import described
+from rmeeto.models.vim import zoo
+from rmeeto.models.vim.timm_description import described
 
 if TYPE_CHECKING:
     import torch
     from timm.models import PretrainedCfg
 
-    from rmeeto.models.backbone import VisionMamba
-    from rmeeto.models.dense import FeatureMaps
+    from rmeeto.models.vim.backbone import VisionMamba
+    from rmeeto.models.vim.feature_maps import FeatureMaps
 
 
 LAST_BLOCKS = 3  # maps that features_only gives by default, as timm's ViTs do
@@ -80,9 +80,9 @@ def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
         import torch
         from timm.models import get_pretrained_cfg, resolve_pretrained_cfg
 
-        from rmeeto.models.backbone import VisionMamba
-        from rmeeto.models.dense import FeatureMaps
         from rmeeto.models.factory import create_model
+        from rmeeto.models.vim.backbone import VisionMamba
+        from rmeeto.models.vim.feature_maps import FeatureMaps
 
         if feature_cls != "getter":
             raise UnknownName("feature extractor for a Vision Mamba", str(feature_cls), ("getter",))

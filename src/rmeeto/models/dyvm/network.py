@@ -35,12 +35,12 @@ from rmeeto.config import DynamicConfig, ModelConfig
 from rmeeto.cost import Convention, Cost, stack_of
 from rmeeto.cost.dynamic import dynamic_cost
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.block import Block
 from rmeeto.models.dyvm.decisions import Draw, arrange, best, straight_through
 from rmeeto.models.dyvm.heads import DirectionGates, TokenPredictor
 from rmeeto.models.layers import join
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.block import Block
+from rmeeto.models.vim.mixers import BidirectionalMixer
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.tokens import Tokens
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from rmeeto.models.as_written import Method, passes_all
-from rmeeto.models.block import JOINED, Block, what_is_replaced
 from rmeeto.models.inference.snapshot import Snapshot
-from rmeeto.models.linear import product_dtype
+from rmeeto.models.layers.linear import product_dtype
+from rmeeto.models.vim.as_written import Method, passes_all
+from rmeeto.models.vim.block import JOINED, Block, what_is_replaced
 from rmeeto.ops.packed.block import BlockOutputs, PackedBlock, unsupported_reason
 from rmeeto.ops.select import inference_obstacle
 from rmeeto.ops.watch import is_watchable

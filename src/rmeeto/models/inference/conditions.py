@@ -12,9 +12,9 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from rmeeto.models.as_written import passes_all
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.layers import PatchEmbed, RMSNorm
+from rmeeto.models.vim.as_written import passes_all
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.ops.packed.block import unsupported_reason
 from rmeeto.ops.watch import is_watchable
 from rmeeto.reduction import TokenMerge

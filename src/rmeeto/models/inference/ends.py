@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rmeeto.models.as_written import Method
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.inference.conditions import outside_blocks, why_not_classify, why_not_embed
 from rmeeto.models.inference.snapshot import Snapshot
 from rmeeto.models.layers import join_tokens
+from rmeeto.models.vim.as_written import Method
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.ops.packed.ends import PackedClassifier, PackedEmbedding
 from rmeeto.reduction.tokens import Tokens
 

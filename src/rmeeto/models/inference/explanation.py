@@ -9,8 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.block import Block
 from rmeeto.models.inference.conditions import (
     NOT_FROZEN,
     has_faster_ways,
@@ -20,6 +18,8 @@ from rmeeto.models.inference.conditions import (
     why_not_record,
 )
 from rmeeto.models.inference.cuda_graph import CudaGraph
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.block import Block
 
 Way = Literal["layers", "block op", "network", "recorded"]
 

@@ -11,9 +11,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from rmeeto.models.as_written import Method
-from rmeeto.models.backbone import MODEL_METHODS, VisionMamba
-from rmeeto.models.block import BLOCK_METHODS, Block
 from rmeeto.models.inference.conditions import (
     names_in,
     outside_blocks,
@@ -23,7 +20,10 @@ from rmeeto.models.inference.conditions import (
 )
 from rmeeto.models.inference.ends import FrozenEnds
 from rmeeto.models.inference.snapshot import Snapshot
-from rmeeto.models.linear import product_dtype
+from rmeeto.models.layers.linear import product_dtype
+from rmeeto.models.vim.as_written import Method
+from rmeeto.models.vim.backbone import MODEL_METHODS, VisionMamba
+from rmeeto.models.vim.block import BLOCK_METHODS, Block
 from rmeeto.ops.merging import Matching
 from rmeeto.ops.packed.block import PackedBlock
 from rmeeto.ops.packed.network import PackedNetwork

@@ -14,10 +14,10 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from rmeeto.models.as_written import METHODS, Method, replaces_methods
 from rmeeto.models.layers import RMSNorm
-from rmeeto.models.linear import FORWARD_HOOKS
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.layers.linear import FORWARD_HOOKS
+from rmeeto.models.vim.as_written import METHODS, Method, replaces_methods
+from rmeeto.models.vim.mixers import BidirectionalMixer
 from rmeeto.ops.watch import Entry, ObjectWatch, TensorWatch, compare
 
 SETTINGS: dict[type, tuple[str, ...]] = {

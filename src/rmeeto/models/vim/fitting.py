@@ -10,8 +10,9 @@ import torch
 
 from rmeeto.config import ModelConfig, PositionInterpolation
 from rmeeto.errors import CheckpointError
-from rmeeto.models.checkpoint import REGISTERS, TEMPORAL, WEIGHTS, class_count, likely_models, read_config, say
+from rmeeto.models.checkpoint import WEIGHTS, class_count, read_config, say
 from rmeeto.models.layers import inflate, resize_position_embedding, resize_temporal_embedding
+from rmeeto.models.vim.zoo import REGISTERS, TEMPORAL, likely_models
 from rmeeto.models.weight_file import StateDict, check_dtypes, stored_numbers
 
 PATCHES, POSITIONS = "patch_embed.proj.weight", "pos_embed"

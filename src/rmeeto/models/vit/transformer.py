@@ -21,8 +21,8 @@ from torch.utils.checkpoint import checkpoint
 from rmeeto.config import IMAGENET_MEAN, IMAGENET_STD, TransformerConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, UnsupportedInput
-from rmeeto.models.freezable import thaw
 from rmeeto.models.images import check_images
+from rmeeto.models.layers.freezing import thaw
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.models.vit.block import attention_half, check_block, mlp_half
 from rmeeto.models.vit.dense import intermediates

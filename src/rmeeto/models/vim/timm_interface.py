@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from rmeeto.config import ModelConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
-from rmeeto.models.freezable import thaw
-from rmeeto.models.layers import classifier, join, resize_position_embedding
+from rmeeto.models.layers import join, resize_position_embedding
+from rmeeto.models.layers.freezing import thaw
 from rmeeto.models.maps import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.reducible import ReducibleModel
-from rmeeto.models.timm_description import described
+from rmeeto.models.vim.timm_description import described
 from rmeeto.reduction.tokens import Tokens
 
 STATE_PARAMETERS = {"A_log", "A_b_log", "D", "D_b"}
@@ -235,3 +235,13 @@ class TimmInterface(ReducibleModel):
             "stem": r"^cls_token|pos_embed|temporal_pos_embedding|reg_token|patch_embed",
             "blocks": [(r"^layers\.(\d+)", None), (r"^norm_f", (99999,))],
         }
+
+
+def classifier(config: ModelConfig) -> nn.Module:
+    """A fresh classifier, or none for no classes."""
+    if config.num_classes == 0:
+        return nn.Identity()
+    linear = nn.Linear(config.dim, config.num_classes)
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return linear

@@ -10,9 +10,9 @@ import torch
 from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.dense import FeatureMaps
 from rmeeto.models.maps import chosen_blocks
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.feature_maps import FeatureMaps
 from rmeeto.reduction import TokenPrune
 
 IMAGE = ModelConfig(img_size=(24, 32), patch_size=8, stride=8, dim=16, depth=4, num_classes=5)
@@ -159,9 +159,9 @@ def test_maps_compile_as_one_graph():
     code = """
 import torch
 from rmeeto import TokenMerge
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.config import ModelConfig
-from rmeeto.models.dense import FeatureMaps
+from rmeeto.models.vim.feature_maps import FeatureMaps
 config = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=2, frames=2, cls_place="first", halve=False)
 maps = FeatureMaps(VisionMamba(config, TokenMerge(r=3, blocks="all")).eval(), 2)
 clips = torch.randn(2, 3, 2, 32, 32)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from rmeeto.models.linear import thaw_layer
+from rmeeto.models.layers.linear import thaw_layer
 
 Model = TypeVar("Model", bound=nn.Module)
 

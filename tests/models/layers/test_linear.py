@@ -9,7 +9,7 @@ from torch import nn
 
 from rmeeto import TokenMerge, create_model, freeze, thaw
 from rmeeto.models.inference.freezing import frozen
-from rmeeto.models.linear import is_frozen_layer, packing_dtypes, product_and_bias
+from rmeeto.models.layers.linear import is_frozen_layer, packing_dtypes, product_and_bias
 
 needs_packing = pytest.mark.skipif(
     torch.float32 not in packing_dtypes(), reason="PyTorch has no oneDNN here, which packs the weights"

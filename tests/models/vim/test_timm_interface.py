@@ -12,8 +12,8 @@ from timm.optim import param_groups_layer_decay
 
 import rmeeto
 from rmeeto.errors import ConfigError, RmeetoWarning, UnknownName
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.zoo import ZOO
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.zoo import ZOO
 from rmeeto.reduction.tokens import Tokens
 
 SIZES = {"img_size": 32, "patch_size": 8, "stride": 8, "dim": 16, "depth": 4, "num_classes": 5}

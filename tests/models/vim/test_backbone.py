@@ -4,8 +4,8 @@ import torch
 from rmeeto import TokenMerge, create_model, freeze, thaw
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnsupportedInput
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.layers import resize_position_embedding
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import TokenPrune, parse_reduction
 
 TINY = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=4, num_classes=5)

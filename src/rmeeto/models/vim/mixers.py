@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
-from rmeeto.models.linear import FORWARD_HOOKS, product_and_bias
+from rmeeto.models.layers.linear import FORWARD_HOOKS, product_and_bias
 from rmeeto.ops import Walk, bidirectional_scan, causal_conv, selective_scan
 from rmeeto.ops.operands import BlockParameters, DirectionParameters
 from rmeeto.ops.select import Impl

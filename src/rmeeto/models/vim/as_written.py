@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.modules import module as modules_of_torch
 
 from rmeeto.models.layers import PatchEmbed, RMSNorm
-from rmeeto.models.linear import has_own_forward
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.layers.linear import has_own_forward
+from rmeeto.models.vim.mixers import BidirectionalMixer
 
 BACKWARD_HOOKS = (modules_of_torch._global_backward_hooks, modules_of_torch._global_backward_pre_hooks)
 

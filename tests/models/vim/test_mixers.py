@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from rmeeto.config import ModelConfig
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.vim.mixers import BidirectionalMixer
 from rmeeto.reduction.elapsed import Gaps, Stretch
 from rmeeto.reduction.plan import Plan, take
 from rmeeto.reduction.tokens import Tokens

@@ -7,8 +7,8 @@ from typing import Any, cast
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.maps import check_format
+from rmeeto.models.vim.backbone import VisionMamba
 
 
 class FeatureMaps(nn.Module):

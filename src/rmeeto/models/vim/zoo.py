@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnknownName
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEMPORAL, REGISTERS = "temporal_pos_embedding", "reg_token"  # parameters that only some of the models have
 
 
 @dataclass(frozen=True)
@@ -137,3 +143,16 @@ def find(name: str) -> tuple[str, ZooEntry]:
         if name in (short, entry.alias):
             return short, entry
     raise UnknownName("model", name, ZOO)
+
+
+def likely_models(state: dict[str, Tensor]) -> str:
+    """Advice on weights that do not fit: the models that their names and shapes look like."""
+    if any(".attn." in name for name in state):
+        return "the file looks like a ViT or DeiT"
+    token = state.get("cls_token")
+    if token is not None and token.dim() and any(name.startswith("layers.") for name in state):
+        likely = (token.shape[-1], TEMPORAL in state)
+        names = [name for name, entry in ZOO.items() if (entry.config.dim, entry.config.is_video) == likely]
+        if names:
+            return f"the file looks like {' or '.join(names)}"
+    return "give the model that the weights were trained for"

@@ -6,11 +6,11 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
-from rmeeto.models.as_written import BACKWARD_HOOKS, methods_are_as_written, methods_of, replaces_methods
-from rmeeto.models.freezable import Freezable
 from rmeeto.models.layers import RMSNorm
-from rmeeto.models.linear import FORWARD_HOOKS
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.layers.freezing import Freezable
+from rmeeto.models.layers.linear import FORWARD_HOOKS
+from rmeeto.models.vim.as_written import BACKWARD_HOOKS, methods_are_as_written, methods_of, replaces_methods
+from rmeeto.models.vim.mixers import BidirectionalMixer
 from rmeeto.ops.block import mamba_block, why_by_parts
 from rmeeto.ops.select import Impl
 from rmeeto.reduction.tokens import Features, Tokens

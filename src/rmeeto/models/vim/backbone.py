@@ -21,15 +21,15 @@ from torch.utils.checkpoint import checkpoint
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnsupportedInput
-from rmeeto.models.as_written import methods_of
-from rmeeto.models.block import Block
-from rmeeto.models.freezable import Freezable
 from rmeeto.models.images import check_images
-from rmeeto.models.layers import PatchEmbed, RMSNorm, classifier, join, join_tokens, split_tokens
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.layers import PatchEmbed, RMSNorm, join, join_tokens, split_tokens
+from rmeeto.models.layers.freezing import Freezable
 from rmeeto.models.pooling import mean_patch
 from rmeeto.models.reducible import Trace as Trace  # the former version pickled it as backbone.Trace
-from rmeeto.models.timm_interface import TimmInterface
+from rmeeto.models.vim.as_written import methods_of
+from rmeeto.models.vim.block import Block
+from rmeeto.models.vim.mixers import BidirectionalMixer
+from rmeeto.models.vim.timm_interface import TimmInterface, classifier
 from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction
 from rmeeto.reduction.protocol import Step
