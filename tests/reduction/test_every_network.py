@@ -1,12 +1,10 @@
 """Every method on every network it can reduce: forward, backward, and as one graph."""
 
-import subprocess
-import sys
-
 import pytest
 import timm
 import torch
 
+import fresh
 import rmeeto
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError
@@ -139,8 +137,7 @@ torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eag
 def run(code: str, **fields: object) -> None:
     for name, value in fields.items():
         code = code.replace(f"{{{name}}}", repr(value))
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    fresh.run(code, quiet=True)
 
 
 def test_every_step_is_one_graph():

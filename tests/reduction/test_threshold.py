@@ -1,7 +1,6 @@
 """Methods by which every image loses its own number of tokens."""
 
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+import fresh
 from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.models.vim.backbone import VisionMamba
@@ -264,5 +264,4 @@ with torch.no_grad():
 def test_compiles_in_parts():
     """No single graph: how many tokens a block sees is known when the images are."""
     code = COMPILED.replace("{sizes}", repr(SIZES | {"depth": 3}))
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    fresh.run(code, quiet=True)
