@@ -194,7 +194,7 @@ def _answers(model: Any, images: Tensor) -> tuple[Tensor, list[float]]:
     """Logits, and the sums over the images of what :class:`Spent` holds, zeros where it does not vary."""
     if not varies(model):
         return model(images), [0.0] * len(fields(Spent))
-    logits, tokens = model.counted(images)
+    logits, tokens = model.forward_counts(images)
     spent = []
     for seen in tokens.tolist():
         exact, paper = (count(model.config, model.reduction, convention=name, seen=seen) for name in ("exact", "paper"))

@@ -26,15 +26,15 @@ def chosen_blocks(depth: int, indices: int | Sequence[int] | None) -> list[int]:
     Raises:
         ConfigError: a block that the network does not have.
     """
-    wanted = range(-depth, 0) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
-    if not wanted or not all(-depth <= index < depth for index in wanted):
+    chosen = range(-depth, 0) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
+    if not chosen or not all(-depth <= index < depth for index in chosen):
         raise ConfigError(
             "take maps after some blocks",
             given=f"indices {indices}",
             why=f"the network has blocks 0 to {depth - 1}",
             fix=f"an int up to {depth} is the last so many; negative indices count from the end",
         )
-    return [index % depth for index in wanted]
+    return [index % depth for index in chosen]
 
 
 def full_grid(tokens: Tokens, values: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:

@@ -33,10 +33,10 @@ class Trace:
 class ReducibleModel(nn.Module):
     """A model whose reduction can be assigned at any time.
 
-    A family gives its models ``config``, :attr:`pretrained_cfg`, :meth:`walk`, :meth:`finish` and :meth:`classify`;
-    the rest follows from them. The constructor assigns ``config`` and then :attr:`reduction`, which sets ``schedule``:
-    how many tokens every block sees. This is a class and no ``typing.Protocol``, because what runs a model (PyTorch,
-    accelerate, :func:`rmeeto.freeze`) takes an ``nn.Module``.
+    A family gives its models ``config``, :attr:`pretrained_cfg`, :meth:`iter_blocks`, :meth:`final_norm` and
+    :meth:`classify`; the rest follows from them. The constructor assigns ``config`` and then :attr:`reduction`, which
+    sets ``schedule``: how many tokens every block sees. This is a class and no ``typing.Protocol``, because what runs a
+    model (PyTorch, accelerate, :func:`rmeeto.freeze`) takes an ``nn.Module``.
     """
 
     config: Sizes
@@ -51,11 +51,11 @@ class ReducibleModel(nn.Module):
         """How images are prepared, in timm's form: input_size, mean, std, crop_pct, interpolation."""
 
     @abstractmethod
-    def walk(self, images: Tensor) -> Iterator[Tokens]:
+    def iter_blocks(self, images: Tensor) -> Iterator[Tokens]:
         """The tokens that leave each block, one after the other."""
 
     @abstractmethod
-    def finish(self, tokens: Tokens) -> Tokens:
+    def final_norm(self, tokens: Tokens) -> Tokens:
         """The tokens that left the last block, with ``x`` normalised."""
 
     @abstractmethod
@@ -68,9 +68,9 @@ class ReducibleModel(nn.Module):
 
     def encode(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised."""
-        for tokens in self.walk(images):
+        for tokens in self.iter_blocks(images):
             last = tokens
-        return self.finish(last)
+        return self.final_norm(last)
 
     @property
     def num_classes(self) -> int:
@@ -114,16 +114,16 @@ class ReducibleModel(nn.Module):
 
     def trace(self, images: Tensor) -> Trace:
         """A forward pass that keeps what each block saw: token counts, places, sizes, source maps."""
-        seen = tuple(self.walk(images))
-        final = self.finish(seen[-1])
+        seen = tuple(self.iter_blocks(images))
+        final = self.final_norm(seen[-1])
         return Trace(logits=self.classify(final), blocks=seen, final=final)
 
-    def counted(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_counts(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and how many tokens of each image every block left, ``(b, depth)`` int64."""
         counts = []
-        for tokens in self.walk(images):
+        for tokens in self.iter_blocks(images):
             counts.append(tokens.counts())
-        return self.classify(self.finish(tokens)), torch.stack(counts, dim=1)
+        return self.classify(self.final_norm(tokens)), torch.stack(counts, dim=1)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay would harm, biases and norms apart."""
@@ -135,7 +135,7 @@ class ReducibleModel(nn.Module):
         return f"reduction={self._reduction or 'none'}, tokens={self.schedule.start} … {tokens[-1]}"
 
 
-PARTS = ("pretrained_cfg", "walk", "finish", "classify")
+PARTS = ("pretrained_cfg", "iter_blocks", "final_norm", "classify")
 
 
 def check_model(model: nn.Module, family: str) -> ReducibleModel:

@@ -85,7 +85,7 @@ class Tokens:
     protected: ``(b, p)`` int64, the positions of the tokens that no reduction touches, the class token's first.
     size: ``(b, l)``, at least float32, how many original tokens each one stands for; None while every size is 1.
     timing: how the mixers change step sizes after removals; None to leave them unchanged.
-    present: ``(b,)`` int64, how many tokens each image has, in its first slots; None while all slots are taken. If
+    lengths: ``(b,)`` int64, how many tokens each image has, in its first slots; None while all slots are taken. If
         some are empty, ``size`` is given and 0 there.
     plans: the reductions so far, oldest first. :meth:`group` composes them on demand, so a forward pass without that
         call does not pay for its source map.
@@ -96,7 +96,7 @@ class Tokens:
     protected: Int64[Tensor, "b p"]
     size: Float[Tensor, "b l"] | None = None
     timing: ElapsedTime | None = None
-    present: Int64[Tensor, " b"] | None = None
+    lengths: Int64[Tensor, " b"] | None = None
     plans: tuple[Plan, ...] = ()
 
     @property
@@ -117,14 +117,14 @@ class Tokens:
     @property
     def token_mask(self) -> Tensor | None:
         """``(b, l)`` bool, which slots hold a token; None while all do."""
-        if self.present is None:
+        if self.lengths is None:
             return None
-        return torch.arange(self.length, device=self.x.device) < self.present[:, None]
+        return torch.arange(self.length, device=self.x.device) < self.lengths[:, None]
 
     def counts(self) -> Tensor:
         """``(b,)`` int64, how many tokens each image has."""
-        if self.present is not None:
-            return self.present
+        if self.lengths is not None:
+            return self.lengths
         return torch.full(self.x.shape[:1], self.length, device=self.x.device)
 
     def replace(self, **changes: object) -> Tokens:

@@ -82,8 +82,8 @@ def other_layer(model):
 
 def other_norm(model):
     class Shifted(RMSNorm):
-        def join(self, x, residual):
-            normed, stream = super().join(x, residual)
+        def add_residual(self, x, residual):
+            normed, stream = super().add_residual(x, residual)
             return normed + 1, stream
 
     model.layers[1].norm = Shifted(24)

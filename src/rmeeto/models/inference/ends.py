@@ -55,7 +55,7 @@ def packed_embedding(model: VisionMamba, dtype: torch.dtype) -> PackedEmbedding:
     biases = proj.bias.expand(1, config.time, config.grid[0] * config.grid[1], -1)
     learned = torch.full((1, len(config.protected)), -1)
     patch_at = join_tokens(torch.arange(config.patches)[None], learned, config.protected)
-    return PackedEmbedding(dtype, proj.weight, model.placed(biases)[0], patch_at[0])
+    return PackedEmbedding(dtype, proj.weight, model.add_positions(biases)[0], patch_at[0])
 
 
 def packed_classifier(model: VisionMamba, dtype: torch.dtype) -> PackedClassifier:

@@ -92,18 +92,18 @@ def _why_layers(model: VisionMamba, images: Tensor) -> list[list[str]]:
     devices = [images.device] if images.is_cuda else []
     with torch.no_grad(), torch.random.fork_rng(devices):
         seen = model.trace(images[:1]).blocks
-    names, found = names_in(model), []
+    names, reasons = names_in(model), []
     for block, step, tokens in zip(model.layers, model.schedule.steps, seen, strict=False):
         if type(block) is not Block:
-            found.append([f"{names[block]} is a {type(block).__name__}"])
+            reasons.append([f"{names[block]} is a {type(block).__name__}"])
         elif torch.is_grad_enabled():
             why = block.why_layers(tokens, model.read_after(step))
-            found.append([] if why is None else [why])
+            reasons.append([] if why is None else [why])
         elif block.executor is None:
-            found.append([NOT_FROZEN if model.executor is None else f"{names[block]} is not frozen"])
+            reasons.append([NOT_FROZEN if model.executor is None else f"{names[block]} is not frozen"])
         else:
-            found.append(block.executor.why_not(block, tokens, model.read_after(step), names))
-    return found
+            reasons.append(block.executor.why_not(block, tokens, model.read_after(step), names))
+    return reasons
 
 
 def grouped(sentences: list[str]) -> list[str]:

@@ -45,9 +45,9 @@ class NetworkExecutor:
         network = frozen.network(model, images)
         if network is not None:
             return network(images.float().contiguous())
-        tokens = model.mixed(images)
+        tokens = model.forward_blocks(images)
         logits = frozen.ends.classify(tokens)
-        return model.classify(model.finish(tokens)) if logits is None else logits
+        return model.classify(model.final_norm(tokens)) if logits is None else logits
 
     def embed(self, model: VisionMamba, images: Tensor) -> Tensor | None:
         """Tokens ``(b, l, d)`` of images or clips; None if the model has to compute them by itself."""
@@ -164,8 +164,8 @@ def packed_blocks(model: VisionMamba, dtype: torch.dtype) -> list[PackedBlock]:
     """The packed blocks; an empty list if any block was replaced or cannot be packed."""
     blocks = []
     for layer in model.layers:
-        found = layer.executor.packed_for(layer, dtype) if type(layer) is Block and layer.executor else None
-        if found is None:
+        frozen = layer.executor.packed_for(layer, dtype) if type(layer) is Block and layer.executor else None
+        if frozen is None:
             return []
-        blocks.append(found.packed)
+        blocks.append(frozen.packed)
     return blocks

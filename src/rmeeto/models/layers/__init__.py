@@ -1,6 +1,6 @@
 """Layers that networks are made of. They know no network."""
 
-from rmeeto.models.layers.norm import RMSNorm, join
+from rmeeto.models.layers.norm import RMSNorm, add_residual
 from rmeeto.models.layers.patch_embed import PatchEmbed, inflate
 from rmeeto.models.layers.position import (
     join_tokens,
@@ -12,8 +12,8 @@ from rmeeto.models.layers.position import (
 __all__ = [
     "PatchEmbed",
     "RMSNorm",
+    "add_residual",
     "inflate",
-    "join",
     "join_tokens",
     "resize_position_embedding",
     "resize_temporal_embedding",

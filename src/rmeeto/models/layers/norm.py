@@ -24,7 +24,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
         self.impl: Impl = impl
 
-    def join(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
+    def add_residual(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
         """Add ``x`` to the residual stream; the normalised sum, and the new stream, in at least float32."""
         dtype = autocast_dtype(x.device.type) or self.weight.dtype
         return add_norm(x, residual, self.weight, eps=self.eps, dtype=dtype, impl=self.impl)
@@ -34,7 +34,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
 
 
-def join(tokens: Tokens, drop_path: nn.Module) -> Tensor:
+def add_residual(tokens: Tokens, drop_path: nn.Module) -> Tensor:
     """The residual stream with the last block's output added, in at least float32."""
     x: Tensor = drop_path(tokens.x)
     if tokens.residual is None:

@@ -11,19 +11,19 @@ from torch import Tensor
 from rmeeto.config import PositionInterpolation
 
 
-def split_tokens(rows: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def split_tokens(rows: Tensor, positions: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Split ``(b, l, …)`` rows into those elsewhere ``(b, l - p, …)`` and those at ``p`` positions ``(b, p, …)``."""
-    edges = [-1, *sorted(places), rows.shape[1]]
-    others = [rows[:, place + 1 : following] for place, following in pairwise(edges)]
-    return torch.cat(others, dim=1), torch.cat([rows[:, place : place + 1] for place in places], dim=1)
+    edges = [-1, *sorted(positions), rows.shape[1]]
+    others = [rows[:, position + 1 : following] for position, following in pairwise(edges)]
+    return torch.cat(others, dim=1), torch.cat([rows[:, position : position + 1] for position in positions], dim=1)
 
 
-def join_tokens(others: Tensor, listed: Tensor, places: tuple[int, ...]) -> Tensor:
+def join_tokens(others: Tensor, listed: Tensor, positions: tuple[int, ...]) -> Tensor:
     """Undo :func:`split_tokens`: ``(b, n, …)`` and ``(b, p, …)`` rows as one sequence ``(b, n + p, …)``."""
     pieces, done = [], 0
-    for rank, (place, number) in enumerate(sorted((place, number) for number, place in enumerate(places))):
-        pieces += [others[:, done : place - rank], listed[:, number : number + 1]]
-        done = place - rank
+    for rank, (position, number) in enumerate(sorted((position, number) for number, position in enumerate(positions))):
+        pieces += [others[:, done : position - rank], listed[:, number : number + 1]]
+        done = position - rank
     return torch.cat([*pieces, others[:, done:]], dim=1)
 
 
@@ -38,8 +38,7 @@ def resize_position_embedding(
 ) -> Tensor:
     """Resample a ``(1, h·w + 1, d)`` position table for another grid.
 
-    The class token's row is taken out of its place, the grid of patch rows is interpolated, and the class token's row
-    is put in its new place.
+    Only the grid of patch rows is interpolated; the class token's row goes from its old position to its new one.
 
     interpolation: ``bicubic``, as Vim's and VideoMamba's own programs do before fine-tuning at another size, or
         ``antialiased``: bicubic with antialiasing, as timm does. They differ for larger and for smaller

@@ -40,8 +40,10 @@ def methods_of(kind: type, *names: str) -> tuple[Method, ...]:
 
 
 METHODS = (
-    *methods_of(BidirectionalMixer, "forward", "project", "directions", "walk", "convolve", "scan", "combine"),
-    *methods_of(RMSNorm, "forward", "join"),
+    *methods_of(
+        BidirectionalMixer, "forward", "project", "directions", "project_direction", "convolve", "scan", "combine"
+    ),
+    *methods_of(RMSNorm, "forward", "add_residual"),
     *methods_of(PatchEmbed, "forward"),
     *(
         method

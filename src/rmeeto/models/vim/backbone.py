@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnsupportedInput
 from rmeeto.models.images import check_images
-from rmeeto.models.layers import PatchEmbed, RMSNorm, join, join_tokens, split_tokens
+from rmeeto.models.layers import PatchEmbed, RMSNorm, add_residual, join_tokens, split_tokens
 from rmeeto.models.layers.freezing import Freezable
 from rmeeto.models.pooling import mean_patch
 from rmeeto.models.reducible import Trace as Trace  # the former version pickled it as backbone.Trace
@@ -112,11 +112,11 @@ class VisionMamba(TimmInterface, Freezable):
             )
         x = None if self.executor is None else self.executor.embed(self, images)
         if x is None:
-            x = self.placed(self.patch_embed(images))
-        columns = [torch.full((images.shape[0], 1), place, device=images.device) for place in config.protected]
+            x = self.add_positions(self.patch_embed(images))
+        columns = [torch.full((images.shape[0], 1), position, device=images.device) for position in config.protected]
         return Tokens(x=x, residual=None, protected=torch.cat(columns, dim=1))
 
-    def placed(self, patches: Tensor) -> Tensor:
+    def add_positions(self, patches: Tensor) -> Tensor:
         """Patches ``(b, time, grid, d)`` with their positions, among the learned tokens: ``(b, l, d)``."""
         config = self.config
         rows, cls_row = split_tokens(self.pos_embed, (config.cls_row,))
@@ -128,7 +128,7 @@ class VisionMamba(TimmInterface, Freezable):
             learned = torch.cat([learned, self.reg_token], dim=1)
         return join_tokens(patches.flatten(1, 2), learned.expand(patches.shape[0], -1, -1), config.protected)
 
-    def reduced(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
+    def reduce_at(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """The tokens that a block gets: fewer if it is its turn."""
         if not step.r:
             return tokens
@@ -142,24 +142,24 @@ class VisionMamba(TimmInterface, Freezable):
 
     def encode(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
-        return self.finish(self.mixed(images))
+        return self.final_norm(self.forward_blocks(images))
 
-    def mixed(self, images: Tensor) -> Tokens:
+    def forward_blocks(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block."""
         if self.grad_checkpointing and torch.is_grad_enabled():
-            for tokens in self.walk(images):
+            for tokens in self.iter_blocks(images):
                 last = tokens
             return last
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
-            tokens = self.reduced(tokens, features, step)
+            tokens = self.reduce_at(tokens, features, step)
             features = None  # they have been read; the block's own features need the memory
             tokens, features = block(tokens, self.read_after(step))
         return tokens
 
-    def finish(self, tokens: Tokens) -> Tokens:
+    def final_norm(self, tokens: Tokens) -> Tokens:
         """Join the last output to the residual stream and normalise."""
-        return tokens.replace(x=self.norm_f(join(tokens, self.drop_path)))
+        return tokens.replace(x=self.norm_f(add_residual(tokens, self.drop_path)))
 
     def pool(self, tokens: Tokens) -> Tensor:
         """What the head reads of normalised tokens: ``(b, d)``, or without pooling ``(b, l, d)`` rows.
@@ -182,16 +182,16 @@ class VisionMamba(TimmInterface, Freezable):
             logits: Tensor | None = self.executor(self, images)
             if logits is not None:
                 return logits
-        return self.classify(self.finish(self.mixed(images)))
+        return self.classify(self.final_norm(self.forward_blocks(images)))
 
-    def walk(self, images: Tensor) -> Iterator[Tokens]:
+    def iter_blocks(self, images: Tensor) -> Iterator[Tokens]:
         """The tokens that leave each block, one after the other."""
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):
             if self.grad_checkpointing and torch.is_grad_enabled():
                 tokens, features = checkpoint(self.advance, block, tokens, features, step, use_reentrant=False)
             else:
-                tokens, features = self.reduced(tokens, features, step), None
+                tokens, features = self.reduce_at(tokens, features, step), None
                 tokens, features = block(tokens, self.read_after(step))
             yield tokens
 
@@ -199,10 +199,10 @@ class VisionMamba(TimmInterface, Freezable):
         self, block: nn.Module, tokens: Tokens, features: Features | None, step: Step
     ) -> tuple[Tokens, Features | None]:
         """One block with the reduction before it, to be computed again in the backward pass."""
-        after: tuple[Tokens, Features | None] = block(self.reduced(tokens, features, step), self.read_after(step))
+        after: tuple[Tokens, Features | None] = block(self.reduce_at(tokens, features, step), self.read_after(step))
         return after
 
 
 MODEL_METHODS = methods_of(
-    VisionMamba, "embed", "placed", "mixed", "reduced", "read_after", "finish", "pool", "classify"
+    VisionMamba, "embed", "add_positions", "forward_blocks", "reduce_at", "read_after", "final_norm", "pool", "classify"
 )

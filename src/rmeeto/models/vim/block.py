@@ -45,7 +45,7 @@ class Block(Freezable):
         if self.why_layers(tokens, needs) is None:
             x, residual = self.mixed_at_once(tokens)
             return tokens.replace(x=x, residual=residual), None
-        normed, residual = self.joined(tokens)
+        normed, residual = self.add_residual(tokens)
         x, features = self.mixer(normed, tokens.timing, tokens.token_mask, needs)
         return tokens.replace(x=x, residual=residual), features
 
@@ -53,7 +53,7 @@ class Block(Freezable):
         """Why the layers are called one by one; None if `rmeeto.ops.mamba_block` computes the block."""
         if needs & INSIDE:
             return "features from inside the block are read"
-        if tokens.timing is not None or tokens.present is not None:
+        if tokens.timing is not None or tokens.lengths is not None:
             return "the tokens have gaps in time, or empty slots"
         reason = why_by_parts(tokens.x, self.mixer.impl) or what_is_replaced(self)
         return reason or why_by_parts(tokens.x, self.norm.impl) or what_is_hooked(self)
@@ -64,13 +64,13 @@ class Block(Freezable):
         parameters = mixer.block_parameters(norm.weight)
         return mamba_block(x, tokens.residual, parameters, eps=norm.eps, scale=mixer.scale, impl=mixer.impl)
 
-    def joined(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    def add_residual(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What the mixer sees, and the residual stream with the last block's output added."""
-        return self.norm.join(self.drop_path(tokens.x), tokens.residual)
+        return self.norm.add_residual(self.drop_path(tokens.x), tokens.residual)
 
 
-(JOINED,) = methods_of(Block, "joined")
-BLOCK_METHODS = (JOINED, *methods_of(Block, "forward"))
+(ADD_RESIDUAL,) = methods_of(Block, "add_residual")
+BLOCK_METHODS = (ADD_RESIDUAL, *methods_of(Block, "forward"))
 
 
 def what_is_replaced(block: Block) -> str | None:
@@ -93,7 +93,7 @@ def what_is_hooked(block: Block) -> str | None:
         return "a hook is registered on all modules"
     if any(getattr(module, hooks) for module in inner for hooks in HOOKS):
         return "one of its layers has a hook"
-    are_as_written = methods_are_as_written() and JOINED.of(type(block)).is_as_written()
+    are_as_written = methods_are_as_written() and ADD_RESIDUAL.of(type(block)).is_as_written()
     if not are_as_written or any(map(replaces_methods, (block, *inner))):
         return "a method of the block or of one of its layers has been replaced"
     return None

@@ -114,12 +114,12 @@ def _fit_time(state: StateDict, config: ModelConfig) -> None:
 
 
 def _fit_grid(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> None:
-    table, wanted = state.get(POSITIONS), config.grid[0] * config.grid[1]
+    table, patches = state.get(POSITIONS), config.grid[0] * config.grid[1]
     if (
         table is None
         or table.dim() != 3
         or table.shape[0] != 1
-        or table.shape[1] in (0, wanted + 1)
+        or table.shape[1] in (0, patches + 1)
         or not table.shape[2]
     ):
         return
@@ -160,9 +160,9 @@ def _fit_registers(state: StateDict, config: ModelConfig) -> None:
 
 def _say_other_family(source: Path, config: ModelConfig) -> None:
     """Warn if weights seem to be of the other family, Vim or VideoMamba, whose names and shapes are the same."""
-    place = _cls_place(source)
-    if place is not None and place != config.cls_place:
-        theirs, ours = (CLS_PLACES[one] for one in (place, config.cls_place))
+    cls_place = _cls_place(source)
+    if cls_place is not None and cls_place != config.cls_place:
+        theirs, ours = (CLS_PLACES[one] for one in (cls_place, config.cls_place))
         say(
             f"{source.name} seems to hold the weights of {theirs}, the model is {ours}: they fit, but mean other things"
         )

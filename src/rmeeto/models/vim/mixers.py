@@ -99,17 +99,17 @@ class BidirectionalMixer(nn.Module):
         self,
         x: Tensor,
         timing: ElapsedTime | None = None,
-        there: Tensor | None = None,
+        token_mask: Tensor | None = None,
         needs: frozenset[str] = frozenset(),
     ) -> tuple[Tensor, Features]:
         """Mix ``(b, l, d)`` tokens; also return what both directions computed about them, in time order.
 
-        timing: of tokens among which others are missing, or None. there: ``(b, l)``, 0 for empty slots, all of them
-            after an image's last token; None if there are none. needs: the features that will be read; ``y`` (each
-            direction's output) is returned only if ``needs`` contains it.
+        timing: of tokens among which others are missing, or None. token_mask: ``(b, l)``, 0 for empty slots, all of
+            them after an image's last token; None if there are none. needs: the features that will be read; ``y``
+            (each direction's output) is returned only if ``needs`` contains it.
         """
         u, gate = self.project(x)
-        forward, backward = (self.walk(u, side, there) for side in self.directions())
+        forward, backward = (self.project_direction(u, side, token_mask) for side in self.directions())
         outputs = None
         if timing is None and "y" not in needs:
             y = bidirectional_scan(forward, backward, gate, impl=self.impl)
@@ -132,22 +132,22 @@ class BidirectionalMixer(nn.Module):
         x: Tensor = self.out_proj(y)  # halving is exact, so it may wait until there are half as many numbers
         return x if self.scale == 1.0 else x * self.scale
 
-    def direction(self, u: Tensor, gate: Tensor, side: Direction, there: Tensor | None = None) -> Tensor:
+    def direction(self, u: Tensor, gate: Tensor, side: Direction, token_mask: Tensor | None = None) -> Tensor:
         """One direction alone, from what :meth:`project` gave to what :meth:`combine` takes: ``(b, l, e)``."""
-        return self.scan(self.walk(u, side, there), gate, timing=None, reverse=side.reverse)
+        return self.scan(self.project_direction(u, side, token_mask), gate, timing=None, reverse=side.reverse)
 
-    def walk(self, u: Tensor, side: Direction, there: Tensor | None = None) -> Walk:
+    def project_direction(self, u: Tensor, side: Direction, token_mask: Tensor | None = None) -> Walk:
         """Convolve and project to Δ, B and C. Nothing is flipped: the ops walk from either end.
 
-        there: ``(b, l)``, 1 for tokens that count and 0 for those that convolution and state must ignore;
+        token_mask: ``(b, l)``, 1 for tokens that count and 0 for those that convolution and state must ignore;
             None if all count.
         """
-        if there is not None:
-            there = there[..., None].to(u.dtype)
-            u = u * there
+        if token_mask is not None:
+            token_mask = token_mask[..., None].to(u.dtype)
+            u = u * token_mask
         u = self.convolve(u, side)
-        if there is not None:
-            u = u * there  # the convolution has put its bias and its neighbours there
+        if token_mask is not None:
+            u = u * token_mask  # the convolution has put its bias and its neighbours there
         dt, B, C = side.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
         delta, bias = product_and_bias(side.dt_proj, dt)
         return Walk(u, delta, side.decay_rates(), B, C, side.skip, bias)

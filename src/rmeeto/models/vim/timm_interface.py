@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rmeeto.config import ModelConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
-from rmeeto.models.layers import join, resize_position_embedding
+from rmeeto.models.layers import add_residual, resize_position_embedding
 from rmeeto.models.layers.freezing import thaw
 from rmeeto.models.maps import as_map, check_format, chosen_blocks, full_grid
 from rmeeto.models.reducible import ReducibleModel
@@ -143,9 +143,9 @@ class TimmInterface(ReducibleModel):
         taken = chosen_blocks(len(self.layers), indices)
         last = max(taken) if stop_early or intermediates_only else len(self.layers) - 1
         maps, prefixes = [], []
-        for number, tokens in enumerate(self.walk(x)):
+        for number, tokens in enumerate(self.iter_blocks(x)):
             if number in taken:
-                stream = join(tokens, nn.Identity())  # drop path acts later, on the way into the next block
+                stream = add_residual(tokens, nn.Identity())  # drop path acts later, on the way into the next block
                 patches, prefix = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)
                 maps.append(as_map(patches, self.config) if output_fmt == "NCHW" else patches)
                 prefixes.append(prefix)
@@ -153,10 +153,10 @@ class TimmInterface(ReducibleModel):
                 break
         if output_dict:
             with_prefix = {"image_intermediates_prefix": prefixes} if return_prefix_tokens else {}
-            final = {} if intermediates_only else {"image_features": self.rows(self.finish(tokens))}
+            final = {} if intermediates_only else {"image_features": self.rows(self.final_norm(tokens))}
             return {"image_intermediates": maps, **with_prefix, **final}
         found: list[Any] = list(zip(maps, prefixes, strict=True)) if return_prefix_tokens else maps
-        return found if intermediates_only else (self.rows(self.finish(tokens)), found)
+        return found if intermediates_only else (self.rows(self.final_norm(tokens)), found)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] | tuple[int, ...] = 1, prune_norm: bool = False, prune_head: bool = True

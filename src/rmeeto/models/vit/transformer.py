@@ -97,7 +97,7 @@ class ReducibleTransformer(VisionTransformer, ReducibleModel):
             tokens = self._reduction.step(tokens, features, step)  # type: ignore[arg-type]  # schedule() checked needs
         return mlp_half(block, tokens)
 
-    def walk(self, images: Tensor) -> Iterator[Tokens]:
+    def iter_blocks(self, images: Tensor) -> Iterator[Tokens]:
         """The tokens that leave each block, one after the other."""
         tokens = self.embed(images)
         for block, step in zip(self.blocks, self.schedule.steps, strict=False):  # timm may have cut blocks off
@@ -107,7 +107,7 @@ class ReducibleTransformer(VisionTransformer, ReducibleModel):
                 tokens = self.advance(block, tokens, step)
             yield tokens
 
-    def finish(self, tokens: Tokens) -> Tokens:
+    def final_norm(self, tokens: Tokens) -> Tokens:
         """The tokens that left the last block, with ``x`` normalised."""
         return tokens.replace(x=self.norm(tokens.x))
 
@@ -145,7 +145,7 @@ class ReducibleTransformer(VisionTransformer, ReducibleModel):
             return super().forward_intermediates(x, indices, **options)
         masks = {name: options.pop(name) for name in MASKS if name in options}
         check_unmasked(masks)
-        return intermediates(self, self.walk(x), self.config.grid, indices, **options)
+        return intermediates(self, self.iter_blocks(x), self.config.grid, indices, **options)
 
     def set_input_size(self, *args: Any, **kwargs: Any) -> None:
         """As timm's; the reduction is scheduled anew for the new number of tokens."""

@@ -207,7 +207,7 @@ class TokenMerge(PairwiseReduction):
     def at_once(self, tokens: Tokens, features: Features | None, r: int) -> Tokens | None:
         """What :meth:`step` gives for the plain choices, in inference on a processor; None elsewhere."""
         matching = self.plain_matching()
-        if matching is None or tokens.timing is not None or tokens.present is not None:
+        if matching is None or tokens.timing is not None or tokens.lengths is not None:
             return None
         compared = matching_features(tokens, features, self.features)
         given = (tokens.x, tokens.residual, tokens.size, tokens.protected, r)

@@ -143,5 +143,5 @@ def first_pairs(found: Match, counts: Tensor, tokens: Tokens, *, merging: bool) 
         return Plan.joining(source, target, tokens.length) if merging else Plan.dropping(source, tokens.length)
     mask = torch.ones_like(tokens.sizes(), dtype=torch.bool) if tokens.token_mask is None else tokens.token_mask
     return RaggedPlan.removing(
-        source, target if merging else None, counts, mask, longest, present=None if shortest == longest else left
+        source, target if merging else None, counts, mask, longest, lengths=None if shortest == longest else left
     )
