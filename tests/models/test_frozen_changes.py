@@ -424,8 +424,8 @@ def replace_a_method_of_a_mixer(model):
 
 
 def replace_a_method_of_the_model(model):
-    finish = model.finish
-    model.finish = lambda tokens: finish(tokens.replace(x=-tokens.x))
+    final_norm = model.final_norm
+    model.final_norm = lambda tokens: final_norm(tokens.replace(x=-tokens.x))
 
 
 def replace_embedding(model):
