@@ -75,7 +75,7 @@ def _of(model: VisionMamba, images: Tensor) -> Explanation:
     reasons = why_not(model, images)
     if not reasons:
         return Explanation("network")
-    if not why_not_record(model, images):
+    if not any(why_not_record(model, images)):
         reasons.append("rmeeto.CudaGraph(model, images) has not recorded the pass")
     blocks = _why_layers(model, images)
     inside = [

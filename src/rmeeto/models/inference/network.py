@@ -95,7 +95,7 @@ class FrozenNetwork:
 
     def network(self, model: VisionMamba, images: Tensor) -> PackedNetwork | None:
         """What takes these images the whole way now; None if something stops it."""
-        if why_not_these(images, self.ends.dtype, self.input_size):
+        if any(why_not_these(images, self.ends.dtype, self.input_size)):
             return None
         blocks = self.blocks or self.snapshot_blocks(model)
         if blocks is None or not blocks[0].holds():
@@ -103,7 +103,7 @@ class FrozenNetwork:
         latest, reduction = self.latest, model.reduction
         if latest is not None and latest[0] is reduction and latest[1] is model.schedule:
             return latest[2] if reduction is None or reduction.as_written() else None  # type: ignore[attr-defined]
-        network = None if why_not_merge(model) else self.packed(model, blocks[1])
+        network = None if any(why_not_merge(model)) else self.packed(model, blocks[1])
         self.latest = None if network is None else (reduction, model.schedule, network)
         return network
 

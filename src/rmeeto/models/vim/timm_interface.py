@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from rmeeto.config import ModelConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
-from rmeeto.models.layers import add_residual, resize_position_embedding
+from rmeeto.models.layers import add_residual, resize_position_embedding, split_tokens
 from rmeeto.models.layers.freezing import thaw
-from rmeeto.models.maps import as_map, check_format, chosen_blocks, full_grid
+from rmeeto.models.maps import chosen_blocks, intermediates
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.models.vim.timm_description import described
 from rmeeto.reduction.tokens import Tokens
@@ -90,7 +90,7 @@ class TimmInterface(ReducibleModel):
 
         A merged token's value stands at every patch that it absorbed; rows of dropped patches are zero.
         """
-        patches, protected = full_grid(tokens, tokens.x, self.config)
+        patches, protected = split_tokens(tokens.unmerge(tokens.x), self.config.protected)
         return torch.cat([protected, patches], dim=1)
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -139,24 +139,24 @@ class TimmInterface(ReducibleModel):
         Raises:
             UnknownName: another output format. ConfigError: an index outside the network.
         """
-        check_format(output_fmt)
-        taken = chosen_blocks(len(self.layers), indices)
-        last = max(taken) if stop_early or intermediates_only else len(self.layers) - 1
-        maps, prefixes = [], []
-        for number, tokens in enumerate(self.iter_blocks(x)):
-            if number in taken:
-                stream = add_residual(tokens, nn.Identity())  # drop path acts later, on the way into the next block
-                patches, prefix = full_grid(tokens, self.norm_f(stream) if norm else stream, self.config)
-                maps.append(as_map(patches, self.config) if output_fmt == "NCHW" else patches)
-                prefixes.append(prefix)
-            if number == last:
-                break
-        if output_dict:
-            with_prefix = {"image_intermediates_prefix": prefixes} if return_prefix_tokens else {}
-            final = {} if intermediates_only else {"image_features": self.rows(self.final_norm(tokens))}
-            return {"image_intermediates": maps, **with_prefix, **final}
-        found: list[Any] = list(zip(maps, prefixes, strict=True)) if return_prefix_tokens else maps
-        return found if intermediates_only else (self.rows(self.final_norm(tokens)), found)
+
+        def rows(tokens: Tokens) -> Tensor:
+            stream = add_residual(tokens, nn.Identity())  # drop path acts later, on the way into the next block
+            return self.rows(tokens.replace(x=self.norm_f(stream) if norm else stream))
+
+        return intermediates(
+            self.iter_blocks(x),
+            len(self.layers),
+            (self.config.time, *self.config.grid) if self.config.is_video else self.config.grid,
+            rows,
+            lambda tokens: self.rows(self.final_norm(tokens)),
+            indices,
+            return_prefix_tokens=return_prefix_tokens,
+            stop_early=stop_early,
+            output_fmt=output_fmt,
+            intermediates_only=intermediates_only,
+            output_dict=output_dict,
+        )
 
     def prune_intermediate_layers(
         self, indices: int | list[int] | tuple[int, ...] = 1, prune_norm: bool = False, prune_head: bool = True

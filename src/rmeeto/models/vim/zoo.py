@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rmeeto.config import ModelConfig
 from rmeeto.errors import UnknownName
@@ -38,73 +38,33 @@ class ZooEntry:
         return None if self.packaged is None else Path(str(files("rmeeto") / "weights" / self.packaged))
 
 
-def _vim(size: str, stride: int = 16, token: str = "midclstok") -> str:
-    step = "" if stride == 16 else f"_stride{stride}"
-    return f"vim_{size}_patch16{step}_224_bimambav2_final_pool_mean_abs_pos_embed_with_{token}_div2"
+def _vim(size: str, dim: int, weights: str, top1_percent: float, token: str = "midclstok", **changes: Any) -> ZooEntry:
+    config = ModelConfig(dim=dim, **changes)
+    step = "" if config.stride == config.patch_size else f"_stride{config.stride}"
+    alias = f"vim_{size}_patch16{step}_224_bimambav2_final_pool_mean_abs_pos_embed_with_{token}_div2"
+    return ZooEntry(config, f"hustvl/Vim-{size}-midclstok/{weights}.pth", None, alias, top1_percent)
 
 
-def _videomamba(letter: str, dim: int, depth: int, top1_percent: float) -> ZooEntry:
-    config = ModelConfig(dim=dim, depth=depth, cls_place="first", halve=False)
-    return _from_videomamba(f"videomamba_{letter}16_in1k_res224", config, top1_percent)
-
-
-def _videomamba_video(letter: str, dim: int, depth: int, top1_percent: float) -> ZooEntry:
-    config = ModelConfig(
-        dim=dim,
-        depth=depth,
-        frames=8,
-        num_classes=400,
-        cls_place="first",
-        halve=False,
-        crop_pct=1.0,
-        interpolation="bilinear",
-    )
-    return _from_videomamba(f"videomamba_{letter}16_k400_f8_res224", config, top1_percent)
-
-
-def _from_videomamba(weights: str, config: ModelConfig, top1_percent: float) -> ZooEntry:
+def _videomamba(weights: str, dim: int, depth: int, top1_percent: float, **changes: Any) -> ZooEntry:
+    config = ModelConfig(dim=dim, depth=depth, cls_place="first", halve=False, **changes)
     return ZooEntry(config, f"OpenGVLab/VideoMamba/{weights}.pth", None, weights, top1_percent)
 
 
+KINETICS: dict[str, Any] = {"frames": 8, "num_classes": 400, "crop_pct": 1.0, "interpolation": "bilinear"}
+
 ZOO: dict[str, ZooEntry] = {
-    "vim_tiny": ZooEntry(
-        ModelConfig(dim=192), "hustvl/Vim-tiny-midclstok/vim_t_midclstok_76p1acc.pth", None, _vim("tiny"), 76.1
-    ),
-    "vim_small": ZooEntry(
-        ModelConfig(dim=384),
-        "hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth",
-        None,
-        _vim("small"),
-        80.5,
-    ),
-    "vim_base": ZooEntry(
-        ModelConfig(dim=768),
-        "hustvl/Vim-base-midclstok/vim_b_midclstok_81p9acc.pth",
-        None,
-        _vim("base", token="middle_cls_token"),
-        81.9,
-    ),
-    "vim_tiny_plus": ZooEntry(
-        ModelConfig(dim=192, stride=8),
-        "hustvl/Vim-tiny-midclstok/vim_t_midclstok_ft_78p3acc.pth",
-        None,
-        _vim("tiny", stride=8),
-        78.3,
-    ),
-    "vim_small_plus": ZooEntry(
-        ModelConfig(dim=384, stride=8),
-        "hustvl/Vim-small-midclstok/vim_s_midclstok_ft_81p6acc.pth",
-        None,
-        _vim("small", stride=8),
-        81.6,
-    ),
-    "videomamba_tiny": _videomamba("t", 192, 24, 76.9),
-    "videomamba_small": _videomamba("s", 384, 24, 81.2),
-    "videomamba_middle": _videomamba("m", 576, 32, 82.8),
-    "videomamba_base": _videomamba("b", 768, 24, 82.7),
-    "videomamba_tiny_video": _videomamba_video("t", 192, 24, 76.9),
-    "videomamba_small_video": _videomamba_video("s", 384, 24, 79.3),
-    "videomamba_middle_video": _videomamba_video("m", 576, 32, 80.6),
+    "vim_tiny": _vim("tiny", 192, "vim_t_midclstok_76p1acc", 76.1),
+    "vim_small": _vim("small", 384, "vim_s_midclstok_80p5acc", 80.5),
+    "vim_base": _vim("base", 768, "vim_b_midclstok_81p9acc", 81.9, token="middle_cls_token"),
+    "vim_tiny_plus": _vim("tiny", 192, "vim_t_midclstok_ft_78p3acc", 78.3, stride=8),
+    "vim_small_plus": _vim("small", 384, "vim_s_midclstok_ft_81p6acc", 81.6, stride=8),
+    "videomamba_tiny": _videomamba("videomamba_t16_in1k_res224", 192, 24, 76.9),
+    "videomamba_small": _videomamba("videomamba_s16_in1k_res224", 384, 24, 81.2),
+    "videomamba_middle": _videomamba("videomamba_m16_in1k_res224", 576, 32, 82.8),
+    "videomamba_base": _videomamba("videomamba_b16_in1k_res224", 768, 24, 82.7),
+    "videomamba_tiny_video": _videomamba("videomamba_t16_k400_f8_res224", 192, 24, 76.9, **KINETICS),
+    "videomamba_small_video": _videomamba("videomamba_s16_k400_f8_res224", 384, 24, 79.3, **KINETICS),
+    "videomamba_middle_video": _videomamba("videomamba_m16_k400_f8_res224", 576, 32, 80.6, **KINETICS),
     "vim_digits": ZooEntry(
         ModelConfig(
             img_size=(16, 16),

@@ -23,9 +23,9 @@ from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.images import check_images
 from rmeeto.models.layers.freezing import thaw
+from rmeeto.models.maps import intermediates
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.models.vit.block import attention_half, check_block, mlp_half
-from rmeeto.models.vit.dense import intermediates
 from rmeeto.models.vit.pool import pool
 from rmeeto.models.vit.sizes import published, sizes
 from rmeeto.reduction import Reduction, as_reduction
@@ -138,14 +138,19 @@ class ReducibleTransformer(VisionTransformer, ReducibleModel):
         return tokens.unmerge(tokens.x)
 
     def forward_intermediates(  # type: ignore[override]  # timm's options are passed on by name
-        self, x: Tensor, indices: int | list[int] | None = None, **options: Any
+        self, x: Tensor, indices: int | list[int] | None = None, *, norm: bool = False, **options: Any
     ) -> Any:
         """As timm's; maps stand on the full grid, with copies for merged tokens and zeros for dropped ones."""
         if self._reduction is None:
-            return super().forward_intermediates(x, indices, **options)
+            return super().forward_intermediates(x, indices, norm=norm, **options)
         masks = {name: options.pop(name) for name in MASKS if name in options}
         check_unmasked(masks)
-        return intermediates(self, self.iter_blocks(x), self.config.grid, indices, **options)
+
+        def features(tokens: Tokens) -> Tensor:
+            return tokens.unmerge(self.norm(tokens.x))
+
+        blocks, rows = self.iter_blocks(x), features if norm else lambda tokens: tokens.unmerge(tokens.x)
+        return intermediates(blocks, len(self.blocks), self.config.grid, rows, features, indices, **options)
 
     def set_input_size(self, *args: Any, **kwargs: Any) -> None:
         """As timm's; the reduction is scheduled anew for the new number of tokens."""
