@@ -22,6 +22,7 @@ from rmeeto.models.weight_file import StateDict
 from rmeeto.models.weight_file import read_weights as read_weights
 
 CONFIG = "config.json"
+PATTERNS = [CONFIG, "*.safetensors", "*.pth", "*.bin"]  # what is downloaded of a repository
 WEIGHTS_HASH = "weights_sha256"  # in config.json: which weights it belongs to
 
 
@@ -53,15 +54,11 @@ def _from_hub(address: str, cache_dir: str | Path | None) -> Path:
     name, _, revision = address.partition("@")
     owner, _, rest = name.partition("/")
     repository, _, file = rest.partition("/")
+    options: dict[str, Any] = {"revision": revision or None, "cache_dir": cache_dir}
     try:
         if file:
-            return Path(hf_hub_download(f"{owner}/{repository}", file, revision=revision or None, cache_dir=cache_dir))
-        patterns = [CONFIG, "*.safetensors", "*.pth", "*.bin"]
-        return Path(
-            snapshot_download(
-                f"{owner}/{repository}", revision=revision or None, allow_patterns=patterns, cache_dir=cache_dir
-            )
-        )
+            return Path(hf_hub_download(f"{owner}/{repository}", file, **options))
+        return Path(snapshot_download(f"{owner}/{repository}", allow_patterns=PATTERNS, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         message = str(error).strip() or "no further message"
         raise CheckpointError(

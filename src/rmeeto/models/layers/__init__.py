@@ -1,21 +1,10 @@
 """Layers that networks are made of. They know no network."""
 
-from rmeeto.models.layers.norm import RMSNorm, add_residual
-from rmeeto.models.layers.patch_embed import PatchEmbed, inflate
-from rmeeto.models.layers.position import (
-    join_tokens,
-    resize_position_embedding,
-    resize_temporal_embedding,
-    split_tokens,
-)
-
-__all__ = [
-    "PatchEmbed",
-    "RMSNorm",
-    "add_residual",
-    "inflate",
-    "join_tokens",
-    "resize_position_embedding",
-    "resize_temporal_embedding",
-    "split_tokens",
-]
+from rmeeto.models.layers.norm import RMSNorm as RMSNorm
+from rmeeto.models.layers.norm import add_residual as add_residual
+from rmeeto.models.layers.patch_embed import PatchEmbed as PatchEmbed
+from rmeeto.models.layers.patch_embed import inflate as inflate
+from rmeeto.models.layers.position import join_tokens as join_tokens
+from rmeeto.models.layers.position import resize_position_embedding as resize_position_embedding
+from rmeeto.models.layers.position import resize_temporal_embedding as resize_temporal_embedding
+from rmeeto.models.layers.position import split_tokens as split_tokens

@@ -45,11 +45,7 @@ METHODS = (
     ),
     *methods_of(RMSNorm, "forward", "add_residual"),
     *methods_of(PatchEmbed, "forward"),
-    *(
-        method
-        for kind in (nn.Linear, nn.Conv2d, nn.Conv3d, DropPath, nn.Dropout)
-        for method in methods_of(kind, "forward")
-    ),
+    *(Method(kind, "forward", kind.forward) for kind in (nn.Linear, nn.Conv2d, nn.Conv3d, DropPath, nn.Dropout)),
 )
 
 

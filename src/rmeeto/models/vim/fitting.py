@@ -115,13 +115,7 @@ def _fit_time(state: StateDict, config: ModelConfig) -> None:
 
 def _fit_grid(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> None:
     table, patches = state.get(POSITIONS), config.grid[0] * config.grid[1]
-    if (
-        table is None
-        or table.dim() != 3
-        or table.shape[0] != 1
-        or table.shape[1] in (0, patches + 1)
-        or not table.shape[2]
-    ):
+    if table is None or table.dim() != 3 or table.shape[0] != 1 or not table.numel() or table.shape[1] == patches + 1:
         return
     rows = table.shape[1] - 1
     grid = likely_grid if likely_grid[0] * likely_grid[1] == rows else (isqrt(rows), isqrt(rows))
