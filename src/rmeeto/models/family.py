@@ -144,8 +144,8 @@ def add_family(family: Family) -> None:
 
 def missing_parts(kind: type, names: Sequence[str]) -> list[str]:
     """The names that a class has neither as an attribute nor as a dataclass field, as ``Class.name``."""
-    present = {*dir(kind), *getattr(kind, "__dataclass_fields__", ())}
-    return [f"{kind.__name__}.{name}" for name in names if name not in present]
+    has = {*dir(kind), *getattr(kind, "__dataclass_fields__", ())}
+    return [f"{kind.__name__}.{name}" for name in names if name not in has]
 
 
 def family_of(name: object) -> Family:

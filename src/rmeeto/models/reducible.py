@@ -50,6 +50,11 @@ class ReducibleModel(nn.Module):
     def pretrained_cfg(self) -> dict[str, Any]:
         """How images are prepared, in timm's form: input_size, mean, std, crop_pct, interpolation."""
 
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """timm's older name for :attr:`pretrained_cfg`."""
+        return self.pretrained_cfg
+
     @abstractmethod
     def iter_blocks(self, images: Tensor) -> Iterator[Tokens]:
         """The tokens that leave each block, one after the other."""

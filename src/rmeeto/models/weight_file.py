@@ -67,11 +67,6 @@ def check_dtypes(state: StateDict, names: Iterable[str], source: str | Path) -> 
             )
 
 
-def stored_numbers(state: StateDict) -> int:
-    """Numbers in a state dict; memory that several tensors share is counted for each of them."""
-    return sum(tensor.numel() for tensor in state.values())
-
-
 def _safetensors(file: Path) -> object:
     check_file(file.stat())
     try:

@@ -13,7 +13,7 @@ from rmeeto.errors import CheckpointError
 from rmeeto.models.checkpoint import WEIGHTS, class_count, read_config, say
 from rmeeto.models.layers import inflate, resize_position_embedding, resize_temporal_embedding
 from rmeeto.models.vim.zoo import REGISTERS, TEMPORAL, likely_models
-from rmeeto.models.weight_file import StateDict, check_dtypes, stored_numbers
+from rmeeto.models.weight_file import StateDict, check_dtypes
 
 PATCHES, POSITIONS = "patch_embed.proj.weight", "pos_embed"
 CLS_PLACES = {
@@ -71,7 +71,7 @@ def check_size(state: StateDict, config: ModelConfig, source: str | Path) -> Non
     Raises:
         CheckpointError: the network would have many times as many numbers as the weights, or other widths.
     """
-    held, expected = stored_numbers(state), config.parameters
+    held, expected = sum(tensor.numel() for tensor in state.values()), config.parameters
     if expected > SMALL_NETWORK and expected > SIZE_RATIO * held:
         raise CheckpointError(
             f"load weights from {source}",

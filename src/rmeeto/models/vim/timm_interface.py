@@ -63,13 +63,8 @@ class TimmInterface(ReducibleModel):
         return {**self.published_cfg, **described(self.config)}
 
     @property
-    def default_cfg(self) -> dict[str, Any]:
-        """timm's older name for :attr:`pretrained_cfg`."""
-        return self.pretrained_cfg
-
-    @property
     def _traits(self) -> dict[str, Any]:
-        """What timm writes down of the present size when it exports a model."""
+        """What timm writes down of the model's size when it exports the model."""
         return {"img_size": self.config.img_size, "fixed_input_size": True, "first_conv": "patch_embed.proj"}
 
     @property

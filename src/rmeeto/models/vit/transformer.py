@@ -70,11 +70,6 @@ class ReducibleTransformer(VisionTransformer, ReducibleModel):
         described = published(self) or UNPUBLISHED
         return {**described, "input_size": self.config.input_size, "num_classes": self.num_classes}
 
-    @property
-    def default_cfg(self) -> dict[str, Any]:
-        """timm's older name for :attr:`pretrained_cfg`."""
-        return self.pretrained_cfg
-
     def embed(self, images: Tensor) -> Tokens:
         """``(b, c, h, w)`` images to tokens: class, distillation and register tokens, then the patches."""
         check_images(images, self.patch_embed.proj.weight)
