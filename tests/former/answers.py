@@ -36,7 +36,7 @@ def ramp(width, value):
 def tokens(value):
     return {
         "group": value.group(),
-        "places": value.places(),
+        "places": value.origins() if hasattr(value, "origins") else value.places(),
         "sizes": value.sizes(),
         "counts": value.counts(),
         "unmerged": value.unmerge(value.x),
