@@ -1,4 +1,4 @@
-"""Layers that networks are made of. They know no network."""
+"""Layers that networks are made of. They know no network; pickles of the former version name some of them here."""
 
 from rmeeto.models.layers.norm import RMSNorm as RMSNorm
 from rmeeto.models.layers.norm import add_residual as add_residual

@@ -2,11 +2,11 @@
 
 What is unusual:
 * the class token stands in the middle of the patches (Vim) or before them (VideoMamba), registers all over the
-  sequence, and reductions move them; their places are part of the tokens;
+  sequence, and reductions move them; their positions are part of the tokens;
 * a clip differs from an image in its embedding and in nothing else;
 * the residual stream is float32 whatever the weights are;
 * a block returns its features beside its tokens, because the next block may reduce by them;
-* a model without a reduction is the teacher: nothing is copied and no branch is taken.
+* a model without a reduction is the teacher: its schedule removes nothing.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class VisionMamba(TimmInterface, Freezable):
         """Images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)`` to tokens: patches frame by frame, and learned ones.
 
         A patch's position is its row in the table of its frame, and of a clip also its frame's in the temporal table.
-        Registers have none: they learn what each needs to know of its place.
+        Registers have none: they learn what each needs to know of its position.
         """
         config = self.config
         check_images(images, self.cls_token)
