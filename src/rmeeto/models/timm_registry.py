@@ -86,7 +86,9 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
             model: Any = create_model(name, **{**options_of(changed), **options}).to(dtype)
         model.published_cfg = cfg.to_dict()  # type: ignore[no-untyped-call]
         network: nn.Module = model
-        return FeatureMaps(model, out_indices, norm=norm, output_fmt=output_fmt) if features_only else network
+        if features_only:
+            network = FeatureMaps(model, out_indices, norm=norm, output_fmt=output_fmt)
+        return network
 
     build.__name__ = name
     build.__module__ = __name__
