@@ -21,22 +21,22 @@ BACKWARD_HOOKS = (modules_of_torch._global_backward_hooks, modules_of_torch._glo
 class Method(NamedTuple):
     """A method that a kernel stands in for, and the function that it stands in for."""
 
-    kind: type
+    owner: type
     name: str
     function: Any
 
-    def of(self, kind: type) -> Method:
+    def of(self, owner: type) -> Method:
         """The same of a subclass, which may have another."""
-        return self._replace(kind=kind)
+        return self._replace(owner=owner)
 
     def is_as_written(self) -> bool:
         """Whether it is that function still: no subclass has another, and nothing was put in its place later."""
-        return getattr(self.kind, self.name) is self.function
+        return getattr(self.owner, self.name) is self.function
 
 
-def methods_of(kind: type, *names: str) -> tuple[Method, ...]:
+def methods_of(owner: type, *names: str) -> tuple[Method, ...]:
     """Methods as they are now; to be called where the class has just been made."""
-    return tuple(Method(kind, name, getattr(kind, name)) for name in names)
+    return tuple(Method(owner, name, getattr(owner, name)) for name in names)
 
 
 METHODS = (
@@ -45,7 +45,7 @@ METHODS = (
     ),
     *methods_of(RMSNorm, "forward", "add_residual"),
     *methods_of(PatchEmbed, "forward"),
-    *(Method(kind, "forward", kind.forward) for kind in (nn.Linear, nn.Conv2d, nn.Conv3d, DropPath, nn.Dropout)),
+    *(Method(owner, "forward", owner.forward) for owner in (nn.Linear, nn.Conv2d, nn.Conv3d, DropPath, nn.Dropout)),
 )
 
 

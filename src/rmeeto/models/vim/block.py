@@ -76,9 +76,9 @@ BLOCK_METHODS = (ADD_RESIDUAL, *methods_of(Block, "forward"))
 def what_is_replaced(block: Block) -> str | None:
     """Which layer has another type than the block was built with, such as an adapter; None if none has."""
     mixer, norm = block.mixer, block.norm
-    for part, kind in ((mixer, BidirectionalMixer), (norm, RMSNorm)):
-        if type(part) is not kind:
-            return f"a {type(part).__name__} stands in the place of a {kind.__name__}"
+    for part, original in ((mixer, BidirectionalMixer), (norm, RMSNorm)):
+        if type(part) is not original:
+            return f"a {type(part).__name__} stands in the place of a {original.__name__}"
     for layer, names in LAYERS.items():
         for name in names:
             if type(getattr(mixer, name)) is not layer:

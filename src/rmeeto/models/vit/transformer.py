@@ -176,8 +176,8 @@ def reducible_class(whole_class: Any) -> type[ReducibleTransformer]:
 
 def _blank(whole_class: Any) -> ReducibleTransformer:
     """An empty object for pickle and deepcopy to fill."""
-    kind = reducible_class(whole_class)
-    return kind.__new__(kind)
+    reducible = reducible_class(whole_class)
+    return reducible.__new__(reducible)
 
 
 def reduce(model: nn.Module, reduction: Reduction | str | None) -> Any:
