@@ -71,11 +71,15 @@ class ReducibleModel(nn.Module):
         """Logits ``(b, classes)``."""
         return self.classify(self.encode(images))
 
-    def encode(self, images: Tensor) -> Tokens:
-        """The tokens that leave the last block, with ``x`` normalised."""
+    def forward_blocks(self, images: Tensor) -> Tokens:
+        """The tokens that leave the last block."""
         for tokens in self.iter_blocks(images):
             last = tokens
-        return self.final_norm(last)
+        return last
+
+    def encode(self, images: Tensor) -> Tokens:
+        """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
+        return self.final_norm(self.forward_blocks(images))
 
     @property
     def num_classes(self) -> int:
@@ -118,7 +122,7 @@ class ReducibleModel(nn.Module):
         return count(self.config, self.reduction, convention=convention)
 
     def trace(self, images: Tensor) -> Trace:
-        """A forward pass that keeps what each block saw: token counts, places, sizes, source maps."""
+        """A forward pass that keeps what each block saw: token counts, origins, sizes, source maps."""
         seen = tuple(self.iter_blocks(images))
         final = self.final_norm(seen[-1])
         return Trace(logits=self.classify(final), blocks=seen, final=final)

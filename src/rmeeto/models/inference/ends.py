@@ -27,10 +27,9 @@ class FrozenEnds:
     def __init__(self, model: VisionMamba, dtype: torch.dtype, methods: Sequence[Method]) -> None:
         self.dtype, layers = model.cls_token.dtype, [*outside_blocks(model).values()]
         self.snapshot = Snapshot([model, *layers], layers, methods, [(model, "config"), (model, "_impl")])
-        without_embedding, without_classifier = [*why_not_embed(model)], [*why_not_classify(model)]
-        self.missing = [*without_embedding, *without_classifier]
-        self.embedding = None if without_embedding else packed_embedding(model, dtype)
-        self.classifier = None if without_classifier else packed_classifier(model, dtype)
+        self.missing = [*why_not_embed(model), *why_not_classify(model)]
+        self.embedding = None if any(why_not_embed(model)) else packed_embedding(model, dtype)
+        self.classifier = None if any(why_not_classify(model)) else packed_classifier(model, dtype)
 
     def embed(self, images: Tensor) -> Tensor | None:
         """Images or clips to ``(b, l, d)`` tokens; None if the kernels cannot read them, and the layers must."""

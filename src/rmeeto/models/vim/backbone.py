@@ -90,11 +90,6 @@ class VisionMamba(TimmInterface, Freezable):
             if isinstance(module, BidirectionalMixer | RMSNorm):
                 module.impl = impl
 
-    @property
-    def num_classes(self) -> int:
-        """Width of the logits."""
-        return self.config.num_classes
-
     def embed(self, images: Tensor) -> Tokens:
         """Images ``(b, c, h, w)`` or clips ``(b, c, t, h, w)`` to tokens: patches frame by frame, and learned ones.
 
@@ -140,16 +135,10 @@ class VisionMamba(TimmInterface, Freezable):
         counts, following = self.schedule.counts, step.block + 1
         return self._needs if following < len(counts) and counts[following] else frozenset()
 
-    def encode(self, images: Tensor) -> Tokens:
-        """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
-        return self.final_norm(self.forward_blocks(images))
-
     def forward_blocks(self, images: Tensor) -> Tokens:
         """The tokens that leave the last block."""
         if self.grad_checkpointing and torch.is_grad_enabled():
-            for tokens in self.iter_blocks(images):
-                last = tokens
-            return last
+            return super().forward_blocks(images)
         tokens, features = self.embed(images), None
         for block, step in zip(self.layers, self.schedule.steps, strict=False):  # blocks may have been cut off
             tokens = self.reduce_at(tokens, features, step)
