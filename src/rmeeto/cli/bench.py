@@ -50,14 +50,14 @@ def bench(
     if r is not None:
         lines += ["merge:r=" + str(number) for number in whole_numbers("--r", r, least=0)]
 
-    from rmeeto.models.description import describe
+    from rmeeto.models.description import describe, is_folder
     from rmeeto.speed import bench as measure
 
     described = describe(model)
     lines = lines or default_reductions(described)
     parsed = fitting_reductions(described, (line for line in lines if line != "merge:r=0"))
     report = measure(
-        build(model, weights or unimportant_weights(model), impl=impl),
+        build(model, weights or (None if is_folder(model) else RANDOM), impl=impl),  # speed does not depend on weights
         [reduction for reduction in parsed if reduction is not None],
         name=described.name,
         batches=batches,
@@ -83,20 +83,13 @@ def how(*, compile: bool, record: bool) -> Running:
     return "compiled" if compile else "recorded" if record else "eager"
 
 
-def unimportant_weights(model: str) -> str | None:
-    """Random weights if none are given: speed does not depend on their values, and they need no download."""
-    from rmeeto.models.description import is_folder
-
-    return None if is_folder(model) else RANDOM
-
-
 def print_report(report: BenchReport) -> None:
     """A table per setting with its verdicts under it."""
     out, machine = console.out(), report.machine
-    place = machine.processor if report.device == "cpu" else ", ".join(machine.accelerators)
+    runs_on = machine.processor if report.device == "cpu" else ", ".join(machine.accelerators)
     how = f"{report.impl} kernels, {report.running}, {report.rounds} rounds"
     threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
-    out.print(f"[bold]{escape(report.model)}[/] on {escape(place)}, {threads}, {how}")
+    out.print(f"[bold]{escape(report.model)}[/] on {escape(runs_on)}, {threads}, {how}")
     for setting in report.settings():
         out.print("", setting_table(setting))
         print_verdicts(setting)

@@ -37,12 +37,14 @@ def predict(
 
     A file that cannot be read is named and left out, and the exit code is then 1.
     """
-    from rmeeto.evaluation.prediction import find_files, read_class_names
+    from rmeeto.evaluation.prediction import find_files, read_class_names, saved_class_names
     from rmeeto.evaluation.prediction import predict as run
     from rmeeto.models.description import describe
 
-    names = read_class_names(labels) if labels is not None else saved_names(model)
-    (reduction,) = fitting_reductions(describe(model), [reduce]) if reduce is not None else [None]
+    described = describe(model)
+    saved = None if described.folder is None else saved_class_names(described.folder)
+    names = saved if labels is None else read_class_names(labels)
+    (reduction,) = fitting_reductions(described, [reduce]) if reduce is not None else [None]
     paths = find_files(files, kind_of_files(model))  # before weights are downloaded
     network = build(model, weights, impl=impl, reduction=reduction)
     predictions = list(run(network, paths, top=top, batch_size=batch, names=names, progress=console.progress()))
@@ -55,15 +57,6 @@ def predict(
         console.note(f"unreadable: {prediction.image}: {prediction.error}")
     if unreadable:
         raise typer.Exit(UNREADABLE)
-
-
-def saved_names(model: str) -> list[str] | None:
-    """The class names in a saved model; None for a model of the zoo, which has no names."""
-    from rmeeto.evaluation.prediction import saved_class_names
-    from rmeeto.models.description import describe
-
-    folder = describe(model).folder
-    return None if folder is None else saved_class_names(folder)
 
 
 def print_predictions(predictions: list[Prediction]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 from timm.data.transforms_factory import create_transform
@@ -16,17 +16,11 @@ from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.data.policy import check_policy, complete
 from rmeeto.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from rmeeto.models.reducible import ReducibleModel
+
 Transform = Callable[[Image.Image], Tensor]
 MODES = {1: "L", 3: "RGB"}
-
-
-class Describes(Protocol):
-    """A model that says how its images are prepared, as timm's do."""
-
-    @property
-    def pretrained_cfg(self) -> Any:
-        """``input_size``, ``mean``, ``std``, ``crop_pct``, ``interpolation``, ``num_classes``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class Preparation:
     frames: int = 1
 
     @classmethod
-    def of(cls, model: Describes) -> Preparation:
+    def of(cls, model: ReducibleModel) -> Preparation:
         """Read it from a model.
 
         Raises:

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import ConfigError
+from rmeeto.ops import lay_out
 from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
 from rmeeto.reduction.match import matching_operations
 from rmeeto.reduction.methods.partners import ComparesFeatures
-from rmeeto.reduction.plan import Plan, flat_index, interleave, survivors, take
+from rmeeto.reduction.plan import Plan, flat_index, interleave, take
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
 from rmeeto.reduction.schedule import block_numbers
 from rmeeto.reduction.spec import OneLine
@@ -135,14 +136,14 @@ class ReleasedMerge(_Released):
         The reported place is read later as the class token's, even where the token itself stands elsewhere.
         """
         length = metric.shape[1]
-        patches, _ = survivors(cls_index[:, None], length)
+        patches, _ = lay_out(cls_index[:, None], None, length)
         candidates, targets = patches[:, 0::2], patches[:, 1::2]
         score, partner = best_partners(take(metric, candidates), take(metric, targets), self.distance, self.nth)
         order = score.argsort(dim=1, descending=True)
         source = candidates.gather(1, order[:, :r])
         target = targets.gather(1, partner.gather(1, order[:, :r]))
         if self.ordered:
-            remaining, _ = survivors(torch.cat([source, cls_index[:, None]], dim=1), length)
+            remaining, _ = lay_out(torch.cat([source, cls_index[:, None]], dim=1), None, length)
             place = cls_index * (length - r) // length
         else:
             remaining = torch.cat([candidates.gather(1, order[:, r:]), targets], dim=1)
@@ -187,7 +188,7 @@ class ReleasedMerge(_Released):
         moved = chosen[torch.randperm(count)]
         permuted = torch.arange(length)
         permuted[chosen] = moved
-        patches, _ = survivors(tokens.cls_index[:, None], tokens.length)
+        patches, _ = lay_out(tokens.cls_index[:, None], None, tokens.length)
         kept = interleave(patches[:, permuted.to(patches.device)], tokens.protected, tokens.protected)
         plan = Plan(kept, kept[:, :0], kept[:, :0])
         return Tokens(
@@ -257,7 +258,7 @@ class ReleasedTransformerMerge(_Released):
         order = score.argsort(dim=1, descending=True)
         ranked = candidates.gather(1, order)
         source, target = ranked[:, :r], targets.gather(1, partner.gather(1, order[:, :r]))
-        kept, _ = survivors(source, length)
+        kept, _ = lay_out(source, None, length)
         if not self.ordered:
             remaining = ranked[:, r:]
             if protected.shape[1]:  # only for the sake of the class token does the program sort here

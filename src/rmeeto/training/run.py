@@ -28,11 +28,11 @@ from rmeeto.evaluation.results import Results, Score
 from rmeeto.evaluation.scores import add_speeds, score, warn_at_chance
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import Recipe
+from rmeeto.reduction.annealing import Annealing
 from rmeeto.runtime.devices import find_precision
 from rmeeto.runtime.processes import talking
 from rmeeto.runtime.progress import SILENT, Progress, Task
 from rmeeto.runtime.randomness import seed_of, seeded
-from rmeeto.training.annealing import Annealing
 from rmeeto.training.average import WeightAverage
 from rmeeto.training.building import build_model, check_same_classes, make_accelerator
 from rmeeto.training.clock import RunClock
