@@ -86,10 +86,10 @@ def how(*, compile: bool, record: bool) -> Running:
 def print_report(report: BenchReport) -> None:
     """A table per setting with its verdicts under it."""
     out, machine = console.out(), report.machine
-    runs_on = machine.processor if report.device == "cpu" else ", ".join(machine.accelerators)
+    hardware = machine.processor if report.device == "cpu" else ", ".join(machine.accelerators)
     how = f"{report.impl} kernels, {report.running}, {report.rounds} rounds"
     threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
-    out.print(f"[bold]{escape(report.model)}[/] on {escape(runs_on)}, {threads}, {how}")
+    out.print(f"[bold]{escape(report.model)}[/] on {escape(hardware)}, {threads}, {how}")
     for setting in report.settings():
         out.print("", setting_table(setting))
         print_verdicts(setting)

@@ -41,7 +41,7 @@ def show(
 
     Every group is filled with its mean colour, in all frames the same; pruned patches are grey and hatched.
     """
-    wanted = None if blocks is None else whole_numbers("--blocks", blocks, least=0)
+    numbers = None if blocks is None else whole_numbers("--blocks", blocks, least=0)
 
     from rmeeto import viz
     from rmeeto.data import CLIPS
@@ -61,7 +61,7 @@ def show(
             why="every token is still its own patch",
             fix="say how to reduce, for instance --reduce merge:r=11",
         )
-    chosen = viz.typical_blocks(network) if wanted is None else wanted
+    chosen = viz.typical_blocks(network) if numbers is None else numbers
     draw = draw_clips if kind is CLIPS else draw_images
     draw(network, paths, chosen, output)
     if as_json:

@@ -123,10 +123,10 @@ def _check_kind(source: Source, preparation: Preparation) -> None:
     clips, wants_clips = isinstance(source, ClipFiles), preparation.kind is CLIPS
     if clips == wants_clips:
         return
-    wanted = f"clips of {preparation.frames} frames" if wants_clips else "images"
+    takes = f"clips of {preparation.frames} frames" if wants_clips else "images"
     raise DataError(
         f"use {source.address} with this model",
-        given=f"{len(source.labels)} {'clips' if clips else 'images'}, a model of {wanted}",
+        given=f"{len(source.labels)} {'clips' if clips else 'images'}, a model of {takes}",
         why="a model of images sees no motion, and a model of clips needs frames",
         fix="take a video model for clips, such as videomamba_tiny with frames=8, and an image model for images",
     )

@@ -221,9 +221,9 @@ def _check_whole(stream: Any, times: list[int]) -> None:
     if len(times) >= stream.frames > 0 or declared is None:
         return
     steps = max(len(times) - 1, 1)
-    found = float((times[-1] - times[0]) * stream.time_base) * (1 + 1 / steps)
-    if found < (1 - MISSING_SHARE) * declared:
-        raise UnreadableClip(f"truncated: {found:.1f} of {declared:.1f} s are there")
+    seconds = float((times[-1] - times[0]) * stream.time_base) * (1 + 1 / steps)
+    if seconds < (1 - MISSING_SHARE) * declared:
+        raise UnreadableClip(f"truncated: {seconds:.1f} of {declared:.1f} s are there")
 
 
 def _declared_seconds(stream: Any) -> float | None:
@@ -237,11 +237,11 @@ def _declared_seconds(stream: Any) -> float | None:
         return None
 
 
-def _decode(container: Any, stream: Any, index: Index, wanted: Sequence[int], late: Event) -> dict[int, Image.Image]:
+def _decode(container: Any, stream: Any, index: Index, places: Sequence[int], late: Event) -> dict[int, Image.Image]:
     """The frames at some places, ascending. A frame that the decoder leaves out is stood for by the next."""
     images: dict[int, Image.Image] = {}
     frames, frame = iter(()), None
-    for place in wanted:
+    for place in places:
         target = index.times[place]
         start = index.start_before(target)
         if frame is None or start.time > frame.pts:

@@ -186,17 +186,17 @@ def lost_worker(error: BaseException | None) -> RunError | None:
         return None
     asked = "read images in worker processes"
     # PyTorch notices a killed worker twice, and its second message, which names no signal, can hide the first.
-    if found := LOST_WORKER.search(str(error.__cause__)) or LOST_WORKER.search(str(error)):
-        how = f"was killed by the signal {found['signal'].strip()}" if found["signal"] else "ended unexpectedly"
+    if report := LOST_WORKER.search(str(error.__cause__)) or LOST_WORKER.search(str(error)):
+        how = f"was killed by the signal {report['signal'].strip()}" if report["signal"] else "ended unexpectedly"
         return RunError(
             asked,
             why=f"a worker process {how}; most often the machine has run out of memory",
             fix="use fewer workers (--workers 1, or 0 for none) or a smaller batch",
         )
-    if found := STUCK_WORKER.search(str(error)):
+    if report := STUCK_WORKER.search(str(error)):
         return RunError(
             asked,
-            why=f"no images came for {float(found['seconds']):.0f} s: a worker process is stuck, perhaps on a disk "
+            why=f"no images came for {float(report['seconds']):.0f} s: a worker process is stuck, perhaps on a disk "
             "that does not answer",
             fix="check that the files can be read (rmeeto data check)",
         )

@@ -36,9 +36,9 @@ class Features:
 
     def pair(self, name: str) -> Pair:
         """``(forward, backward)`` of the feature called B, C, delta or y."""
-        found = {"B": self.B, "C": self.C, "delta": self.delta, "y": self.y}[name]
-        assert found is not None, f"the mixer was not told that {name} is needed"
-        return found
+        pair = {"B": self.B, "C": self.C, "delta": self.delta, "y": self.y}[name]
+        assert pair is not None, f"the mixer was not told that {name} is needed"
+        return pair
 
     def mean(self, name: str) -> Tensor:
         """``(b, l, f)``: the feature called B, C, delta or y, averaged over both directions."""

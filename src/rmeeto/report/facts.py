@@ -12,7 +12,7 @@ from rmeeto.runtime.doctor import Machine
 def facts(results: Results, recipe: Recipe, machine: Machine) -> list[tuple[str, str]]:
     """Names and values, in the order of reading."""
     many = kind_of(recipe).many
-    found = [
+    lines = [
         ("model", recipe.model),
         ("reduction", recipe.reduction),
         (
@@ -36,9 +36,9 @@ def facts(results: Results, recipe: Recipe, machine: Machine) -> list[tuple[str,
         ("time", duration(results.seconds)),
     ]
     if machine.accelerators:
-        found.append(("accelerators", ", ".join(machine.accelerators)))
+        lines.append(("accelerators", ", ".join(machine.accelerators)))
     if results.skipped_images:
-        found.append((f"unreadable {many}", f"{len(results.skipped_images)} left out of training"))
+        lines.append((f"unreadable {many}", f"{len(results.skipped_images)} left out of training"))
     if results.skipped_steps:
-        found.append(("skipped steps", f"{results.skipped_steps}, for a loss that was not finite"))
-    return found
+        lines.append(("skipped steps", f"{results.skipped_steps}, for a loss that was not finite"))
+    return lines

@@ -128,11 +128,11 @@ def tune(
         )
     problem = Problem(method, stack_of(model.config))
     method.schedule(problem.stack)  # or refuse the budget now
-    runs_on = find_device(device)
-    computes_in = find_precision(precision, runs_on)
+    torch_device = find_device(device)
+    actual_precision = find_precision(precision, torch_device)
     training, validation = open_data(data, "train"), open_data(data, "val")
     check_classes(training, model.num_classes)
-    with frozen(model.to(runs_on)):
+    with frozen(model.to(torch_device)):
         calibration, control = (
             Calibration.of(
                 model,
@@ -142,8 +142,8 @@ def tune(
                 parts=2,
                 batch_size=batch_size,
                 workers=workers,
-                device=runs_on,
-                precision=computes_in,
+                device=torch_device,
+                precision=actual_precision,
                 progress=progress,
             )
             for part in range(2)
@@ -165,7 +165,7 @@ def tune(
             {"unreduced": None, "given": method, "tuned": tuned},
             validation,
             batch_size=batch_size,
-            device=runs_on,
+            device=torch_device,
             precision=precision,
             workers=workers,
             progress=progress,
