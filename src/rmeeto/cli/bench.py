@@ -11,7 +11,6 @@ from rich.table import Column, Table
 from rmeeto.cli import console, options
 from rmeeto.cli.flops import default_reductions
 from rmeeto.cli.model import RANDOM, build, fitting_reductions
-from rmeeto.cli.numbers import whole_numbers
 from rmeeto.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,11 +43,11 @@ def bench(
 
     Variants take turns, so that noise hits them alike. Weights are random unless given.
     """
-    batches = whole_numbers("--batch", batch, least=1)
+    batches = options.whole_numbers("--batch", batch, least=1)
     precisions = [name.strip() for name in precision.split(",")]
     lines = list(reduce or [])
     if r is not None:
-        lines += ["merge:r=" + str(number) for number in whole_numbers("--r", r, least=0)]
+        lines += ["merge:r=" + str(number) for number in options.whole_numbers("--r", r, least=0)]
 
     from rmeeto.models.description import describe, is_folder
     from rmeeto.speed import bench as measure

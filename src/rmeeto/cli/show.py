@@ -9,7 +9,6 @@ import typer
 
 from rmeeto.cli import console, options
 from rmeeto.cli.model import build, fitting_reductions, kind_of_files
-from rmeeto.cli.numbers import whole_numbers
 from rmeeto.errors import ConfigError
 from rmeeto.files.paths import check_output
 
@@ -41,7 +40,7 @@ def show(
 
     Every group is filled with its mean colour, in all frames the same; pruned patches are grey and hatched.
     """
-    numbers = None if blocks is None else whole_numbers("--blocks", blocks, least=0)
+    numbers = None if blocks is None else options.whole_numbers("--blocks", blocks, least=0)
 
     from rmeeto import viz
     from rmeeto.data import CLIPS

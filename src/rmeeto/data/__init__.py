@@ -1,6 +1,5 @@
 """Labelled images and clips: where they come from, how they are prepared, in which order they are drawn."""
 
-from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.batch_plan import BatchPlan
 from rmeeto.data.loader import evaluation_batches, training_batches
 from rmeeto.data.media import CLIPS, IMAGES
@@ -10,7 +9,7 @@ from rmeeto.data.samples import Batch
 from rmeeto.data.sampling import ONE_VIEW, ClipSampling, Views
 from rmeeto.data.source import ImageSource, Source, Split, check_classes, fingerprint
 from rmeeto.data.subset import stratified
-from rmeeto.data.transforms import Preparation, evaluation_transform, training_transform
+from rmeeto.data.transforms import Augmentation, Preparation, evaluation_transform, training_transform
 
 __all__ = [
     "CLIPS",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from torch.utils.data import Dataset
 
-from rmeeto.data.clips import ClipFiles
+from rmeeto.data.folder import ClipFiles
 from rmeeto.data.lists import WrongLines
 from rmeeto.data.open import open_data, splits_of
 from rmeeto.data.samples import UNREADABLE, failure

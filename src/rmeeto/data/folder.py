@@ -1,4 +1,4 @@
-"""A folder per class, its name the class's; labels by rank of the names, as torchvision has them."""
+"""Images or clips in a folder per class, its name the class's; labels by rank of the names, as torchvision has them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from rmeeto.data.image_file import read_image_file
 from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.data.source import Split, shortened
+from rmeeto.data.video import TIMEOUT_SECONDS, Frames, Pick, read_frames, require_av
 from rmeeto.data.walk import Walk, above, entries, is_folder
 from rmeeto.errors import DataError, listed
 from rmeeto.files.paths import given_path, shown
@@ -46,6 +47,17 @@ class FolderSource(Files):
         return read_image_file(self.paths[index])
 
 
+@dataclass(frozen=True)
+class ClipFiles(Files):
+    """The clips of one split. timeout_seconds: after which a clip counts as unreadable."""
+
+    timeout_seconds: float = TIMEOUT_SECONDS
+
+    def read(self, index: int, pick: Pick) -> Frames:
+        """Decode the frames whose places ``pick`` chooses, given how many there are."""
+        return read_frames(self.paths[index], pick, timeout_seconds=self.timeout_seconds)
+
+
 class Listing(NamedTuple):
     """The files of one split: names by label, and a label per path."""
 
@@ -57,6 +69,16 @@ class Listing(NamedTuple):
 def open_folder(address: str, split: Split) -> FolderSource:
     """List the images of one split. Raises what :func:`list_folder` raises."""
     return FolderSource(str(address), split, *list_folder(address, split, IMAGES))
+
+
+def open_clip_folder(address: str, split: Split) -> ClipFiles:
+    """List the clips of one split, laid out as image folders are.
+
+    Raises:
+        DataError: what :func:`list_folder` raises, or PyAV is missing.
+    """
+    require_av()
+    return ClipFiles(address, split, *list_folder(address, split, CLIPS))
 
 
 def holds_clips(address: str, split: Split) -> bool:

@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from rmeeto.data.classes import Classes, read_classes
-from rmeeto.data.clips import ClipFiles
-from rmeeto.data.folder import SPLIT_NAMES
+from rmeeto.data.folder import SPLIT_NAMES, ClipFiles
 from rmeeto.data.media import CLIPS, IMAGES
 from rmeeto.data.source import SPLITS, Split
 from rmeeto.data.video import require_av

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from rmeeto.data.augmentation import AS_DEIT, Augmentation
 from rmeeto.data.batch_plan import BatchPlan
 from rmeeto.data.reading import evaluation_reading, training_reading
 from rmeeto.data.samples import Batch, Draw, EvaluationSamples, TrainingSamples, collate
 from rmeeto.data.sampling import ONE_VIEW, ClipSampling, Views
 from rmeeto.data.source import Source
-from rmeeto.data.transforms import Preparation
+from rmeeto.data.transforms import AS_DEIT, Augmentation, Preparation
 from rmeeto.data.workers import Stream
 from rmeeto.errors import DataError
 from rmeeto.runtime.randomness import seed_of

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmeeto.data.clips import open_clip_folder
 from rmeeto.data.digits import DigitSource
-from rmeeto.data.folder import holds_clips, open_folder
+from rmeeto.data.folder import holds_clips, open_clip_folder, open_folder
 from rmeeto.data.lists import listed_splits, open_lists
 from rmeeto.data.source import SPLITS, Source, Split
 from rmeeto.data.timm_source import is_timm_address, open_timm

@@ -12,15 +12,13 @@ from typing import cast
 from PIL.Image import Image
 from torch import Tensor
 
-from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.clip_transforms import CropsOverFrames, clip_training_transform
-from rmeeto.data.clips import ClipFiles
-from rmeeto.data.folder import FolderSource
+from rmeeto.data.folder import ClipFiles, FolderSource
 from rmeeto.data.media import CLIPS
 from rmeeto.data.samples import Reading
 from rmeeto.data.sampling import ONE_VIEW, ClipSampling, Sampling, Views
 from rmeeto.data.source import ImageSource, Source
-from rmeeto.data.transforms import Preparation, Transform, evaluation_transform, training_transform
+from rmeeto.data.transforms import Augmentation, Preparation, Transform, evaluation_transform, training_transform
 from rmeeto.data.video import Frames
 from rmeeto.errors import ConfigError, DataError
 

@@ -11,7 +11,6 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms as tv
 
-from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.data.policy import check_policy, complete
 from rmeeto.errors import ConfigError, DataError
@@ -21,6 +20,22 @@ if TYPE_CHECKING:
 
 Transform = Callable[[Image.Image], Tensor]
 MODES = {1: "L", 3: "RGB"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes of a training image, as timm has them; the defaults are those of DeiT, which Vim was trained with.
+
+    auto_augment: a policy such as ``rand-m9-mstd0.5-inc1``, or None. flip: probability of mirroring.
+    """
+
+    auto_augment: str | None = "rand-m9-mstd0.5-inc1"
+    color_jitter: float = 0.4
+    random_erasing: float = 0.25
+    flip: float = 0.5
+
+
+AS_DEIT = Augmentation()
 
 
 @dataclass(frozen=True)

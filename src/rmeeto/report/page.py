@@ -20,8 +20,7 @@ from rmeeto.evaluation.results import Results, Row
 from rmeeto.recipe import parse_recipe
 from rmeeto.reduction import Schedule
 from rmeeto.report.charts import Chart, accuracy_chart, loss_chart, tokens_chart
-from rmeeto.report.facts import facts
-from rmeeto.report.kinds import kind_of
+from rmeeto.report.facts import facts, kind_of
 from rmeeto.report.table import table, timed
 from rmeeto.report.words import duration, plural, signed
 from rmeeto.runtime.doctor import Machine
