@@ -27,6 +27,7 @@ from rmeeto.errors import ConfigError
 from rmeeto.ops import lay_out
 from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
 from rmeeto.reduction.match import matching_operations
+from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.partners import ComparesFeatures
 from rmeeto.reduction.plan import Plan, flat_index, interleave, take
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
@@ -190,14 +191,7 @@ class ReleasedMerge(_Released):
         permuted[chosen] = moved
         patches, _ = lay_out(tokens.cls_index[:, None], None, tokens.length)
         kept = interleave(patches[:, permuted.to(patches.device)], tokens.protected, tokens.protected)
-        plan = Plan(kept, kept[:, :0], kept[:, :0])
-        return Tokens(
-            x=take(tokens.x, kept),
-            residual=None if tokens.residual is None else take(tokens.residual, kept),
-            protected=tokens.protected,
-            size=None if tokens.size is None else take(tokens.size, kept),
-            plans=(*tokens.plans, plan),
-        )
+        return pruned(tokens, Plan(kept, kept[:, :0], None))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -239,14 +233,7 @@ class ReleasedTransformerMerge(_Released):
     def step(self, tokens: Tokens, features: AttentionFeatures, step: Step) -> Tokens:
         """Merge values weighted by size, and add the sizes up."""
         metric = tokens.x if self.features == "X" else features.mean(self.features)
-        plan, size = self.plan(metric, tokens.protected, step.r), tokens.sizes()
-        return Tokens(
-            x=plan.merge(tokens.x, plan.shares(size)),
-            residual=None,
-            protected=plan.follow(tokens.protected),
-            size=None if self.pruned else plan.merge_sizes(size),
-            plans=(*tokens.plans, plan),
-        )
+        return merged(tokens, self.plan(metric, tokens.protected, step.r), tokens.sizes())
 
     def plan(self, metric: Tensor, protected: Tensor, r: int) -> Plan:
         """The decision for ``(b, l, f)`` metric vectors and the class token's place ``(b, 1)``, or none, ``(b, 0)``."""
