@@ -46,7 +46,7 @@ class Calibration:
         precision: ActualPrecision,
         progress: Progress,
     ) -> Calibration:
-        """Read about ``count`` images, evenly spaced over the source and so over its classes.
+        """Read about so many images, evenly spaced over the source and so over its classes.
 
         part, parts: different parts of a source have no image in common.
 
