@@ -1,8 +1,9 @@
-"""The order in which images are drawn, and the loaders that read them."""
+"""Which training images are drawn and in which order, and the loaders that read them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from random import Random
 
 import torch
 from torch.utils.data import Sampler
@@ -16,6 +17,23 @@ from rmeeto.data.transforms import AS_DEIT, Augmentation, Preparation
 from rmeeto.data.workers import Stream
 from rmeeto.errors import DataError
 from rmeeto.runtime.randomness import seed_of
+
+
+def stratified(labels: Sequence[int], share: float, seed: int) -> tuple[int, ...]:
+    """Indices of a share of the images (paper, Table 8), ascending: of each class that share, rounded, and at least one.
+
+    A smaller share with the same seed is contained in a larger one.
+    """
+    if share == 1.0:
+        return tuple(range(len(labels)))
+    by_class: dict[int, list[int]] = {}
+    for index, label in enumerate(labels):
+        by_class.setdefault(label, []).append(index)
+    chosen: list[int] = []
+    for label, members in by_class.items():
+        Random(seed_of(seed, "subset", label)).shuffle(members)
+        chosen += members[: max(1, round(share * len(members)))]
+    return tuple(sorted(chosen))
 
 
 class TrainingOrder(Sampler[list[Draw]]):

@@ -64,14 +64,9 @@ def evaluation_reading(source: Source, preparation: Preparation, views: Views) -
 
 def file_reading(paths: Sequence[str | Path], preparation: Preparation) -> Reading:
     """Files without labels, by their number, in one view: images or clips, whichever the model takes."""
-    files: Source
-    names = tuple(map(str, paths))
-    nothing: tuple[int, ...] = (0,) * len(names)
-    if preparation.kind is CLIPS:
-        files = ClipFiles("files", "val", (), nothing, names)
-    else:
-        files = FolderSource("files", "val", (), nothing, names)
-    return evaluation_reading(files, preparation, ONE_VIEW)
+    files = ClipFiles if preparation.kind is CLIPS else FolderSource
+    source = files("files", "val", classes=(), labels=(0,) * len(paths), paths=tuple(map(str, paths)))
+    return evaluation_reading(source, preparation, ONE_VIEW)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,8 @@ def annealed(reduction: Annealable, stack: Stack, progress: float) -> Annealable
     Every block's count rises along half a cosine, as EViT's share of removed tokens does (Liang et al. 2022). The
     result is a reduction like any other: assign it to the model at every change of progress.
 
-    Args:
-        reduction: what the model will have in the end.
-        stack: of the network (:func:`rmeeto.cost.stack_of`).
-        progress: from 0 to 1; at 1 the reduction itself comes back.
+    reduction: what the model will have in the end. stack: of the network (:func:`rmeeto.cost.stack_of`).
+    progress: from 0 to 1; at 1 the reduction itself comes back.
 
     Raises:
         ConfigError: a progress outside of training, or a reduction that the network cannot have.

@@ -70,14 +70,11 @@ def report(
 ) -> str:
     """Lay out a run as a self-contained HTML page.
 
-    Args:
-        results: of :func:`rmeeto.training.retrain`.
-        command: the command that repeats the run.
-        machine: where it ran.
-        log: records of the run's ``log.jsonl`` (:func:`rmeeto.training.runlog.read_log`), for the loss curve.
-        schedule: the reduced model's, for the chart of tokens per block.
-        speed: a benchmark of the same reduction, which then gives the speeds in place of the evaluation's.
-        pictures: of merged groups (:func:`rmeeto.viz.merged_groups`), the same blocks for every image.
+    results: of :func:`rmeeto.training.retrain`. command: the command that repeats the run. machine: where it ran.
+    log: records of the run's ``log.jsonl`` (:func:`rmeeto.training.runlog.read_log`), for the loss curve.
+    schedule: the reduced model's, for the chart of tokens per block. speed: a benchmark of the same reduction, which
+    then gives the speeds in place of the evaluation's. pictures: of merged groups
+    (:func:`rmeeto.viz.merged_groups`), the same blocks for every image.
     """
     recipe = parse_recipe(results.recipe)
     if speed is not None:

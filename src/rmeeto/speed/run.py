@@ -47,21 +47,13 @@ def bench(
 ) -> BenchReport:
     """Measure the unreduced model and every reduction of it, on noise: the work does not depend on the images.
 
-    Args:
-        model: its weights are used as they are; its own reduction is left alone.
-        reductions: what to compare with the unreduced model.
-        name: what the report calls the model.
-        batches: images per forward pass.
-        precisions: float32, bfloat16 (autocast) or auto.
-        running: ``eager``; ``compiled``, through ``torch.compile``, one graph per variant; ``recorded``, as a CUDA
-            graph (:class:`rmeeto.models.inference.cuda_graph.CudaGraph`).
-        device: auto, cpu, cuda ….
-        warmup: untimed passes per variant and setting.
-        rounds: timed passes per variant and setting.
-        budget_seconds: stop a setting's rounds, after the fifth, when this long has been spent on them.
-        memory: also measure peak memory; on a processor this starts new processes.
-        clock: seconds that only grow.
-        progress: what receives messages.
+    model: its weights are used as they are; its own reduction is left alone. name: what the report calls it.
+    reductions: what to compare with the unreduced model. batches: images per forward pass. precisions: float32,
+    bfloat16 (autocast) or auto. running: ``eager``; ``compiled``, through ``torch.compile``, one graph per variant; or
+    ``recorded``, as a CUDA graph (:class:`rmeeto.models.inference.cuda_graph.CudaGraph`). device: auto, cpu, cuda ….
+    warmup, rounds: untimed and timed passes per variant and setting. budget_seconds: stop a setting's rounds, after
+    the fifth, when this long has been spent on them. memory: also measure peak memory; on a processor this starts new
+    processes. clock: seconds that only grow. progress: what receives messages.
 
     Raises:
         UnknownName: no such precision.

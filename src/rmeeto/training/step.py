@@ -67,7 +67,7 @@ class Stepper:
     ) -> None:
         self.accelerator, self.model, self.objective = accelerator, model, objective
         self.recipe, self.plan, self.precision = recipe, plan, precision
-        self.rate = LearningRate.of(recipe, plan.total_steps)
+        self.rate = LearningRate(recipe.lr, recipe.min_lr, recipe.warmup_steps, plan.total_steps)
         self.optimizer = make_optimizer(model.to(accelerator.device), recipe)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._layers = LayersByImage(model)

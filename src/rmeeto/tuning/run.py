@@ -87,19 +87,12 @@ def tune(
     schedule included; of these the best on equally many other training images is taken. Accuracy is measured on
     the validation images, which neither sees. The model keeps its weights and its own reduction.
 
-    Args:
-        model: with its trained weights.
-        data: what :func:`rmeeto.data.open_data` opens.
-        reduction: the method and its budget, such as ``"merge:gflops=3.6,features=C"``; its own schedule is where the
-            search begins and what the result is compared with.
-        images: to search on, and as many again to choose by, at most half of the training images each.
-        evaluations: schedules to try at most, each a forward pass over those images.
-        seed: decides the order in which exchanges are tried.
-        batch_size: images at a time.
-        device: auto, cpu, cuda ….
-        precision: float32, bfloat16 (autocast) or auto.
-        workers: processes that read images.
-        progress: what receives messages.
+    model: with its trained weights. data: what :func:`rmeeto.data.open_data` opens. reduction: the method and its
+    budget, such as ``"merge:gflops=3.6,features=C"``; its own schedule is where the search begins and what the result
+    is compared with. images: to search on, and as many again to choose by, at most half of the training images each.
+    evaluations: schedules to try at most, each a forward pass over those images. seed: decides the order in which
+    exchanges are tried. batch_size: images at a time. device: auto, cpu, cuda …. precision: float32, bfloat16
+    (autocast) or auto. workers: processes that read images. progress: what receives messages.
 
     Raises:
         ConfigError: a method without a schedule of its own, a budget out of reach, or no images or evaluations.
