@@ -20,7 +20,7 @@ from rmeeto.runtime.randomness import seed_of
 
 
 def stratified(labels: Sequence[int], share: float, seed: int) -> tuple[int, ...]:
-    """Indices of a share of the images (paper, Table 8), ascending: of each class that share, rounded, and at least one.
+    """Indices of a share of the images (paper, Table 8), ascending; of each class that share, rounded, at least one.
 
     A smaller share with the same seed is contained in a larger one.
     """
