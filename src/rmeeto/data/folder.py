@@ -165,7 +165,7 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _unknown_classes(strangers: list[str], classes: list[str], base: Path, train: Path) -> DataError:
-    """Validation has classes that training has not, or spells in another way."""
+    """Validation has classes that training does not have, or spells in another way."""
     known = {normalize("NFC", name): name for name in classes}
     twin = known.get(normalize("NFC", strangers[0]))
     why = "validation has classes that training does not know"

@@ -1,4 +1,4 @@
-"""The processes that read images: deaf to Ctrl-C, and gone as soon as the main process says so or is gone itself."""
+"""The processes that read images. They ignore Ctrl-C, and end when the main process tells them to or has ended."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Stream(Iterator[T]):
         return item
 
     def close(self) -> None:
-        """End the workers, within two seconds even where they are stuck."""
+        """End the workers, within two seconds even if they are stuck."""
         self._closed = True
         iterator: Any = self._iterator
         self._iterator = None
