@@ -7,8 +7,8 @@ from rmeeto.data.open import open_data
 from rmeeto.data.reading import evaluation_reading, training_reading
 from rmeeto.data.samples import Batch
 from rmeeto.data.sampling import ONE_VIEW, ClipSampling, Views
-from rmeeto.data.source import ImageSource, Source, Split, check_classes, fingerprint
-from rmeeto.data.transforms import Augmentation, Preparation, evaluation_transform, training_transform
+from rmeeto.data.source import ImageSource, Source, check_classes, fingerprint
+from rmeeto.data.transforms import Augmentation, Preparation, evaluation_transform
 
 __all__ = [
     "CLIPS",
@@ -21,7 +21,6 @@ __all__ = [
     "ImageSource",
     "Preparation",
     "Source",
-    "Split",
     "Views",
     "check_classes",
     "evaluation_batches",
@@ -32,5 +31,4 @@ __all__ = [
     "stratified",
     "training_batches",
     "training_reading",
-    "training_transform",
 ]
