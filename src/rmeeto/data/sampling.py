@@ -87,7 +87,7 @@ class ClipSampling:
                 raise ConfigError(f"set {name}", given=str(number), why=f"{name} counts from 1")
 
     def of(self, frames: int) -> Sampling:
-        """The sampling for a model of so many frames."""
+        """The sampling for a model of ``frames`` frames."""
         return Sparse(frames) if self.sampling == "sparse" else Dense(frames, self.frame_stride)
 
 

@@ -145,7 +145,7 @@ def predict(
     default the model's own, or :func:`class_names` of their number.
 
     Raises:
-        ConfigError: the names are not as many as the model's classes.
+        ConfigError: there are more or fewer names than the model has classes.
 
     >>> for prediction in predict(model, find_files(["photos"])):
     ...     print(prediction.image, prediction.guesses[0].name)

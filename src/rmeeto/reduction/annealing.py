@@ -39,9 +39,9 @@ def annealed(reduction: Annealable, stack: Stack, progress: float) -> Annealable
 
 @dataclass(frozen=True)
 class Annealing:
-    """Less than the whole reduction for so many steps, then all of it; 0 steps anneal nothing.
+    """A reduction that grows over the first steps of a training, and is whole afterwards; with 0 steps always.
 
-    stack: of the model that is reduced.
+    steps: over which it grows. stack: of the model that is reduced.
 
     Raises:
         ConfigError: a reduction that cannot be annealed.

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from rmeeto.errors import ConfigError
 from rmeeto.ops import lay_out
+from rmeeto.ops.nearest import Distance
 from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
 from rmeeto.reduction.match import matching_operations
 from rmeeto.reduction.methods.moves import merged, pruned
@@ -34,8 +35,6 @@ from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
 from rmeeto.reduction.schedule import block_numbers
 from rmeeto.reduction.spec import OneLine
 from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
-
-Distance = Literal["cosine", "l1", "l2"]
 
 
 class _Released(OneLine, ComparesFeatures):
@@ -65,7 +64,7 @@ class ReleasedMerge(_Released):
     r: tokens to remove per reducing block, cut to half of what is there.
     final: tokens that the last reducing block leaves, or None for no such rule. The program's option ``compare`` is
         ``final = 197 - 11·compare``: 142 as the paper means Vim-Ti, 76 (compare = 11) as its scripts run.
-    every: reduce every so many blocks; odd: one block earlier than the multiples.
+    every: reduce at every n-th block; odd: one block earlier than the multiples.
     features, distance, nth, op, ordered, pruned: the program's metric, distance, choose, merge_mode, if_order
         and if_prune.
     shuffle: share of the patches permuted before each reduction, or None.

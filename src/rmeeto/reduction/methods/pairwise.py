@@ -43,10 +43,10 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
     distance: cosine, l1 or l2 (Table 7).
     grouping: odd-even, front-behind or random (Table 20). nth: each candidate's nth closest partner (Table 15).
     rank: remove the r most similar candidates or random ones; pairing: best or random partner (Table 22).
-    window: with odd-even grouping, look for partners at most so many patches away in the present sequence (time grows
+    window: with odd-even grouping, look for partners at most this many patches away in the present sequence (time grows
         with l instead of l²); None compares with all of them.
-    frames: of a clip, with odd-even grouping and order kept, look for partners in the patch's own frame and so many
-        before and behind it (0 is its own only; time grows with l); None compares with all of them. If a patch is a
+    frames: of a clip, with odd-even grouping and order kept, look for partners in the patch's own frame and this
+        many before and behind it (0 is its own only; time grows with l); None compares with all of them. If a patch is a
         tubelet of several frames, they count as one. Patches without a partner there leave last, and join the next
         target in the sequence.
     order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets;

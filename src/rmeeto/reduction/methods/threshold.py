@@ -45,7 +45,7 @@ class ThresholdReduction(ComparesFeatures, ScheduledReduction, ABC):
     threshold: the least similarity (cosine) of a pair, above 0; or -1 for none, so that every image loses as many as it
     may.
     features: compare tokens by them.
-    window: look for partners at most so many patches away in the present sequence; None compares with all of them.
+    window: look for partners at most this many patches away in the present sequence; None compares with all of them.
 
     Raises:
         ConfigError, UnknownName: impossible values, or a budget that no threshold can keep.
