@@ -46,9 +46,9 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
     window: with odd-even grouping, look for partners at most this many patches away in the present sequence (time grows
         with l instead of l²); None compares with all of them.
     frames: of a clip, with odd-even grouping and order kept, look for partners in the patch's own frame and this
-        many before and behind it (0 is its own only; time grows with l); None compares with all of them. If a patch is a
-        tubelet of several frames, they count as one. Patches without a partner there leave last, and join the next
-        target in the sequence.
+        many before and behind it (0 is its own only; time grows with l); None compares with all of them. The frames of
+        a patch that covers several count as one. Patches without a partner there leave last, and join the next target
+        in the sequence.
     order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets;
         or ``odd-even``, the remaining candidates and then the targets, each in order (Table 4).
     shuffle: share of the patches that are permuted at random before each reduction (Table 5).
