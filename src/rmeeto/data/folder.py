@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 from unicodedata import normalize
 
 from PIL import Image
@@ -58,12 +57,7 @@ class ClipFiles(Files):
         return read_frames(self.paths[index], pick, timeout_seconds=self.timeout_seconds)
 
 
-class Listing(NamedTuple):
-    """The files of one split: names by label, and a label per path."""
-
-    classes: tuple[str, ...]
-    labels: tuple[int, ...]
-    paths: tuple[str, ...]
+Listing = tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]]  # names by label, a label per path, paths
 
 
 def open_folder(address: str, split: Split) -> FolderSource:
@@ -141,7 +135,7 @@ def list_folder(address: str, split: Split, kind: Kind) -> Listing:
             why=f"none of them holds {kind.one} ({', '.join(kind.extensions)})",
             fix=fix,
         )
-    return Listing(tuple(classes), tuple(labels), tuple(paths))
+    return tuple(classes), tuple(labels), tuple(paths)
 
 
 def _split_folder(root: Path, split: Split, fix: str) -> Path:

@@ -78,7 +78,8 @@ def match(
     )
     if pairing == "random":
         if reach is not None:
-            seen = seen_targets(torch.arange(partner.shape[1], device=partner.device), targets.shape[1], reach)
+            candidate = torch.arange(partner.shape[1], device=partner.device)
+            seen = (candidate - reach).clamp(min=0), (candidate + reach).clamp(max=targets.shape[1])
         partner = random_partners(partner, targets.shape[1], seen)
     if rank == "random":
         score = torch.where(score == -torch.inf, score, rand_by_image(score.shape, score.device, score.dtype))
@@ -90,11 +91,6 @@ def random_partners(partner: Tensor, targets: int, seen: tuple[Tensor, Tensor] |
     low, high = (torch.zeros_like(partner), torch.full_like(partner, targets)) if seen is None else seen
     drawn = low + (rand_by_image(partner.shape, partner.device) * (high - low)).long()
     return torch.where(low < high, drawn, partner)
-
-
-def seen_targets(candidate: Tensor, targets: int, reach: int) -> tuple[Tensor, Tensor]:
-    """The targets [low, high) that candidates see by their numbers."""
-    return (candidate - reach).clamp(min=0), (candidate + reach).clamp(max=targets)
 
 
 def matching_operations(
