@@ -51,7 +51,9 @@ def predict(
     if as_json:
         console.print_json({"model": model, "predictions": [prediction.to_dict() for prediction in predictions]})
     else:
-        print_predictions(predictions)
+        for prediction in predictions:
+            if prediction.error is None:
+                console.out().print(f"[bold]{escape(prediction.image)}[/]", guesses_table(prediction), "")
     unreadable = [prediction for prediction in predictions if prediction.error is not None]
     for prediction in unreadable:
         console.note(f"unreadable: {prediction.image}: {prediction.error}")
@@ -59,15 +61,8 @@ def predict(
         raise typer.Exit(UNREADABLE)
 
 
-def print_predictions(predictions: list[Prediction]) -> None:
-    """One block per image: class, probability, and a bar."""
-    for prediction in predictions:
-        if prediction.error is None:
-            console.out().print(f"[bold]{escape(prediction.image)}[/]", guesses_table(prediction), "")
-
-
 def guesses_table(prediction: Prediction) -> Table:
-    """The likeliest classes, likeliest first."""
+    """The likeliest classes of one image, likeliest first: probability, a bar, and the class."""
     rows = Table.grid(
         Column(justify="right", width=8),
         Column(width=BAR_WIDTH, style="cyan"),

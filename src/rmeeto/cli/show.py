@@ -51,7 +51,10 @@ def show(
     kind = kind_of_files(model)
     viz.check_format(output, films=kind is CLIPS)
     check_output(output)
-    paths = at_most(MOST_CLIPS if kind is CLIPS else MOST_IMAGES, find_files(files, kind), kind.many)
+    paths, most = find_files(files, kind), MOST_CLIPS if kind is CLIPS else MOST_IMAGES
+    if len(paths) > most:
+        console.note(f"drawing the first {most} of {len(paths)} {kind.many}")
+        paths = paths[:most]
     network = build(model, weights, impl=impl, reduction=reduction)
     if not viz.reducing_blocks(network):
         raise ConfigError(
@@ -76,13 +79,6 @@ def show(
         )
     else:
         console.out().print(f"wrote [bold]{output}[/]: {network.reduction}, blocks {', '.join(map(str, chosen))}")
-
-
-def at_most(count: int, paths: list[Path], many: str) -> list[Path]:
-    """The first files, with a note about the others."""
-    if len(paths) > count:
-        console.note(f"drawing the first {count} of {len(paths)} {many}")
-    return paths[:count]
 
 
 def draw_images(network: ReducibleModel, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:

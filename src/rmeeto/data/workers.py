@@ -106,14 +106,10 @@ class Leash:
     """
 
     def __init__(self) -> None:
-        self._told, self._tell = multiprocessing.Pipe(duplex=False)
+        told, self._tell = multiprocessing.Pipe(duplex=False)
+        self.worker_start = WorkerStart(told)  # what a worker does first
         self._let_go = False
         _LEASHES.add(self)
-
-    @property
-    def worker_start(self) -> WorkerStart:
-        """What a worker does first."""
-        return WorkerStart(self._told)
 
     def let_go(self) -> None:
         """End the workers that still live. Their exit code is 0, so that PyTorch does not take it for a failure."""
