@@ -95,7 +95,7 @@ class FrozenNetwork:
 
     def network(self, model: VisionMamba, images: Tensor) -> PackedNetwork | None:
         """What takes these images the whole way now; None if something stops it."""
-        if any(why_not_these(images, self.ends.dtype, self.input_size)):
+        if why_not_these(images, self.ends.dtype, self.input_size):
             return None
         blocks = self.blocks or self.snapshot_blocks(model)
         if blocks is None or not blocks[0].holds():
