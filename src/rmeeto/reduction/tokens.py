@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -162,3 +163,17 @@ class Tokens:
         for plan in reversed(self.plans):
             values = plan.unmerge(values)
         return values
+
+
+def _former(name: str, now: str) -> property:
+    """A name that goes on working for one version."""
+
+    def value(tokens: Tokens) -> object:
+        warnings.warn(f"Tokens.{name} is called Tokens.{now}", DeprecationWarning, stacklevel=2)
+        return getattr(tokens, now)
+
+    return property(value)
+
+
+for _name, _now in (("present", "lengths"), ("there", "token_mask"), ("places", "origins")):
+    setattr(Tokens, _name, _former(_name, _now))
