@@ -73,7 +73,7 @@ def image(tokens, features, i):
         (ToFu(r=5), rivals.tofu),
         (ToFu(r=5, until=0), rivals.tofu),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),  # the same in every process
 )
 def test_equals_a_loop_over_tokens(method, loop, step, length):
     tokens = random_tokens(length)
