@@ -51,6 +51,8 @@ class Evaluation:
     top1_percent, top5_percent: of ``images``; top 5 is None below six classes. loss: mean cross-entropy.
     images: how many were evaluated. skipped: ``name: reason`` of unreadable ones, left out only if that was allowed.
     seconds: in total, reading included. spent: the mean cost if the reduction varies from image to image, else None.
+    correct: whether each image was classified correctly, in the order of the source, so that two models are compared
+    image by image; None if images were skipped, because the places of the others would be uncertain.
     """
 
     top1_percent: float
@@ -60,6 +62,7 @@ class Evaluation:
     skipped: tuple[str, ...]
     seconds: float
     spent: Spent | None = None
+    correct: tuple[bool, ...] | None = None
 
 
 def evaluate(
@@ -109,6 +112,7 @@ def evaluate(
         skipped=tally.skipped,
         seconds=time.perf_counter() - started,
         spent=Spent(*(figure / tally.images for figure in tally.spent)) if varies(model) else None,
+        correct=None if tally.skipped else tally.correct,
     )
 
 
@@ -126,6 +130,7 @@ class _Tally:
     images: int
     skipped: tuple[str, ...]
     spent: tuple[float, ...]
+    correct: tuple[bool, ...]
 
 
 @torch.no_grad()
@@ -146,6 +151,7 @@ def _run(
     # right at rank 1, right among 5, loss, images; what they cost, where that varies
     sums = torch.zeros(4 + len(fields(Spent)), dtype=torch.float64)
     unreadable: list[str] = []
+    correct: list[bool] = []
     batches = evaluation_batches(
         source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=rank, processes=count, views=views
     )
@@ -156,7 +162,9 @@ def _run(
             if batch.unreadable and not allow_missing and count == 1:
                 break
             if len(batch.labels):
-                sums += _score(model, batch, device, precision)
+                figures, first = _score(model, batch, device, precision)
+                sums += figures
+                correct += first
             right, _, _, images, *_ = sums.tolist()
             task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
     if count > 1:
@@ -164,10 +172,16 @@ def _run(
         with talking():
             sums = reduce(sums.to(device), "sum").cpu()
             unreadable = gather_object(unreadable)
+            correct = _interleaved(gather_object([correct]))
     right, among5, loss, images, *spent = sums.tolist()
     if (unreadable and not allow_missing) or not images:
         raise _refusal(source, unreadable)
-    return _Tally(round(right), round(among5), loss, round(images), tuple(unreadable), tuple(spent))
+    return _Tally(round(right), round(among5), loss, round(images), tuple(unreadable), tuple(spent), tuple(correct))
+
+
+def _interleaved(shares: list[list[bool]]) -> list[bool]:
+    """The order of the source, in which the images were dealt out to the processes one by one."""
+    return [share[place] for place in range(len(shares[0])) for share in shares if place < len(share)]
 
 
 def _place_among_processes(device: torch.device) -> tuple[int, int]:
@@ -178,8 +192,13 @@ def _place_among_processes(device: torch.device) -> tuple[int, int]:
     return state.process_index, state.num_processes
 
 
-def _score(model: nn.Module, batch: Batch, device: torch.device, precision: ActualPrecision) -> Tensor:
-    """Right at rank 1, right among the first 5, summed loss, images, and the sums of what :class:`Spent` holds."""
+def _score(
+    model: nn.Module, batch: Batch, device: torch.device, precision: ActualPrecision
+) -> tuple[Tensor, list[bool]]:
+    """Right at rank 1, right among the first 5, summed loss, images, and the sums of what :class:`Spent` holds.
+
+    And whether each image is right at rank 1.
+    """
     images, labels = batch.images.to(device), batch.labels.to(device)
     with autocast(device, precision):
         logits, spent = _answers(model, images)
@@ -191,7 +210,8 @@ def _score(model: nn.Module, batch: Batch, device: torch.device, precision: Actu
     loss = F.cross_entropy(logits, labels, reduction="sum")
     figures = (ranked[:, 0].sum(), ranked.sum(), loss, len(labels))
     per_image = [figure / batch.views for figure in spent]
-    return torch.tensor([*(float(figure) for figure in figures), *per_image], dtype=torch.float64)
+    sums = torch.tensor([*(float(figure) for figure in figures), *per_image], dtype=torch.float64)
+    return sums, ranked[:, 0].tolist()
 
 
 def _answers(model: Any, images: Tensor) -> tuple[Tensor, list[float]]:

@@ -1,5 +1,5 @@
 """Re-training: the loop, what it saves, and the table it ends in."""
 
-from rmeeto.training.run import retrain
+from rmeeto.training.retraining import retrain, train
 
-__all__ = ["retrain"]
+__all__ = ["retrain", "train"]
