@@ -28,11 +28,20 @@ LOCK = ".lock"
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How fast a model is: medians between their quartiles. speedup: over the unreduced model, in turns with it."""
+
+    batch: int
+    images_per_second: tuple[float, ...]
+    speedup: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Result:
     """What one cell gave.
 
     key, identity: the cell's. top1_percent, loss, images: over the validation images; ``correct`` holds one bit per
-    image, in the order of the data, packed and in base64. images_per_second: every timed round of a speed cell.
+    image, in the order of the data, packed and in base64. speed: of a speed cell, which has no accuracy.
     seconds: that the cell took, the training of its base model excluded. weights: SHA-256 of the scored weights.
     versions, commit, machine: what it ran with and where.
     """
@@ -43,7 +52,7 @@ class Result:
     loss: float | None
     images: int
     correct: str | None
-    images_per_second: tuple[float, ...]
+    speed: Speed | None
     seconds: float
     weights: str
     versions: dict[str, str]
@@ -130,7 +139,8 @@ def read_result(path: Path) -> Result:
     content = json.loads(read_text(path))
     if content.pop("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
-    content["images_per_second"] = tuple(map(float, content["images_per_second"]))
+    if (speed := content["speed"]) is not None:
+        content["speed"] = Speed(speed["batch"], tuple(speed["images_per_second"]), tuple(speed["speedup"]))
     result = Result(**content)
     if result.key != path.stem or result.key != key_of(result.identity):
         raise ValueError("it holds another cell than its name says")
