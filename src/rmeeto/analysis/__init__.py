@@ -2,9 +2,9 @@
 
 from rmeeto.analysis.better import Better
 from rmeeto.analysis.comparison import Comparison, compare
-from rmeeto.analysis.contrast import Contrast, by_image, by_seed, image_contrast, seed_contrast
+from rmeeto.analysis.contrast import Contrast, Unit, by_image, by_seed, image_contrast, seed_contrast
 from rmeeto.analysis.equal import Equal
-from rmeeto.analysis.finding import Counted, Finding, Untestable
+from rmeeto.analysis.finding import Counted, Finding, Statement, Untestable
 from rmeeto.analysis.monotone import Monotone
 from rmeeto.analysis.printed import Printed
 from rmeeto.analysis.ratio import MeasuredRatio, Ratio
@@ -21,6 +21,8 @@ __all__ = [
     "Monotone",
     "Printed",
     "Ratio",
+    "Statement",
+    "Unit",
     "Untestable",
     "Verdict",
     "by_image",

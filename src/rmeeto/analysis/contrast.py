@@ -116,15 +116,19 @@ def vector(asked: str, name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def correctness(asked: str, name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Whether each image was classified correctly, as 0.0 and 1.0.
+    """Whether each image was classified correctly, as 0.0 and 1.0; or the share of several networks that did so.
 
     Raises:
         ConfigError: other numbers.
     """
     found = vector(asked, name, values)
-    if not np.isin(found, (0, 1)).all():
-        other = found[~np.isin(found, (0, 1))][0]
-        raise ConfigError(asked, given=f"{name} has {other:g}", why="an image is correct, 1, or not, 0")
+    outside = found[(found < 0) | (found > 1)]
+    if len(outside):
+        raise ConfigError(
+            asked,
+            given=f"{name} has {outside[0]:g}",
+            why="an image is correct, 1, or not, 0, or it is the share of several networks that are correct",
+        )
     return found
 
 

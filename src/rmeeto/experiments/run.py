@@ -72,8 +72,8 @@ def _in_processes(todo: Sequence[Todo], store: Store, workshop: Workshop, progre
     settings = (workshop.folder, workshop.data, workshop.workers, threads)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, progress.task("cells", len(todo)) as task:
         bases = open_bases(todo, workshop)
-        for done in as_completed([pool.submit(_train_base, settings, one) for one in bases]):
-            done.result()
+        for trained in as_completed([pool.submit(_train_base, settings, one) for one in bases]):
+            trained.result()
         running = {pool.submit(_run_cell, settings, one): one for one in todo}
         try:
             for done in as_completed(running):

@@ -29,11 +29,11 @@ LOCK = ".lock"
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a model is: medians between their quartiles. speedup: over the unreduced model, in turns with it."""
+    """How fast a model is, round by round, and how fast the unreduced model is that took turns with it."""
 
     batch: int
     images_per_second: tuple[float, ...]
-    speedup: tuple[float, ...]
+    unreduced: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def read_result(path: Path) -> Result:
     if content.pop("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
     if (speed := content["speed"]) is not None:
-        content["speed"] = Speed(speed["batch"], tuple(speed["images_per_second"]), tuple(speed["speedup"]))
+        content["speed"] = Speed(speed["batch"], tuple(speed["images_per_second"]), tuple(speed["unreduced"]))
     result = Result(**content)
     if result.key != path.stem or result.key != key_of(result.identity):
         raise ValueError("it holds another cell than its name says")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, astuple
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from rmeeto.data import Source, fingerprint, open_data
-from rmeeto.errors import DataError, RunError
+from rmeeto.errors import DataError
 from rmeeto.evaluation import Evaluation, evaluate
+from rmeeto.evaluation.scores import noise
 from rmeeto.experiments.cell import Cell, decisive, key_of
 from rmeeto.experiments.source_version import commit
 from rmeeto.experiments.store import Result, Speed, packed
@@ -20,17 +23,21 @@ from rmeeto.files.durable import sha256_of
 from rmeeto.files.run_files import RESULTS
 from rmeeto.models.checkpoint import WEIGHTS
 from rmeeto.models.factory import create_model
+from rmeeto.models.inference.freezing import frozen
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import PUBLISHED
 from rmeeto.reduction import parse_reduction
+from rmeeto.runtime.devices import find_device
 from rmeeto.runtime.doctor import machine
 from rmeeto.runtime.progress import Progress
-from rmeeto.speed import bench
+from rmeeto.speed.run import under
+from rmeeto.speed.timing import Stopwatch, take_turns
 from rmeeto.training import retrain, train
 from rmeeto.training.conditions import versions
 
 SPEED_BATCH = 32
-SPEED_ROUNDS = 20
+SPEED_ROUNDS = 40
+SPEED_SECONDS = 20.0
 
 
 class Workshop:
@@ -58,7 +65,7 @@ class Workshop:
         model = self._model(cell, base)
         weights = sha256_of(base / WEIGHTS) if base is not None else cell.built
         if cell.work == "speed":
-            return self._result(cell, None, self._speeds(cell, model), weights, started)
+            return self._result(cell, None, self._speeds(model), weights, started)
         return self._result(cell, self._score(model, data), None, weights, started)
 
     def base(self, cell: Cell, data: str) -> Path | None:
@@ -103,20 +110,18 @@ class Workshop:
             self._sources[data] = open_data(self.data[data], "val")
         return evaluate(model, self._sources[data], workers=self.workers, progress=self.progress)
 
-    def _speeds(self, cell: Cell, model: ReducibleModel) -> Speed:
+    def _speeds(self, model: ReducibleModel) -> Speed:
         """The model under its reduction and unreduced, in turns."""
-        reduction, model.reduction = model.reduction, None
-        report = bench(
-            model,
-            [] if reduction is None else [reduction],
-            name=cell.model,
-            batches=(SPEED_BATCH,),
-            rounds=SPEED_ROUNDS,
-            memory=False,
-            progress=self.progress,
-        )
-        measured = report.measurements[-1]
-        return Speed(SPEED_BATCH, astuple(measured.images_per_second), astuple(measured.speedup))
+        device = find_device("auto")
+        images = noise(model, SPEED_BATCH).to(device)
+        with frozen(model.to(device)), torch.inference_mode():
+            works = [partial(under(reduction, model).eval(), images) for reduction in (model.reduction, None)]
+            for work in works:
+                work()
+            stopwatch = Stopwatch(device)
+            taken = take_turns(works, stopwatch, rounds=SPEED_ROUNDS, budget_seconds=SPEED_SECONDS, tick=lambda: None)
+        own, unreduced = (tuple(SPEED_BATCH / seconds for seconds in times) for times in taken)
+        return Speed(SPEED_BATCH, own, unreduced)
 
     def _result(
         self, cell: Cell, evaluation: Evaluation | None, speed: Speed | None, weights: str, started: float
