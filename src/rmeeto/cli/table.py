@@ -89,7 +89,7 @@ def data_addresses(scale: Scale, given: Sequence[str]) -> dict[str, str]:
     Raises:
         ConfigError: a name that the scale does not have, or two addresses for one.
     """
-    first, addresses = next(iter(scale.data)), {}
+    first, addresses = next(iter(scale.data)), dict[str, str]()
     for text in given:
         name, equals, address = text.partition("=")
         name, address = (name, address) if equals and name in scale.data else (first, text)

@@ -17,6 +17,7 @@ from rmeeto.models.description import describe
 from rmeeto.reduction import TokenMerge, parse_reduction
 
 NONE = "none"
+CONVENTIONS: tuple[Convention, Convention] = ("paper", "exact")
 # Measured by commands of their own, in other units than accuracy on images.
 ELSEWHERE = {
     "minutes": "rmeeto plan predicts it from measured throughput",
@@ -128,12 +129,12 @@ def check_reduction(stand_in: StandIn, line: str) -> None:
     """Raise the error that a stand-in gives to a reduction that it cannot have."""
     reduction = parse_reduction(line)
     if reduction is not None:
-        options = tuple((name, _hashable(value)) for name, value in stand_in.options.items())
-        reduction.schedule(stack_of(sizes_of(stand_in.model, options)))
+        reduction.schedule(stack_of(sizes_of(stand_in.model, frozen_options(stand_in))))
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def frozen_options(stand_in: StandIn) -> tuple[tuple[str, Any], ...]:
+    """The options of a stand-in as a value that can be looked up."""
+    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in stand_in.options.items())
 
 
 def counted(row: Row, column: Column, line: str) -> float:
@@ -148,6 +149,14 @@ def counted(row: Row, column: Column, line: str) -> float:
     cost = count(describe(stand_in.model).config, parse_reduction(line), convention=convention)
     figures = {"tokens": float(cost.schedule.tokens[-1]), "ratio": cost.schedule.ratio}
     return figures.get(column.measure, cost.total / 1e9)
+
+
+def operations(place: Place, scale: Scale) -> tuple[float, float]:
+    """Operations per image (G) of a place's model under its reduction, in the paper's and the exact convention."""
+    stand_in = scale.models[place.row.model]
+    sizes, reduction = sizes_of(stand_in.model, frozen_options(stand_in)), parse_reduction(place.reduction)
+    paper, exact = (count(sizes, reduction, convention=name).total / 1e9 for name in CONVENTIONS)
+    return paper, exact
 
 
 def _epochs(row: Row, work: Work, training: str, scale: Scale) -> float:
