@@ -39,8 +39,8 @@ class Cell:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the result, as plain values."""
-        return {
+        """Everything that decides the result, as the values that JSON gives back."""
+        identity = {
             "work": self.work,
             "base": None if self.base is None else decisive(self.base),
             "model": self.built,
@@ -49,6 +49,7 @@ class Cell:
             "seed": self.seed,
             "data": self.data,
         }
+        return dict(json.loads(json.dumps(identity)))
 
     @cached_property
     def key(self) -> str:
