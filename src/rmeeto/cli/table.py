@@ -38,8 +38,10 @@ def table(
         Path | None, typer.Option(metavar="DIR", help="Folder of base models and of the run under way.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Repetitions of each cell, if not the table's own.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cells at a time.")] = 1,
-    workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Processes that read images.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Cells at a time; one per core, or one on a GPU.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Processes that read images.")] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show commands, operations and printed accuracies; run nothing.")
     ] = False,
@@ -76,7 +78,7 @@ def table(
 
         write_page(page, found, kept)
     if as_json:
-        console.print_json([one.to_dict() for one in found])
+        console.print_json({"tables": [one.to_dict() for one in found]})
     elif name is None:
         print_list(found, kept)
     else:
@@ -128,14 +130,14 @@ def run(
     addresses: dict[str, str],
     fingerprints: dict[str, str | None],
     seeds: int | None,
-    jobs: int,
+    jobs: int | None,
     workers: int,
 ) -> None:
     """Run what the store lacks and the given data allow."""
     from rmeeto.experiments.plan import places
-    from rmeeto.experiments.run import open_bases, open_cells, run_cells, seconds_left
+    from rmeeto.experiments.run import open_bases, open_cells, run_cells, seconds_left, usual_jobs
     from rmeeto.experiments.work import Workshop
-    from rmeeto.report.words import duration
+    from rmeeto.report.words import duration, plural
 
     found = [place for one in tables for place in places(one, scale, fingerprints, seeds)]
     todo = open_cells(found, scale, store)
@@ -151,9 +153,10 @@ def run(
     bases = open_bases(todo, workshop)
     left = seconds_left(todo, bases, scale)
     about = f", about {duration(left)} on two cores" if left else ""
-    console.note(f"{len(todo)} cells to run, {len(bases)} base models to train first{about}")
+    first = f", {plural(len(bases), 'base model')} to train first" if bases else ""
+    console.note(f"{plural(len(todo), 'cell')} to run{first}{about}")
     with store.locked():
-        run_cells(todo, store, workshop, console.progress(), jobs)
+        run_cells(todo, store, workshop, console.progress(), jobs or usual_jobs())
 
 
 def print_list(found: Sequence[Summary], store: Store) -> None:

@@ -20,12 +20,11 @@ def show_plan(tables: Sequence[Table], scale: Scale, store: Store, seeds: int | 
     data = {name: one.fingerprint for name, one in scale.data.items()}
     plans = [(table, list(places(table, scale, data, seeds))) for table in tables]
     if as_json:
-        console.print_json(
-            [
-                {"table": table.name, "scale": scale.name, "places": [to_dict(place, scale, store) for place in found]}
-                for table, found in plans
-            ]
-        )
+        listed = [
+            {"table": table.name, "scale": scale.name, "places": [to_dict(place, scale, store) for place in found]}
+            for table, found in plans
+        ]
+        console.print_json({"tables": listed})
         return
     for table, found in plans:
         print_plan(table, found, scale, store)

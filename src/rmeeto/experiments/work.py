@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Mapping
@@ -19,9 +20,7 @@ from rmeeto.evaluation.scores import noise
 from rmeeto.experiments.cell import Cell, decisive, key_of
 from rmeeto.experiments.source_version import commit
 from rmeeto.experiments.store import Result, Speed, packed
-from rmeeto.files.durable import sha256_of
 from rmeeto.files.run_files import RESULTS
-from rmeeto.models.checkpoint import WEIGHTS
 from rmeeto.models.factory import create_model
 from rmeeto.models.inference.freezing import frozen
 from rmeeto.models.reducible import ReducibleModel
@@ -63,7 +62,7 @@ class Workshop:
             evaluation, weights = self._trained(cell, base, self.data[data])
             return self._result(cell, evaluation, None, weights, started)
         model = self._model(cell, base)
-        weights = sha256_of(base / WEIGHTS) if base is not None else cell.built
+        weights = weights_of(model)
         if cell.work == "speed":
             return self._result(cell, None, self._speeds(model), weights, started)
         return self._result(cell, self._score(model, data), None, weights, started)
@@ -101,7 +100,7 @@ class Workshop:
             workers=self.workers,
         )
         evaluation = train(recipe, resume=True, progress=self.progress)
-        weights = sha256_of(folder / WEIGHTS)
+        weights = weights_of(create_model(str(folder)))
         shutil.rmtree(folder)
         return evaluation, weights
 
@@ -147,6 +146,15 @@ class Workshop:
             commit=commit(),
             machine=asdict(machine()),
         )
+
+
+def weights_of(model: ReducibleModel) -> str:
+    """SHA-256 of a model's weights by name, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def base_key(cell: Cell) -> str:
