@@ -21,7 +21,7 @@ ORDERS = {
         {"training", "tuning"},
         {"recipe"},
         {"evaluation"},
-        {"speed", "viz"},
+        {"analysis", "speed", "viz"},
         {"data"},
         {"models"},
         {"cost"},
