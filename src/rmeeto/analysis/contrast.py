@@ -122,9 +122,9 @@ def correctness(asked: str, name: str, values: ArrayLike) -> NDArray[np.float64]
         ConfigError: other numbers.
     """
     found = vector(asked, name, values)
-    if not np.isin(found, (0, 1)).all():
-        other = found[~np.isin(found, (0, 1))][0]
-        raise ConfigError(asked, given=f"{name} has {other:g}", why="an image is correct, 1, or not, 0")
+    others = found[(found != 0) & (found != 1)]
+    if len(others):
+        raise ConfigError(asked, given=f"{name} has {others[0]:g}", why="an image is correct, 1, or not, 0")
     return found
 
 

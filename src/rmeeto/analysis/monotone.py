@@ -107,12 +107,11 @@ class Monotone:
 
     def _undecided(self, trend: Comparison, whole: str, opposed: Comparison | None, step: str) -> Statement:
         change = trend if self.direction == "rises" else trend.mirrored()
-        why = "which decides neither way"
-        if not trend.decidable:
-            why = f"and {count(trend.n, trend.unit)} cannot decide: it takes {FEWEST_UNITS}"
-        elif opposed:
-            why = f"but from {step} it goes the other way by {points(opposed)}"
-        return Statement(f"the change of accuracy is {points(change)} from {whole}, {why}", facts(change))
+        found = f"the change of accuracy is {points(change)} from {whole}"
+        if opposed:
+            return Statement(f"{found}, but from {step} it goes the other way by {points(opposed)}", facts(opposed))
+        few = f"and {count(trend.n, trend.unit)} cannot decide: it takes {FEWEST_UNITS}"
+        return Statement(f"{found}, {'which decides neither way' if trend.decidable else few}", facts(change))
 
 
 def _trend(table: NDArray[np.float64], unit: Unit) -> Contrast:
