@@ -64,7 +64,9 @@ def test_sentences_name_the_figures_that_decide():
     assert sentence(wide, a=UP).startswith(
         "The loss of Vim is higher than the loss of DeiT by 3.0 points, more than the margin of 1 ("
     )
-    assert sentence(wide, a=SLIGHT).startswith("The loss of Vim minus the loss of DeiT is 0.2 points, which decides")
+    assert sentence(wide, a=SLIGHT).startswith(
+        "The loss of Vim minus the loss of DeiT is 0.2 points, which decides neither way about the margin of 1 ("
+    )
     assert sentence(wide, a=DOWN).endswith("paired bootstrap, p < 0.0001).")
 
 

@@ -50,6 +50,15 @@ def test_three_seeds_take_part_where_they_can_decide():
     assert [v.corrected_for for v in verdicts([equal, ahead(6)])] == [2, 2]
 
 
+@pytest.mark.parametrize(
+    ("left", "start"),
+    [("merging", "Merging is"), ("r=5", "r=5 is"), ("X", "X is"), ("merge:r=5 with sizes", "merge:r=5 w")],
+)
+def test_a_name_at_the_start_of_a_sentence_stays_what_it_is(left, start):
+    finding = Better("x", left, "pruning").judge({"pair": image_contrast([1] * 50)})
+    assert verdicts([finding])[0].sentence.startswith(start)
+
+
 def test_an_empty_table_has_no_verdicts():
     assert verdicts([]) == []
 
@@ -91,7 +100,7 @@ def test_the_order_of_the_claims_changes_nothing():
     assert verdicts(table())[::-1] == verdicts(table()[::-1])
 
 
-def test_one_pass_over_many_images_is_quick_because_no_resample_is_drawn():
+def test_fifty_thousand_images_need_a_short_grid():
     images = np.random.default_rng(0).choice([1, 0, -1], p=[0.06, 0.9, 0.04], size=50_000)
     finding = CLAIM.judge({"pair": image_contrast(images)})
     assert len(image_contrast(images).mean.chances) < 10_000

@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmeeto.analysis.comparison import FEWEST_UNITS, Comparison, compare, two_sided
+from rmeeto.analysis.comparison import Comparison, compare, two_sided
 from rmeeto.analysis.contrast import Contrast, Unit, correctness, image_contrast, percent, seed_contrast
 from rmeeto.analysis.finding import Finding, Statement
 from rmeeto.analysis.mean import LEVEL
-from rmeeto.analysis.words import above_margin, count, facts, points
+from rmeeto.analysis.words import above_margin, facts, neither, points
 from rmeeto.checks import number
 from rmeeto.errors import ConfigError, UnknownName
 
@@ -110,8 +110,7 @@ class Monotone:
         found = f"the change of accuracy is {points(change)} from {whole}"
         if opposed:
             return Statement(f"{found}, but from {step} it goes the other way by {points(opposed)}", facts(opposed))
-        few = f"and {count(trend.n, trend.unit)} cannot decide: it takes {FEWEST_UNITS}"
-        return Statement(f"{found}, {'which decides neither way' if trend.decidable else few}", facts(change))
+        return Statement(f"{found}, {neither(trend)}", facts(change))
 
 
 def _trend(table: NDArray[np.float64], unit: Unit) -> Contrast:
