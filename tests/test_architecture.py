@@ -21,7 +21,7 @@ ORDERS = {
         {"training", "tuning"},
         {"recipe"},
         {"evaluation"},
-        {"analysis", "speed", "viz"},
+        {"speed", "viz", "analysis"},
         {"data"},
         {"models"},
         {"cost"},

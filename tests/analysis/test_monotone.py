@@ -71,7 +71,9 @@ def test_a_margin_is_one_of_the_whole_trend():
     assert verdict(Monotone("x", "falls", margin=4.0), cells).word == "undecided"
     found = verdict(Monotone("x", "falls", margin=8.0), cells)
     assert found.word == "does not hold"
-    assert found.sentence.startswith("The change of accuracy is −4.0 points from r=0 to r=2, less than the margin of 8")
+    assert found.sentence.startswith(
+        "The change of accuracy is −4.0 points from r=0 to r=2, less than the margin of 8 (95 % interval −5.3 to −2.8;"
+    )
 
 
 def test_seeds_fall_together():

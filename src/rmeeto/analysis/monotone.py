@@ -102,15 +102,20 @@ class Monotone:
     def _too_little(self, trend: Comparison, whole: str) -> Statement:
         if not self.margin:
             return self._reversed(trend, whole)
-        change = f"the change of accuracy is {points(trend if self.direction == 'rises' else trend.mirrored())}"
-        return Statement(f"{change} from {whole}, less than the margin of {self.margin:g}", facts(trend))
+        change = self._change(trend)
+        found = f"the change of accuracy is {points(change)} from {whole}"
+        return Statement(f"{found}, less than the margin of {self.margin:g}", facts(change))
 
     def _undecided(self, trend: Comparison, whole: str, opposed: Comparison | None, step: str) -> Statement:
-        change = trend if self.direction == "rises" else trend.mirrored()
+        change = self._change(trend)
         found = f"the change of accuracy is {points(change)} from {whole}"
         if opposed:
             return Statement(f"{found}, but from {step} it goes the other way by {points(opposed)}", facts(opposed))
         return Statement(f"{found}, {neither(trend)}", facts(change))
+
+    def _change(self, trend: Comparison) -> Comparison:
+        """The trend with its sign, in place of positive in the claimed direction."""
+        return trend if self.direction == "rises" else trend.mirrored()
 
 
 def _trend(table: NDArray[np.float64], unit: Unit) -> Contrast:
