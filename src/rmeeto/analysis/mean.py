@@ -119,7 +119,7 @@ def _sum_of_draws(
     """The possible sums of so many independent draws of whole numbers, and how probable each is.
 
     The transform wraps around; what wraps is farther than twelve standard deviations and forty largest numbers away,
-    and by Bernstein's inequality rarer than 1e-20.
+    and by Bernstein's inequality rarer than SMALLEST_P.
     """
     mean = float(places @ chances)
     deviation = math.sqrt(draws * float((places - mean) ** 2 @ chances))
