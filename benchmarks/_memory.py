@@ -28,7 +28,7 @@ def grown_mib(
     processes: how many processes to try; the largest value counts, because reuse of freed memory varies.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rmeeto.models.backbone"])  # imported once; no thread runs there yet
+    context.set_forkserver_preload(["rmeeto.models.vim.backbone"])  # imported once; no thread runs there yet
     peaks = []
     for _ in range(processes):
         with ProcessPoolExecutor(1, mp_context=context) as pool:

@@ -29,7 +29,7 @@ TESTS = {
     for name in ("scan", "conv", "norm", "block", "nearest", "pairs", "layout", "merge", "merging")
 }
 TESTS["network"] = ["tests/ops/packed/test_network.py"]
-TESTS["linear"] = ["tests/models/test_linear.py"]
+TESTS["linear"] = ["tests/models/layers/test_linear.py"]
 TESTS["scan"].append("tests/ops/test_bidirectional.py")
 TESTS["block"].append("tests/ops/packed/test_block.py")
 TESTS["triton"] = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/ops/test_triton*.py")), "-m", "gpu"]

@@ -40,7 +40,7 @@ from _timing import ROOT, Times, compare, operations_of_a_model, refuse_if_red, 
 from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.cost import flops
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction.tokens import Tokens
 from rmeeto.runtime.devices import autocast
 

@@ -26,7 +26,7 @@ from rmeeto.cost import stack_of
 from rmeeto.data import open_data
 from rmeeto.errors import ConfigError
 from rmeeto.evaluation import evaluate
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.recipe import Recipe
 from rmeeto.reduction import parse_reduction
 from rmeeto.runtime.progress import SILENT

@@ -31,7 +31,7 @@ import rmeeto
 from _memory import grown_mib
 from _peers import TEXTBOOK, Scan, find_peers, missing_peers
 from _timing import KEPT, RETURNED, Times, compare, operations_of_a_model, print_table, ratio, refuse_if_red, save
-from rmeeto.models import block, mixers
+from rmeeto.models.vim import block, mixers
 from rmeeto.ops import selective_scan
 from rmeeto.runtime.devices import autocast, backend
 

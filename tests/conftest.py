@@ -15,7 +15,7 @@ install(
         *(f"rmeeto.ops.{name}" for name in OPS),
         "rmeeto.reduction.tokens",
         "rmeeto.reduction.plan",
-        "rmeeto.models.backbone",
+        "rmeeto.models.vim.backbone",
         "rmeeto.models.vit.transformer",
     }
 )

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.zoo import ZOO
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.zoo import ZOO
 from rmeeto.reduction import ReleasedMerge
 
 FOLDER = Path(__file__).parent / "golden"

@@ -1,8 +1,4 @@
-"""Gradients of a small model that two processes have together.
-
-A process that is spawned imports the function it runs by its module's name. It finds modules of this folder, as the
-tests do, but none of the folders below.
-"""
+"""Gradients of a small model that two processes have together."""
 
 import torch
 import torch.distributed as dist
@@ -20,9 +16,8 @@ def loss_of(model, images, labels):
     return F.cross_entropy(model(images), labels, reduction="sum") / BATCH
 
 
-def gradients_in_parallel(rank, address, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+def gradients_in_parallel(rank, folder):
+    dist.init_process_group("gloo", rank=rank, world_size=2)
     try:
         for wrap in (replicated, sharded):
             model = model_of(reduction=TokenMerge(r=5)).train()

@@ -1,33 +1,25 @@
 """Start a program as torchrun does: one process for each rank, all of which know where to meet."""
 
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
+
+from fresh import Fresh
 
 
-def start(command, processes):
-    """The started processes, in the order of their ranks; stderr is read as text."""
+def start(processes, code, *arguments):
+    """The started processes, in the order of their ranks, with one thread each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    common = os.environ | address | {"WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    common = address | {"WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
     return [
-        subprocess.Popen(command, env=common | {"RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        Fresh(code, *arguments, environment=common | {"RANK": rank, "LOCAL_RANK": rank}, threads=1)
         for rank in map(str, range(processes))
     ]
 
 
-def run(command, processes):
+def run(processes, code, *arguments):
     """Their exit codes, once all have ended; what they said on stderr is printed."""
-    started = start(command, processes)
-    outcomes = [(process.communicate(timeout=240)[1], process.returncode) for process in started]
-    print(*(stderr for stderr, _ in outcomes))
-    return [code for _, code in outcomes]
-
-
-def python(code, *arguments):
-    """A command that runs a program given as text."""
-    return [sys.executable, "-c", code, *map(str, arguments)]
+    started = start(processes, code, *arguments)
+    codes = [process.wait() for process in started]
+    print(*(process.stderr for process in started))
+    return codes

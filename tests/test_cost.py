@@ -4,7 +4,7 @@ import goldens
 from rmeeto import TokenMerge, create_model, flops
 from rmeeto.cost import count
 from rmeeto.errors import UnknownName
-from rmeeto.models.zoo import ZOO
+from rmeeto.models.vim.zoo import ZOO
 from rmeeto.reduction import ReleasedMerge, parse_reduction
 from rmeeto.reduction.protocol import Stack
 

@@ -11,7 +11,7 @@ from rmeeto.demo.run import unused_folder
 from rmeeto.errors import ConfigError
 from rmeeto.evaluation import evaluate
 from rmeeto.evaluation.results import load_results
-from rmeeto.models.zoo import ZOO
+from rmeeto.models.vim.zoo import ZOO
 from rmeeto.recipe import load_recipe
 
 TRAIN_IMAGES, VAL_IMAGES = 1297, 500

@@ -6,7 +6,7 @@ import pytest
 from rmeeto.cost import stack_of
 from rmeeto.data import Augmentation, BatchPlan, Views
 from rmeeto.errors import ConfigError, DataError, RmeetoError, UnknownName
-from rmeeto.models.zoo import find
+from rmeeto.models.vim.zoo import find
 from rmeeto.recipe import Recipe, list_recipes, load_recipe, parse_recipe
 from rmeeto.reduction import parse_reduction
 

@@ -22,7 +22,7 @@ def tokens(**changes):
 
 
 def test_tokens_whose_fields_fit_are_taken():
-    assert tokens(size=torch.ones(2, 5), present=torch.tensor([5, 5])).length == 5
+    assert tokens(size=torch.ones(2, 5), lengths=torch.tensor([5, 5])).length == 5
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_tokens_whose_fields_fit_are_taken():
         {"protected": torch.zeros(2, 1)},  # positions in floating point
         {"size": torch.ones(2, 4)},
         {"size": torch.ones(2, 5, dtype=torch.int64)},
-        {"present": torch.tensor([[5], [5]])},
+        {"lengths": torch.tensor([[5], [5]])},
     ],
 )
 def test_tokens_of_a_wrong_shape_are_refused(field):

@@ -7,8 +7,8 @@ import torch
 import rmeeto
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.inference.freezing import freeze
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import TokenMerge, parse_reduction
 from rmeeto.runtime.doctor import machine
 from rmeeto.speed import Spread, bench, verdict

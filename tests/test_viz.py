@@ -9,7 +9,7 @@ import rmeeto
 from rmeeto import viz
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, RunError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import parse_reduction
 from toys import SIZES
 
@@ -23,8 +23,8 @@ def noise_image(width=30, height=24, seed=0):
 
 def test_a_groups_colour_is_the_mean_of_its_pixels():
     image = np.asarray(noise_image(), dtype=np.float64) / 255
-    cells = viz.over_pixels(GROUPS, 24, 30)
-    painted = viz.mean_colours(image, cells)
+    cells = viz.groups.over_pixels(GROUPS, 24, 30)
+    painted = viz.groups.mean_colours(image, cells)
     for group in np.unique(GROUPS):
         inside = cells == group
         assert inside.any()
@@ -34,32 +34,32 @@ def test_a_groups_colour_is_the_mean_of_its_pixels():
 def test_the_drawing_shows_those_colours_inside_the_borders():
     image = noise_image()
     pixels = np.asarray(image, dtype=np.float64)
-    cells = viz.over_pixels(GROUPS, 24, 30)
-    drawn = np.asarray(viz.draw_groups(image, GROUPS, size=30), dtype=np.float64)
+    cells = viz.groups.over_pixels(GROUPS, 24, 30)
+    drawn = np.asarray(viz.groups.draw_groups(image, GROUPS, size=30), dtype=np.float64)
     assert drawn.shape == pixels.shape
-    inside = (cells == 1) & ~viz.borders(cells, 1)
+    inside = (cells == 1) & ~viz.groups.borders(cells, 1)
     assert np.abs(drawn[inside] - pixels[cells == 1].mean(0)).max() <= 0.5
-    edge = viz.borders(cells, 1) & (cells == 1)
+    edge = viz.groups.borders(cells, 1) & (cells == 1)
     assert (drawn[edge] > pixels[cells == 1].mean(0)).all()
 
 
 def test_dropped_patches_have_no_colour():
-    drawn = np.asarray(viz.draw_groups(noise_image(), GROUPS, size=30))
-    dropped = drawn[viz.over_pixels(GROUPS, 24, 30) == viz.DROPPED]
+    drawn = np.asarray(viz.groups.draw_groups(noise_image(), GROUPS, size=30))
+    dropped = drawn[viz.groups.over_pixels(GROUPS, 24, 30) == viz.groups.DROPPED]
     assert (dropped.max(1) == dropped.min(1)).all()
 
 
 def test_borders_part_only_different_groups():
     one = np.zeros((3, 3), dtype=np.int64)
-    assert not viz.borders(viz.over_pixels(one, 24, 24), 2).any()
+    assert not viz.groups.borders(viz.groups.over_pixels(one, 24, 24), 2).any()
     two = np.array([[0, 1]])
-    lines = viz.borders(viz.over_pixels(two, 4, 8), 1)
+    lines = viz.groups.borders(viz.groups.over_pixels(two, 4, 8), 1)
     assert lines.sum() == 4
     assert lines[:, 4].all()
 
 
 def test_pixels_are_spread_evenly_over_a_grid():
-    cells = viz.over_pixels(np.arange(6).reshape(2, 3), 8, 9)
+    cells = viz.groups.over_pixels(np.arange(6).reshape(2, 3), 8, 9)
     assert [(cells == group).sum() for group in range(6)] == [12] * 6
     assert cells[0, 0] == 0
     assert cells[7, 8] == 5
@@ -81,10 +81,10 @@ def test_the_map_follows_each_patch_past_the_class_token(method):
     model = VisionMamba(config, parse_reduction(method)).eval()
     trace = model.trace(torch.randn(3, 3, 16, 16))
     for tokens in trace.blocks:
-        groups = viz.patch_groups(tokens, config)
+        groups = viz.groups.patch_groups(tokens, config)
         assert groups.shape == (3, 4, 4)
         for image in range(3):
-            found = set(groups[image].ravel().tolist()) - {viz.DROPPED}
+            found = set(groups[image].ravel().tolist()) - {viz.groups.DROPPED}
             # every token but the class token is some patch's, and the class token is none's
             everybody = set(range(tokens.counts()[image]))
             if method.startswith("released"):
@@ -97,7 +97,7 @@ def test_unreduced_every_patch_is_its_own_group_in_reading_order():
     config = ModelConfig(num_classes=2, **SIZES)
     tokens = VisionMamba(config).embed(torch.randn(1, 3, 16, 16))
     expected = np.delete(np.arange(17), config.cls_index).reshape(1, 4, 4)
-    assert (viz.patch_groups(tokens, config) == expected).all()
+    assert (viz.groups.patch_groups(tokens, config) == expected).all()
 
 
 def test_rows_hold_the_image_and_each_block():
@@ -170,19 +170,19 @@ def noise_frames(count, seed=0):
 def test_a_groups_colour_is_one_through_time():
     groups = np.stack([GROUPS, np.array([[5, 0, 1], [2, 4, 4], [6, 3, -1]])])
     frames = noise_frames(2)
-    drawn = [np.asarray(picture, dtype=float) for picture in viz.draw_clip_groups(frames, groups, size=30)]
+    drawn = [np.asarray(picture, dtype=float) for picture in viz.groups.draw_clip_groups(frames, groups, size=30)]
     pixels = np.stack([np.asarray(frame, dtype=float) for frame in frames])
-    cells = np.stack([viz.over_pixels(frame, 24, 30) for frame in groups])
-    for group in set(np.unique(groups)) - {viz.DROPPED}:
+    cells = np.stack([viz.groups.over_pixels(frame, 24, 30) for frame in groups])
+    for group in set(np.unique(groups)) - {viz.groups.DROPPED}:
         mean = pixels[cells == group].mean(0)
         for time in range(2):
-            inside = (cells[time] == group) & ~viz.borders(cells[time], 1)
+            inside = (cells[time] == group) & ~viz.groups.borders(cells[time], 1)
             assert np.abs(drawn[time][inside] - mean).max(initial=0) <= 0.5
 
 
 def test_frames_of_one_patch_share_its_groups():
     still = [noise_image()] * 4
-    drawn = viz.draw_clip_groups(still, np.stack([GROUPS, GROUPS[::-1]]), size=30)
+    drawn = viz.groups.draw_clip_groups(still, np.stack([GROUPS, GROUPS[::-1]]), size=30)
     same = [[np.array_equal(a, b) for b in drawn] for a in drawn]
     assert same == [[True, True, False, False]] * 2 + [[False, False, True, True]] * 2
 
@@ -194,12 +194,12 @@ def test_the_map_of_a_clip_follows_each_patch_through_time(method, tubelet):
     clips = torch.randn(2, 3, 4, 16, 16)
     whole = model.embed(clips)
     expected = np.arange(1, model.config.tokens).reshape(1, 4 // tubelet, 4, 4)  # the class token is first
-    assert (viz.clip_groups(whole, model.config) == expected).all()
+    assert (viz.groups.clip_groups(whole, model.config) == expected).all()
     tokens = model.trace(clips).blocks[-1]
-    groups = viz.clip_groups(tokens, model.config)
+    groups = viz.groups.clip_groups(tokens, model.config)
     assert groups.shape == (2, 4 // tubelet, 4, 4)
     for clip in range(2):
-        found = set(groups[clip].ravel().tolist()) - {viz.DROPPED}
+        found = set(groups[clip].ravel().tolist()) - {viz.groups.DROPPED}
         assert found == set(range(tokens.length)) - {int(tokens.cls_index[clip])}
 
 

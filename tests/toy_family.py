@@ -58,7 +58,7 @@ class ToyModel(ReducibleModel):
         self.drop_path = DropPath(config.drop_path_rate)
         self.norm, self.head = nn.LayerNorm(config.dim), nn.Linear(config.dim, config.num_classes)
 
-    def walk(self, images):
+    def iter_blocks(self, images):
         patches = self.patches(images).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
         tokens = Tokens(x=x, residual=None, protected=torch.zeros(len(x), 1, dtype=torch.long, device=x.device))
@@ -69,7 +69,7 @@ class ToyModel(ReducibleModel):
             tokens = tokens.replace(x=tokens.x + self.drop_path(change))
             yield tokens
 
-    def finish(self, tokens):
+    def final_norm(self, tokens):
         return tokens.replace(x=self.norm(tokens.x))
 
     def classify(self, tokens):

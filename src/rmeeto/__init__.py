@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from rmeeto.evaluation import predict as predict
     from rmeeto.models.checkpoint import save_model as save_model
     from rmeeto.models.factory import create_model as create_model
-    from rmeeto.models.freezable import thaw as thaw
     from rmeeto.models.inference.cuda_graph import CudaGraph as CudaGraph
     from rmeeto.models.inference.explanation import explain as explain
     from rmeeto.models.inference.freezing import freeze as freeze
+    from rmeeto.models.layers.freezing import thaw as thaw
+    from rmeeto.models.vim.zoo import list_models as list_models
     from rmeeto.models.vit import reduce as reduce
     from rmeeto.models.vit import restore as restore
-    from rmeeto.models.zoo import list_models as list_models
     from rmeeto.recipe import load_recipe as load_recipe
     from rmeeto.reduction import TokenMerge as TokenMerge
     from rmeeto.runtime.allocator import keep_freed_memory as keep_freed_memory
@@ -48,14 +48,14 @@ _HOMES = {
     "flops": "rmeeto.cost",
     "freeze": "rmeeto.models.inference.freezing",
     "keep_freed_memory": "rmeeto.runtime.allocator",
-    "list_models": "rmeeto.models.zoo",
+    "list_models": "rmeeto.models.vim.zoo",
     "load_recipe": "rmeeto.recipe",
     "predict": "rmeeto.evaluation",
     "reduce": "rmeeto.models.vit",
     "restore": "rmeeto.models.vit",
     "retrain": "rmeeto.training",
     "save_model": "rmeeto.models.checkpoint",
-    "thaw": "rmeeto.models.freezable",
+    "thaw": "rmeeto.models.layers.freezing",
     "tune": "rmeeto.tuning",
 }
 
@@ -71,7 +71,7 @@ _MOVED_NAMES = {
     "RmeetoWarning": "rmeeto.errors",
     "TokenPrune": "rmeeto.reduction",
     "Tokens": "rmeeto.reduction",
-    "VisionMamba": "rmeeto.models.backbone",
+    "VisionMamba": "rmeeto.models.vim.backbone",
     "causal_conv": "rmeeto.ops",
     "parse_reduction": "rmeeto.reduction",
     "selective_scan": "rmeeto.ops",
@@ -79,12 +79,23 @@ _MOVED_NAMES = {
 _MOVED_MODULES = {
     "allocator": "runtime.allocator",
     "bench": "speed",
+    "bench.report": "speed.report",
     "devices": "runtime.devices",
     "doctor": "runtime.doctor",
     "durable": "files.durable",
     "jsontext": "files.jsontext",
+    "models.as_written": "models.vim.as_written",
+    "models.backbone": "models.vim.backbone",
+    "models.block": "models.vim.block",
     "models.cuda_graph": "models.inference.cuda_graph",
+    "models.dense": "models.vim.feature_maps",
+    "models.freezable": "models.layers.freezing",
     "models.freezing": "models.inference.freezing",
+    "models.linear": "models.layers.linear",
+    "models.mixers": "models.vim.mixers",
+    "models.timm_description": "models.vim.timm_description",
+    "models.timm_interface": "models.vim.timm_interface",
+    "models.zoo": "models.vim.zoo",
     "nonfinite": "runtime.nonfinite",
     "paths": "files.paths",
     "predict": "evaluation.prediction",

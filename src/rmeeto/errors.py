@@ -5,7 +5,7 @@ The command line prints these without a traceback; any other exception is a defe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 LONGEST_NAME = 200  # of a name that is looked up and shown
@@ -61,6 +61,12 @@ class DataError(RmeetoError):
 
 class RunError(RmeetoError):
     """A run that had to stop: non-finite loss, a full disk, an output folder in use."""
+
+
+def listed(lines: Sequence[str], most: int | None = None) -> str:
+    """The first ``most`` lines (None is all of them) one below the other, as ``given``, and how many more there are."""
+    more = [] if most is None or len(lines) <= most else [f"… {len(lines) - most} more"]
+    return "\n         ".join([*lines[:most], *more])
 
 
 class RmeetoWarning(UserWarning):

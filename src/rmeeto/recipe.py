@@ -142,12 +142,7 @@ class Recipe:
         """How training images are varied one by one, before they are mixed."""
         from rmeeto.data import Augmentation
 
-        return Augmentation(
-            auto_augment=self.auto_augment,
-            color_jitter=self.color_jitter,
-            random_erasing=self.random_erasing,
-            flip=self.flip,
-        )
+        return Augmentation(**{field.name: getattr(self, field.name) for field in fields(Augmentation)})
 
     @property
     def views(self) -> Views:

@@ -1,8 +1,8 @@
 import pytest
 
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.zoo import ZOO
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.zoo import ZOO
 
 
 @pytest.mark.parametrize(

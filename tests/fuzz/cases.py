@@ -28,7 +28,7 @@ from rmeeto.evaluation.prediction import find_files, read_class_names
 from rmeeto.evaluation.results import load_results
 from rmeeto.models.checkpoint import read_config
 from rmeeto.models.description import describe
-from rmeeto.models.zoo import ZOO
+from rmeeto.models.vim.zoo import ZOO
 from rmeeto.ops import causal_conv, selective_scan
 from rmeeto.recipe import parse_recipe
 from rmeeto.reduction import METHODS, parse_reduction

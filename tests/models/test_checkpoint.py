@@ -13,8 +13,8 @@ from faulty_disk import FaultyDisk, in_use
 from rmeeto import create_model, list_models, save_model
 from rmeeto.config import ModelConfig
 from rmeeto.errors import CheckpointError, RmeetoWarning, RunError, UnknownName
-from rmeeto.models import zoo
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim import zoo
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import parse_reduction
 
 SIZES = {"img_size": 32, "patch_size": 8, "stride": 8, "dim": 16, "depth": 2, "num_classes": 5}

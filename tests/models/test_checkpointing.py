@@ -7,7 +7,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_ac
 from torch.utils.checkpoint import checkpoint
 
 from rmeeto import TokenMerge
-from rmeeto.models.block import Block
+from rmeeto.models.vim.block import Block
 from small_models import images_of, model_of
 
 

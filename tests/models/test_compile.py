@@ -3,17 +3,15 @@
 The tracing is what can break; only one test waits for Inductor to generate and build code.
 """
 
-import subprocess
-import sys
-
 import pytest
 
+import fresh
 from rmeeto.ops.impl import cpp
 
 SETUP = """
 import torch
 from rmeeto import TokenMerge
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.config import ModelConfig
 torch.manual_seed(0)
 config = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=3, num_classes=5)
@@ -60,8 +58,7 @@ with torch.no_grad():
 def run(code: str, **fields: str) -> None:
     for name, value in fields.items():
         code = code.replace(f"{{{name}}}", value)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    fresh.run(code, quiet=True)
 
 
 @pytest.mark.parametrize("reduction", ["TokenMerge(r=3)", "TokenMerge(r=3, features='B', op='max', order='odd-even')"])

@@ -1,22 +1,21 @@
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import fresh
 from rmeeto import TokenMerge, create_model, flops, save_model
 from rmeeto.config import ModelConfig
 from rmeeto.cost import count
 from rmeeto.cost.dynamic import dynamic_cost
 from rmeeto.errors import CheckpointError, ConfigError, UnknownName
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicConfig, DynamicMamba, load_dynamic
 from rmeeto.models.dyvm.decisions import arrange, best, straight_through
 from rmeeto.models.dyvm.heads import TokenPredictor
-from rmeeto.models.layers import join
+from rmeeto.models.layers import add_residual
+from rmeeto.models.vim.backbone import VisionMamba
 
 TINY = ModelConfig(img_size=32, patch_size=8, stride=8, dim=16, depth=4, num_classes=5)
 PLACES = ("middle", "first")
@@ -60,7 +59,7 @@ def test_training_sees_what_eval_sees(place, dtype, tolerance):
     assert torch.equal(found.directions.bool(), trace.directions)
     torch.testing.assert_close(found.logits, trace.logits, rtol=0, atol=tolerance)
     full = trace.final.unmerge(trace.final.x)
-    there = found.there.nonzero(as_tuple=True)
+    there = found.token_mask.nonzero(as_tuple=True)
     assert len(there[0]) == 3 * (model.schedule.tokens[-1] - 1)
     torch.testing.assert_close(found.x[there], full[there], rtol=0, atol=tolerance * 10)
 
@@ -108,7 +107,7 @@ def slowly(model, image, keep):
     for number, block in enumerate(model.model.layers):
         if str(number) in model.predictors:
             cls = tokens.protected.item()
-            stream = join(tokens, nn.Identity())[0]
+            stream = add_residual(tokens, nn.Identity())[0]
             patches = [place for place in range(tokens.length) if place != cls]
             weight = torch.ones(1, len(patches), dtype=stream.dtype)
             chosen = keep(model.predictors[str(number)](stream[patches][None], weight)[0])
@@ -119,7 +118,7 @@ def slowly(model, image, keep):
             residual = None if tokens.residual is None else tokens.residual[:, order]
             tokens = tokens.replace(x=tokens.x[:, order], residual=residual, protected=torch.tensor([[middle]]))
         tokens, _ = block(tokens)
-    return model.model.classify(model.model.finish(tokens)), counts
+    return model.model.classify(model.model.final_norm(tokens)), counts
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -131,12 +130,12 @@ def test_a_closed_direction_is_as_if_its_output_were_zero(place):
         for number in range(3):
             tokens = wrapped.embed(images()[number][None].double())
             for block, wanted in zip(wrapped.layers, trace.directions[number].tolist(), strict=True):
-                residual = join(tokens, nn.Identity())
+                residual = add_residual(tokens, nn.Identity())
                 u, gate = block.mixer.project(block.norm(residual))
                 both = [block.mixer.direction(u, gate, side) for side in block.mixer.directions()]
                 x = block.mixer.combine(sum(yes * y for yes, y in zip(wanted, both, strict=True)))
                 tokens = tokens.replace(x=x, residual=residual)
-            logits = wrapped.classify(wrapped.finish(tokens))
+            logits = wrapped.classify(wrapped.final_norm(tokens))
             torch.testing.assert_close(trace.logits[number][None], logits, rtol=0, atol=1e-12)
 
 
@@ -167,7 +166,7 @@ def test_a_network_that_keeps_everything_is_the_wrapped_one(place, heads):
         torch.testing.assert_close(model(images()), whole)
         found = model.train()(images())
         torch.testing.assert_close(found.logits, whole)
-    assert found.there.sum() == 3 * 16
+    assert found.token_mask.sum() == 3 * 16
     assert len(model.gates) == (0 if heads == "none" else 4)
 
 
@@ -327,7 +326,7 @@ def test_predictor_reads_the_mean_of_what_is_there():
 COMPILED = """
 import torch
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicConfig, DynamicMamba
 
 torch.manual_seed(0)
@@ -348,7 +347,7 @@ def gradients(run):
 compiled, ours = gradients(torch.compile(model, fullgraph=True, backend="aot_eager"))
 plain, theirs = gradients(model)
 assert compiled.keep_aim == plain.keep_aim
-assert torch.equal(compiled.there, plain.there)
+assert torch.equal(compiled.token_mask, plain.token_mask)
 torch.testing.assert_close(compiled.logits, plain.logits, rtol=1e-4, atol=1e-5)
 for one, other in zip(ours, theirs, strict=True):
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
@@ -356,8 +355,7 @@ for one, other in zip(ours, theirs, strict=True):
 
 
 def test_a_training_pass_compiles_to_one_graph():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    fresh.run(COMPILED, quiet=True)
 
 
 # Sizes and costs

@@ -7,11 +7,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
-from rmeeto.models.block import Block
 from rmeeto.models.inference.block import FrozenBlock
+from rmeeto.models.vim.block import Block
 from rmeeto.ops.packed.network import PackedNetwork
-from rmeeto.reduction import parse_reduction
-from rmeeto.reduction.methods import METHODS
+from rmeeto.reduction import METHODS, parse_reduction
 from small_models import images_of, model_of, needs_bfloat16
 
 pytestmark = needs_kernels

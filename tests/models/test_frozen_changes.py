@@ -10,11 +10,11 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.block import Block
 from rmeeto.models.inference.conditions import why_not
 from rmeeto.models.layers import PatchEmbed, RMSNorm
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.block import Block
+from rmeeto.models.vim.mixers import BidirectionalMixer
 from rmeeto.ops.impl import cpp
 from small_models import images_of, model_of
 
@@ -414,8 +414,8 @@ def replace_forward_of_the_head(model):
 
 
 def replace_join_of_a_norm(model):
-    join = model.layers[2].norm.join
-    model.layers[2].norm.join = lambda x, residual: join(-x, residual)
+    add_residual = model.layers[2].norm.add_residual
+    model.layers[2].norm.add_residual = lambda x, residual: add_residual(-x, residual)
 
 
 def replace_a_method_of_a_mixer(model):
@@ -424,8 +424,8 @@ def replace_a_method_of_a_mixer(model):
 
 
 def replace_a_method_of_the_model(model):
-    finish = model.finish
-    model.finish = lambda tokens: finish(tokens.replace(x=-tokens.x))
+    final_norm = model.final_norm
+    model.final_norm = lambda tokens: final_norm(tokens.replace(x=-tokens.x))
 
 
 def replace_embedding(model):
@@ -613,10 +613,10 @@ PASSING = {
     "a hook before all modules": hook_before_all_modules,
     "drop paths at work": drop_paths_at_work,
     "the class of blocks": replaced_method(Block, "forward"),
-    "a method of blocks": replaced_method(Block, "joined"),
+    "a method of blocks": replaced_method(Block, "add_residual"),
     "the class of mixers": replaced_method(BidirectionalMixer, "forward"),
     "a method of mixers": replaced_method(BidirectionalMixer, "combine"),
-    "the class of norms": replaced_method(RMSNorm, "join"),
+    "the class of norms": replaced_method(RMSNorm, "add_residual"),
     "the class of layers": replaced_method(nn.Linear, "forward"),
     "the class of patches": replaced_method(PatchEmbed, "forward"),
     "the class of models": replaced_method(VisionMamba, "embed"),
@@ -715,7 +715,9 @@ def test_a_model_frozen_again_computes_by_its_new_weights(calls):
     assert not torch.allclose(after, before)
 
 
-@pytest.mark.parametrize("changed", ["embed", "placed", "mixed", "reduced", "finish", "pool", "classify"])
+@pytest.mark.parametrize(
+    "changed", ["embed", "add_positions", "forward_blocks", "reduce_at", "final_norm", "pool", "classify"]
+)
 def test_a_subclass_with_a_method_of_its_own_is_obeyed(changed):
     def negated(self, x, *args):
         found = getattr(VisionMamba, changed)(self, x, *args)

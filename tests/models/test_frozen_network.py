@@ -37,7 +37,7 @@ MERGES_OF_FOUR = ["r=1", "r=2,blocks=2:3"]  # patches
 
 def one_by_one(model, images):
     """The frozen blocks between the frozen ends."""
-    tokens = model.mixed(images)
+    tokens = model.forward_blocks(images)
     return model.executor.packed_for(model, tokens.x).ends.classify(tokens)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from rmeeto import freeze, thaw
-from rmeeto.models.linear import is_frozen_layer, packing_dtypes
+from rmeeto.models.layers.linear import is_frozen_layer, packing_dtypes
 from rmeeto.models.vit import reduce
 
 pytestmark = pytest.mark.skipif(torch.float32 not in packing_dtypes(), reason="PyTorch packs no weights here")

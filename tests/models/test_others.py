@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from gradients_in_parallel import BATCH, LABELS, gradients_in_parallel, loss_of, replicated, sharded
+import launch
+from gradients_in_parallel import BATCH, LABELS, loss_of, replicated, sharded
 from rmeeto import TokenMerge, freeze
 from small_models import images_of, model_of
 
@@ -51,11 +52,19 @@ def test_weights_through_safetensors(tmp_path):
 # ---- several processes
 
 
+TOGETHER = """
+import os, sys
+from pathlib import Path
+from gradients_in_parallel import gradients_in_parallel
+gradients_in_parallel(int(os.environ["RANK"]), Path(sys.argv[1]))
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Of gradients that two processes had together, by how they shared the model."""
     folder = tmp_path_factory.mktemp("gradients")
-    torch.multiprocessing.spawn(gradients_in_parallel, (f"file://{folder / 'meeting'}", folder), nprocs=2)
+    assert launch.run(2, TOGETHER, folder) == [0, 0]
     return folder
 
 

@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 import rmeeto
-from rmeeto import TokenMerge, create_model, save_model, viz
+from rmeeto import TokenMerge, create_model, save_model
 from rmeeto.config import DynamicConfig, ModelConfig
 from rmeeto.errors import CheckpointError, ConfigError, RmeetoWarning
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicMamba
 from rmeeto.models.layers import join_tokens, split_tokens
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import parse_reduction
+from rmeeto.viz.groups import clip_groups, patch_groups
 
 SIZES = {"img_size": (16, 24), "patch_size": 4, "stride": 4, "dim": 16, "depth": 4, "state": 4, "num_classes": 3}
 IMAGE = ModelConfig(**SIZES, registers=4)
@@ -173,18 +174,18 @@ def test_frames_and_maps_do_not_count_them(config):
         assert torch.equal(found.flatten(2).mT, stream[:, places])
     assert maps[0][1].shape == (2, 5, 16)
     if config.is_video:
-        group = viz.clip_groups(trace.final, config)
+        group = clip_groups(trace.final, config)
         assert group.shape == (2, 2, 4, 6)
         assert not set(group[0, 0].ravel()) & set(group[0, 1].ravel())
     else:
-        groups = viz.patch_groups(trace.final, config)
+        groups = patch_groups(trace.final, config)
         assert groups.shape == (2, 4, 6)
         assert set(groups[0].ravel()) == set(range(trace.final.length)) - set(trace.final.protected[0].tolist())
 
 
 def test_unreduced_pictures_read_in_order():
     expected = np.delete(np.arange(IMAGE.tokens), IMAGE.protected).reshape(1, 4, 6)
-    assert (viz.patch_groups(build(IMAGE).embed(pictures(IMAGE, 1)), IMAGE) == expected).all()
+    assert (patch_groups(build(IMAGE).embed(pictures(IMAGE, 1)), IMAGE) == expected).all()
 
 
 def test_schedules_and_flops_count_them():

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 import goldens
 from rmeeto.config import ModelConfig
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.vim.mixers import BidirectionalMixer
 
 TRAINING = sorted(name for name in goldens.table("index")["cases"] if name.startswith("train_small"))
 

@@ -14,8 +14,8 @@ from faulty_disk import every_fault
 from rmeeto import create_model, save_model
 from rmeeto.config import ModelConfig
 from rmeeto.errors import CheckpointError, RmeetoWarning, RunError
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.seal import DESCRIPTION, HASH, check_seal
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import parse_reduction
 
 SIZES = {"img_size": 16, "patch_size": 8, "stride": 8, "dim": 8, "state": 4, "num_classes": 3}

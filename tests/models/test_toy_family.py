@@ -167,7 +167,7 @@ class CountsNothing:
 
 
 class OnlyWalks(ToyModel):
-    finish = ReducibleModel.finish
+    final_norm = ReducibleModel.final_norm
     classify = ReducibleModel.classify
 
 
@@ -180,7 +180,7 @@ def test_a_part_that_sizes_or_counter_lack_is_named_when_the_family_is_added():
 
 
 def test_a_part_that_a_model_lacks_is_named_when_it_is_built(monkeypatch):
-    for build, lack in ((OnlyWalks, "it lacks finish, classify"), (torch.nn.Flatten, "it is no ReducibleModel")):
+    for build, lack in ((OnlyWalks, "it lacks final_norm, classify"), (torch.nn.Flatten, "it is no ReducibleModel")):
         monkeypatch.setitem(FAMILIES, "toy", replace(FAMILIES["toy"], build=lambda *_, build=build: make(build)))
         with pytest.raises(ConfigError, match=lack):
             toy(None)

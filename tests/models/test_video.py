@@ -6,8 +6,8 @@ import torch
 from rmeeto import TokenMerge, create_model, flops
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName, UnsupportedInput
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.layers import PatchEmbed, inflate, resize_temporal_embedding
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction.protocol import Stack
 
 TINY = ModelConfig(
@@ -138,7 +138,7 @@ def test_temporal_positions_are_resampled_linearly():
 
 @pytest.mark.parametrize(("name", "merges", "left"), [("tiny", 11, 601), ("small", 11, 601), ("middle", 15, 249)])
 def test_the_papers_setting_on_kinetics(name, merges, left):
-    from rmeeto.models.zoo import ZOO
+    from rmeeto.models.vim.zoo import ZOO
 
     config = ZOO[f"videomamba_{name}_video"].config
     schedule = TokenMerge(r=88).schedule(Stack(config.depth, config.tokens))

@@ -23,7 +23,7 @@ import rmeeto
 from reduction import naive
 from rmeeto import TokenMerge, freeze
 from rmeeto.errors import ConfigError, UnsupportedInput
-from rmeeto.models.linear import is_frozen_layer, packing_dtypes
+from rmeeto.models.layers.linear import is_frozen_layer, packing_dtypes
 from rmeeto.models.vit import ReducibleTransformer, reduce, restore
 from rmeeto.reduction import METHODS, TokenPrune, parse_reduction
 

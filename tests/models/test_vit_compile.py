@@ -1,7 +1,6 @@
 """Reduced Transformers as one graph, in a fresh process: compile and export are then the first thing that happens."""
 
-import subprocess
-import sys
+import fresh
 
 CODE = """
 import torch
@@ -32,5 +31,4 @@ check("avg", "prune:r=4,blocks=all")
 
 
 def test_forward_backward_and_export():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CODE], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    fresh.run(CODE, quiet=True)

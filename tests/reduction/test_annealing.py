@@ -6,7 +6,7 @@ import torch
 from rmeeto.config import ModelConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import annealed, parse_reduction
 from rmeeto.reduction.protocol import Stack
 

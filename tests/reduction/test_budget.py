@@ -92,7 +92,7 @@ def test_a_larger_mean_never_leaves_more_tokens_anywhere(slope):
 
 
 def test_a_built_model_takes_budgets():
-    from rmeeto.models.backbone import VisionMamba
+    from rmeeto.models.vim.backbone import VisionMamba
 
     model = VisionMamba(TINY, TokenMerge(fewer=1.3, slope=-0.5))
     assert WHOLE[TINY] / flops(model).total >= 1.3

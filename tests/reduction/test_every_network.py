@@ -1,16 +1,14 @@
 """Every method on every network it can reduce: forward, backward, and as one graph."""
 
-import subprocess
-import sys
-
 import pytest
 import timm
 import torch
 
+import fresh
 import rmeeto
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.models.vit import reduce
 from rmeeto.reduction import METHODS, parse_reduction
 
@@ -128,7 +126,7 @@ WHOLE = """
 import torch
 from rmeeto.reduction import parse_reduction
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 
 model = VisionMamba(ModelConfig(**{sizes}), parse_reduction("hsa:r=2,blocks=1:2"))
 pictures = torch.randn(2, 3, 16, 16)
@@ -139,8 +137,7 @@ torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eag
 def run(code: str, **fields: object) -> None:
     for name, value in fields.items():
         code = code.replace(f"{{{name}}}", repr(value))
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    fresh.run(code, quiet=True)
 
 
 def test_every_step_is_one_graph():

@@ -11,7 +11,7 @@ import rmeeto
 from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import TokenPrune, parse_reduction
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
 from rmeeto.reduction.match import match
@@ -62,7 +62,7 @@ def test_equals_a_loop_over_successive_steps(frames, distance, nth, kind):
                 assert plan.target[i].tolist() == [kept.index(target) for _, target in pairs]
                 alone += sum(abs(frame[source] - frame[target]) > frames for source, target in pairs)
             origin[i] = [origin[i][place] for place in kept]
-        assert reduced.places().tolist() == origin
+        assert reduced.origins().tolist() == origin
         tokens = reduced
     assert tokens.length == 23 - sum(counts)
     assert alone or frames or kind is TokenPrune  # it did get to candidates that see nothing
@@ -74,7 +74,7 @@ def test_frames_are_those_of_the_survivors():
         tokens = TokenMerge(r=r, frames=1).step(tokens, None, at(r)) if r else tokens
         for i, protected in enumerate(random_tokens().protected.tolist()):
             frame = frames_at_first(protected, 23)
-            here = [frame[place] for place in tokens.places()[i].tolist() if frame[place] is not None]
+            here = [frame[place] for place in tokens.origins()[i].tolist() if frame[place] is not None]
             assert patch_frames(tokens, TIME)[i].tolist() == here == sorted(here)
 
 

@@ -11,7 +11,7 @@ from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
 from rmeeto.cost import count
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import (
     METHODS,
     MTR,

@@ -7,7 +7,7 @@ import pytest
 from rmeeto import TokenMerge, create_model, save_model
 from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.reduction import parse_reduction
 
 

@@ -1,7 +1,6 @@
 """Methods by which every image loses its own number of tokens."""
 
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import timm
 import torch
 from torch import nn
 
+import fresh
 from rmeeto import TokenMerge
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.models.vit import reduce
 from rmeeto.reduction import Plan, SimilarMerge, SimilarPrune, TokenPrune, parse_reduction
 from rmeeto.reduction.match import match
@@ -74,8 +74,8 @@ def test_equals_a_loop_over_tokens(kind, length, window):
             assert reduced.plans[-1].assignment()[i, : alone.length].tolist() == wanted[-1]
             lost.append(alone.length - got.length)
         assert len(set(lost)) > 1
-        assert reduced.length == reduced.present.max()
-        assert torch.equal(reduced.sizes() > 0, reduced.there)
+        assert reduced.length == reduced.lengths.max()
+        assert torch.equal(reduced.sizes() > 0, reduced.token_mask)
         tokens = reduced
 
 
@@ -85,10 +85,10 @@ def test_empty_slots_go_as_soon_as_no_image_needs_them():
     rough, even = torch.randn(11, 8), torch.randn(8) + 0.01 * torch.randn(11, 8)
     tokens = Tokens(torch.stack([rough, even]), None, torch.tensor([[0], [5]]))
     once = SimilarMerge(r=5, threshold=0.95).step(tokens, None, at(5))
-    assert once.present.tolist() == [11, 6]
+    assert once.lengths.tolist() == [11, 6]
     later = once.replace(x=torch.stack([torch.cat([even, rough])[:11], rough]))
     twice = SimilarMerge(r=5, threshold=0.95).step(later, None, at(5))
-    assert (twice.length, twice.present) == (6, None)
+    assert (twice.length, twice.lengths) == (6, None)
     assert twice.sizes().sum(1).tolist() == [11, 11]
     assert twice.unmerge(twice.sizes()).shape == (2, 11)
 
@@ -160,7 +160,7 @@ def test_an_image_knows_nothing_of_its_batch(network, name):
     with torch.no_grad():
         together, alone = model.trace(pictures), [model.trace(picture[None]) for picture in pictures]
         torch.testing.assert_close(model(pictures), together.logits)
-        logits, seen = model.counted(pictures)
+        logits, seen = model.forward_counts(pictures)
     assert torch.equal(logits, together.logits)
     torch.testing.assert_close(together.logits, torch.cat([trace.logits for trace in alone]))
     counts = seen.tolist()
@@ -194,7 +194,7 @@ def test_gradients_are_those_of_each_image_alone(network, name):
     model.zero_grad()
     for picture in pictures:
         model(picture[None]).square().sum().backward()
-    assert any(tokens.present is not None for tokens in model.trace(pictures).blocks)
+    assert any(tokens.lengths is not None for tokens in model.trace(pictures).blocks)
     for key, parameter in model.named_parameters():
         torch.testing.assert_close(together[key], parameter.grad, msg=key)
 
@@ -205,7 +205,7 @@ def test_what_an_empty_slot_holds_changes_nothing(network):
     model.reduction = SimilarMerge(r=6, threshold=0.9, blocks="all")
     with torch.no_grad():
         before = model.trace(pictures).blocks[2]
-        litter = torch.where(before.there[..., None], 0, 1e3 * torch.randn_like(before.x))
+        litter = torch.where(before.token_mask[..., None], 0, 1e3 * torch.randn_like(before.x))
         after = before.replace(
             x=before.x + litter, residual=None if before.residual is None else before.residual - 7 * litter
         )
@@ -250,13 +250,13 @@ COMPILED = """
 import torch
 from rmeeto.reduction import parse_reduction
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
+from rmeeto.models.vim.backbone import VisionMamba
 
 torch.manual_seed(0)
 model = VisionMamba(ModelConfig(**{sizes}), parse_reduction("similar-merge:r=9,threshold=0.9,blocks=all")).eval()
 pictures = torch.randn(3, 3, 24, 24) * torch.tensor([0.1, 0.5, 4.0])[:, None, None, None] + 1
 with torch.no_grad():
-    assert any(tokens.present is not None for tokens in model.trace(pictures).blocks)
+    assert any(tokens.lengths is not None for tokens in model.trace(pictures).blocks)
     torch.testing.assert_close(torch.compile(model, backend="eager")(pictures), model(pictures))
 """
 
@@ -264,5 +264,4 @@ with torch.no_grad():
 def test_compiles_in_parts():
     """No single graph: how many tokens a block sees is known when the images are."""
     code = COMPILED.replace("{sizes}", repr(SIZES | {"depth": 3}))
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    fresh.run(code, quiet=True)

@@ -2,7 +2,7 @@ import pytest
 
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
-from rmeeto.models.zoo import ZOO
+from rmeeto.models.vim.zoo import ZOO
 from rmeeto.reduction import ReleasedMerge, TokenMerge
 from rmeeto.training.annealing import Annealing
 

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from rmeeto.config import ModelConfig
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.dyvm import DynamicConfig, DynamicMamba, Rehearsal
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.recipe import Recipe
 from rmeeto.training.dynamic import directions_loss, keep_loss, token_divergence
 from rmeeto.training.objective import Objective, divergence
@@ -22,7 +22,7 @@ def rehearsal(**changes) -> Rehearsal:
         "directions": torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 1.0]]]),
         "directions_aim": 0.5,
         "x": torch.randn(2, 4, 5),
-        "there": torch.tensor([[True, False, False, False], [True, False, False, True]]),
+        "token_mask": torch.tensor([[True, False, False, False], [True, False, False, True]]),
     }
     return Rehearsal(**{**fields, **changes})
 
@@ -45,7 +45,7 @@ def test_token_divergence_counts_the_patches_that_are_left():
         expected += (p * (p / q).log()).sum().item() / 3
     assert token_divergence(teacher, found).item() == pytest.approx(expected, rel=1e-5)
     assert token_divergence(found.x, found).item() == pytest.approx(0, abs=1e-6)
-    assert token_divergence(teacher, rehearsal(there=torch.zeros(2, 4, dtype=torch.bool))).item() == 0
+    assert token_divergence(teacher, rehearsal(token_mask=torch.zeros(2, 4, dtype=torch.bool))).item() == 0
 
 
 def toys(batch):

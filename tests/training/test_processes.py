@@ -77,8 +77,8 @@ retrain(interrupted, resume=True)
 def shared(request, toys, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"shared{request.param}")
     (folder / "recipe.toml").write_text(toy_recipe(toys, folder, **EVERYTHING).to_toml())
-    command = launch.python(WHOLE_AND_RESUMED, folder / "recipe.toml", folder, 4)
-    assert launch.run(command, request.param) == [0] * request.param
+    codes = launch.run(request.param, WHOLE_AND_RESUMED, folder / "recipe.toml", folder, 4)
+    assert codes == [0] * request.param
     return folder
 
 
@@ -326,13 +326,12 @@ main()
 def test_a_process_that_loses_its_peer_says_so_in_a_few_lines_and_the_run_can_go_on(toys, tmp_path, lost):
     recipe = toy_recipe(toys, tmp_path / "run", batch_size=16, save_every_seconds=1000)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
-    processes = launch.start(launch.python(LOSES_A_PEER, tmp_path / "recipe.toml", lost), 2)
+    processes = launch.start(2, LOSES_A_PEER, tmp_path / "recipe.toml", lost)
     processes[lost].wait(timeout=120)
     ended = time.monotonic()
-    _, stderr = processes[1 - lost].communicate(timeout=60)
+    code, stderr = processes[1 - lost].wait(timeout=60), processes[1 - lost].stderr
     assert time.monotonic() - ended < 10
-    processes[lost].stderr.close()
-    assert processes[1 - lost].returncode == 2, stderr
+    assert code == 2, stderr
     assert "Traceback" not in stderr
     assert re.search(r"another one has ended", stderr)
     assert "--resume" in stderr

@@ -1,14 +1,13 @@
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
+import launch
+from fresh import Fresh
 from rmeeto import create_model
 from rmeeto.errors import RunError
 from rmeeto.evaluation.results import load_results
@@ -242,28 +241,20 @@ try:
 except Interrupted as error:
     sys.exit(error.exit_code)
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "recipe.toml")],
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Fresh(code, tmp_path / "recipe.toml")
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 120
     while not (log.exists() and '"step": 3,' in log.read_text()):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.stderr
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    assert process.wait(timeout=60) == 130, process.stderr
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["journal"]["step"] >= 3
 
 
 TWO_PROCESSES = """
 import signal, sys, torch
-torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[1])
 from toys import Recorder
 from rmeeto.training.interruption import Interrupted
 from rmeeto.recipe import load_recipe
@@ -272,7 +263,7 @@ def stop(step):
     if step == 8:
         signal.raise_signal(signal.SIGTERM)
 try:
-    retrain(load_recipe(sys.argv[2]), progress=Recorder(at_step=stop))
+    retrain(load_recipe(sys.argv[1]), progress=Recorder(at_step=stop))
 except Interrupted as error:
     torch.distributed.destroy_process_group()
     sys.exit(error.exit_code)
@@ -284,8 +275,7 @@ def test_two_processes_equal_one_and_one_can_finish_what_two_began(toys, tmp_pat
     recipe = toy_recipe(toys, tmp_path / "shared", batch_size=4, accumulate=2, ema_decay=0.9)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     retrain(recipe.changed(output=str(tmp_path / "alone")))
-    command = [sys.executable, "-c", TWO_PROCESSES, str(Path(__file__).parents[1]), str(tmp_path / "recipe.toml")]
-    assert launch(command, processes=2) == [130, 130]
+    assert launch.run(2, TWO_PROCESSES, tmp_path / "recipe.toml") == [130, 130]
     resumed = retrain(recipe, resume=True)
     alone = load_results(tmp_path / "alone")
     for shared_row, row in zip(figures(tmp_path / "shared"), figures(tmp_path / "alone"), strict=True):
@@ -295,25 +285,6 @@ def test_two_processes_equal_one_and_one_can_finish_what_two_began(toys, tmp_pat
     ours, theirs = (create_model(str(tmp_path / name)).state_dict() for name in ("shared", "alone"))
     for name in theirs:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
-
-
-def launch(command, processes):
-    """Run a command as torchrun would, one process per rank; their exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    started = [
-        subprocess.Popen(
-            command,
-            env=os.environ | address | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(processes)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in map(str, range(processes))
-    ]
-    outcomes = [(process.communicate(timeout=240)[1], process.returncode) for process in started]
-    print(*(stderr for stderr, _ in outcomes))
-    return [code for _, code in outcomes]
 
 
 def test_a_half_written_last_line_is_left_out(tmp_path):

@@ -2,8 +2,6 @@ import errno
 import json
 import math
 import random
-import subprocess
-import sys
 import warnings
 from dataclasses import asdict
 
@@ -15,6 +13,7 @@ from safetensors import safe_open
 import goldens
 import rmeeto.training.run as run_module
 import rmeeto.training.run_state
+from fresh import Fresh
 from rmeeto import create_model
 from rmeeto.data import Preparation, evaluation_transform, open_data
 from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning, RunError
@@ -368,9 +367,9 @@ class TestBadInput:
         def second_run(step):
             code = "import sys; from rmeeto.training import retrain; from rmeeto.recipe import load_recipe\n"
             code += "retrain(load_recipe(sys.argv[1]), resume=True)"
-            command = [sys.executable, "-c", code, str(output / "recipe.toml")]
             if step == 1:
-                caught.append(subprocess.run(command, capture_output=True, text=True))
+                caught.append(Fresh(code, output / "recipe.toml"))
+                caught[0].wait()
 
         retrain(toy_recipe(toys, output, epochs=1), progress=Recorder(at_step=second_run))
         assert caught[0].returncode != 0

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rmeeto.analysis.comparison import FEWEST_UNITS, Comparison, compare, two_sided
+from rmeeto.analysis.comparison import Comparison, compare, two_sided
 from rmeeto.analysis.contrast import Contrast
 from rmeeto.analysis.finding import Finding, Statement, several
-from rmeeto.analysis.words import above_margin, count, facts, place, points
+from rmeeto.analysis.words import above_margin, facts, neither, place, points
 from rmeeto.checks import number
 
 
@@ -76,7 +76,4 @@ class Better:
         return Statement(f"{self.left} is {self.less} than {self.right} by {by}", facts(other_way))
 
     def _undecided(self, pair: Comparison, where: str) -> Statement:
-        why = "which decides neither way"
-        if not pair.decidable:
-            why = f"and {count(pair.n, pair.unit)} cannot decide: it takes {FEWEST_UNITS}"
-        return Statement(f"{self.left} minus {self.right} is {points(pair)}{where}, {why}", facts(pair))
+        return Statement(f"{self.left} minus {self.right} is {points(pair)}{where}, {neither(pair)}", facts(pair))

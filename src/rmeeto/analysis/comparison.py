@@ -83,7 +83,7 @@ def compare(contrast: Contrast, margin: float = 0.0) -> Comparison:
     margin = number("compare with a margin", "margin", margin)
     if contrast.unit == "seed":
         above, below, test = _by_seed(contrast, margin)
-    elif margin == 0 and np.isin(contrast.values, (-100, 0, 100)).all():
+    elif margin == 0 and _one_image_each(contrast.values):
         above, below = mcnemar(int((contrast.values > 0).sum()), int((contrast.values < 0).sum()))
         test = "exact McNemar test"
     else:
@@ -131,6 +131,12 @@ def two_sided(p: float) -> float:
 def finite(value: Any) -> Any:
     """The value, or None if it is an infinite number, for which JSON has no word."""
     return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def _one_image_each(values: NDArray[np.float64]) -> bool:
+    """Whether every contrast is -1, 0 or 1 image."""
+    sizes = np.abs(values)
+    return bool(((sizes == 0) | (sizes == 100)).all())
 
 
 def _by_seed(contrast: Contrast, margin: float) -> tuple[float, float, str]:

@@ -53,8 +53,8 @@ def student_quantile(probability: float, degrees: int) -> float:
 def heads_tail(heads: int, tosses: int) -> float:
     """The probability of at least so many heads in tosses of a fair coin, added up in whole numbers."""
     if heads > tosses - heads:  # the shorter of both tails
-        return _ways(tosses - heads, tosses) / 2**tosses
-    return 1.0 if heads <= 0 else (2**tosses - _ways(heads - 1, tosses)) / 2**tosses
+        return _ways(tosses - heads, tosses) / (1 << tosses)
+    return 1.0 if heads <= 0 else ((1 << tosses) - _ways(heads - 1, tosses)) / (1 << tosses)
 
 
 def _ways(most: int, tosses: int) -> int:

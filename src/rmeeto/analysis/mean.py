@@ -85,7 +85,8 @@ class BootstrapMean:
         steps = _steps(distinct / largest)
         places = np.rint(distinct / largest * steps).astype(np.int64)
         sums, chances = _sum_of_draws(places, counts / counts.sum(), len(values))
-        return cls(float(values.mean()), sums * (largest / steps / len(values)), chances)
+        means = sums.astype(np.float64) * np.float64(largest / steps / len(values))
+        return cls(float(values.mean()), means, chances)
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value for a true mean above a bound: the share of resamples whose mean is not above it."""
@@ -118,7 +119,7 @@ def _sum_of_draws(
     """The possible sums of so many independent draws of whole numbers, and how probable each is.
 
     The transform wraps around; what wraps is farther than twelve standard deviations and forty largest numbers away,
-    and by Bernstein's inequality rarer than 1e-20.
+    and by Bernstein's inequality rarer than SMALLEST_P.
     """
     mean = float(places @ chances)
     deviation = math.sqrt(draws * float((places - mean) ** 2 @ chances))

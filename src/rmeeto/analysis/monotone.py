@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmeeto.analysis.comparison import FEWEST_UNITS, Comparison, compare, two_sided
+from rmeeto.analysis.comparison import Comparison, compare, two_sided
 from rmeeto.analysis.contrast import Contrast, Unit, correctness, image_contrast, percent, seed_contrast
 from rmeeto.analysis.finding import Finding, Statement
 from rmeeto.analysis.mean import LEVEL
-from rmeeto.analysis.words import above_margin, count, facts, points
+from rmeeto.analysis.words import above_margin, facts, neither, points
 from rmeeto.checks import number
 from rmeeto.errors import ConfigError, UnknownName
 
@@ -102,17 +102,20 @@ class Monotone:
     def _too_little(self, trend: Comparison, whole: str) -> Statement:
         if not self.margin:
             return self._reversed(trend, whole)
-        change = f"the change of accuracy is {points(trend if self.direction == 'rises' else trend.mirrored())}"
-        return Statement(f"{change} from {whole}, less than the margin of {self.margin:g}", facts(trend))
+        change = self._change(trend)
+        found = f"the change of accuracy is {points(change)} from {whole}"
+        return Statement(f"{found}, less than the margin of {self.margin:g}", facts(change))
 
     def _undecided(self, trend: Comparison, whole: str, opposed: Comparison | None, step: str) -> Statement:
-        change = trend if self.direction == "rises" else trend.mirrored()
-        why = "which decides neither way"
-        if not trend.decidable:
-            why = f"and {count(trend.n, trend.unit)} cannot decide: it takes {FEWEST_UNITS}"
-        elif opposed:
-            why = f"but from {step} it goes the other way by {points(opposed)}"
-        return Statement(f"the change of accuracy is {points(change)} from {whole}, {why}", facts(change))
+        change = self._change(trend)
+        found = f"the change of accuracy is {points(change)} from {whole}"
+        if opposed:
+            return Statement(f"{found}, but from {step} it goes the other way by {points(opposed)}", facts(opposed))
+        return Statement(f"{found}, {neither(trend)}", facts(change))
+
+    def _change(self, trend: Comparison) -> Comparison:
+        """The trend with its sign, in place of positive in the claimed direction."""
+        return trend if self.direction == "rises" else trend.mirrored()
 
 
 def _trend(table: NDArray[np.float64], unit: Unit) -> Contrast:

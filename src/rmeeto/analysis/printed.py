@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from numbers import Integral, Rational, Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from rmeeto.analysis.finding import Counted, several
@@ -47,7 +47,7 @@ class Printed:
         found = {name: self._figure(name, *cell) for name, cell in several(self, cells).items()}
         wrong = {name: figure for name, figure in found.items() if not figure.agrees}
         if not wrong:
-            every = "the counted figure rounds" if len(found) == 1 else f"all {len(found)} counted figures round"
+            every = "The counted figure rounds" if len(found) == 1 else f"All {len(found)} counted figures round"
             return Counted(self, True, f"{every} to what is printed.", found)
         name, figure = next(iter(wrong.items()))
         share = f"{len(wrong)} of {len(found)} figures differ; " if len(found) > 1 else ""
@@ -75,14 +75,12 @@ class Printed:
         return found
 
     def _exact(self, name: str, value: object) -> Fraction:
-        if isinstance(value, Integral) and not isinstance(value, bool):
-            return Fraction(int(value))
-        if isinstance(value, Rational):
-            return Fraction(value.numerator, value.denominator)
+        if isinstance(value, Integral | Fraction) and not isinstance(value, bool):
+            return Fraction(int(value)) if isinstance(value, Integral) else value
         number = Decimal("NaN")
         if isinstance(value, Decimal):
             number = value
-        elif isinstance(value, Real):
+        elif isinstance(value, Real) and not isinstance(value, bool):
             number = Decimal(repr(float(value)))
         if not number.is_finite():
             raise ConfigError(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rmeeto.analysis.finding import Counted, Figures, Finding, Statement, Untestable
 from rmeeto.analysis.mean import LEVEL
-from rmeeto.analysis.words import p_value
+from rmeeto.analysis.words import capitalised, p_value
 
 Word = Literal["holds", "does not hold", "undecided", "not testable here"]
 
@@ -94,7 +94,7 @@ def _verdict(finding: Finding, holding: _Corrected, failing: _Corrected) -> Verd
 
 def _worded(finding: Finding, word: Word, said: Statement, side: _Corrected) -> Verdict:
     correction = f" after Holm's correction for {side.claims} claims" if side.claims > 1 else ""
-    sentence = f"{said.found[0].upper()}{said.found[1:]} ({said.facts}, {p_value(side.p)}{correction})."
+    sentence = f"{capitalised(said.found)} ({said.facts}, {p_value(side.p)}{correction})."
     return _made(finding, word, sentence, finding.figures, side.p, side.claims)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from rmeeto.analysis.comparison import Comparison
+from rmeeto.analysis.comparison import FEWEST_UNITS, Comparison
 
 
 def decimal(value: float, digits: int) -> str:
@@ -29,6 +29,14 @@ def above_margin(margin: float) -> str:
     return f", more than the margin of {margin:g}" if margin else ""
 
 
+def neither(comparison: Comparison) -> str:
+    """What a sentence adds if a difference decides nothing: why, and about which margin."""
+    if not comparison.decidable:
+        return f"and {count(comparison.n, comparison.unit)} cannot decide: it takes {FEWEST_UNITS}"
+    about = f" about the margin of {abs(comparison.margin):g}" if comparison.margin else ""
+    return f"which decides neither way{about}"
+
+
 def place(found: Mapping[str, Comparison], name: str) -> str:
     """Which of several pairs it is; of a single one, nothing needs to be said."""
     return f" in {name}" if len(found) > 1 else ""
@@ -40,6 +48,12 @@ def facts(comparison: Comparison, test: str | None = None) -> str:
     interval = f"95 % interval {decimal(comparison.low, digits)} to {decimal(comparison.high, digits)}; "
     known = interval if math.isfinite(comparison.low) else ""
     return f"{known}{count(comparison.n, comparison.unit)}, {test or comparison.test}"
+
+
+def capitalised(text: str) -> str:
+    """A sentence's start with a capital letter, unless it is a symbol or a line such as r=5."""
+    first = text.split(" ", 1)[0]
+    return text[0].upper() + text[1:] if first.isalpha() and len(first) > 1 else text
 
 
 def p_value(p: float) -> str:

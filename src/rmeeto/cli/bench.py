@@ -8,11 +8,10 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from rmeeto.cli import console
+from rmeeto.cli import console, options
 from rmeeto.cli.flops import default_reductions
 from rmeeto.cli.model import RANDOM, build, fitting_reductions
 from rmeeto.cli.numbers import whole_numbers
-from rmeeto.cli.options import ImplOption, JsonOption, ModelArgument, ReducesOption, WeightsOption
 from rmeeto.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def bench(
-    model: ModelArgument,
-    reduce: ReducesOption = None,
+    model: options.ModelArgument,
+    reduce: options.ReducesOption = None,
     r: Annotated[str | None, typer.Option("--r", metavar="R,…", help="Short for --reduce merge:r=R, for each.")] = None,
     batch: Annotated[
         str, typer.Option("--batch", "-b", metavar="N,…", help="Images at a time; several to compare.")
@@ -37,9 +36,9 @@ def bench(
         float, typer.Option(min=0, help="Stop a setting's rounds, after the fifth, at this time.")
     ] = 30.0,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, each variant in a new process.")] = True,
-    weights: WeightsOption = None,
-    impl: ImplOption = "auto",
-    as_json: JsonOption = False,
+    weights: options.WeightsOption = None,
+    impl: options.ImplOption = "auto",
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure throughput, latency and memory, reduced and not, with a verdict.
 

@@ -9,8 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rmeeto.cli import console
-from rmeeto.cli.options import JsonOption, WorkersOption
+from rmeeto.cli import console, options
 
 if TYPE_CHECKING:
     from rmeeto.data.check import ClassReport, SplitReport
@@ -32,11 +31,11 @@ def check(
     address: Annotated[
         str, typer.Argument(metavar="DIR", help="What --data takes: a folder of images, of clips, of lists of clips ….")
     ],
-    workers: WorkersOption = 2,
+    workers: options.WorkersOption = 2,
     timeout_seconds: Annotated[
         float, typer.Option("--timeout-seconds", min=0.1, help="A clip that takes longer to decode counts as broken.")
     ] = 60.0,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Read every image, and every frame of every clip, and name what is broken.
 

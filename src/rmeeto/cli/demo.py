@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rmeeto.cli import console
+from rmeeto.cli import console, options
 from rmeeto.cli.bench import print_verdicts
-from rmeeto.cli.options import JsonOption
 from rmeeto.cli.rows import rows_table
 
 
@@ -20,7 +19,7 @@ def demo(
     ),
     seconds: Annotated[float, typer.Option(metavar="S", help="How long it may take.")] = 120.0,
     open_report: Annotated[bool, typer.Option("--open", help="Open the report in a browser at the end.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Reduce and re-train a small Vision Mamba on handwritten digits, and write report.html.
 

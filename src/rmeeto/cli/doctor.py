@@ -9,15 +9,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rmeeto.cli import console
-from rmeeto.cli.options import JsonOption
+from rmeeto.cli import console, options
 
 if TYPE_CHECKING:
     from rmeeto.models.inference.explanation import Explanation
     from rmeeto.runtime.doctor import Diagnosis, Kernel
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(as_json: options.JsonOption = False) -> None:
     """Show versions, kernels and their self-check, and how to get what is missing.
 
     The exit code is 1 if a kernel computes wrong results.
@@ -37,9 +36,9 @@ def doctor(as_json: JsonOption = False) -> None:
 def way_of_a_small_model() -> Explanation:
     """Which way a frozen Vision Mamba goes on this machine's processor."""
     from rmeeto.config import ModelConfig
-    from rmeeto.models.backbone import VisionMamba
     from rmeeto.models.inference.explanation import explain
     from rmeeto.models.inference.freezing import freeze
+    from rmeeto.models.vim.backbone import VisionMamba
 
     return explain(freeze(VisionMamba(ModelConfig(img_size=(32, 32), dim=32, depth=2))))
 

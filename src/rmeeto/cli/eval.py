@@ -7,46 +7,30 @@ from typing import Annotated
 
 import typer
 
-from rmeeto.cli import console
+from rmeeto.cli import console, options
 from rmeeto.cli.model import build, fitting_reductions
-from rmeeto.cli.options import (
-    BatchOption,
-    CropsOption,
-    DataOption,
-    DeviceOption,
-    FrameStrideOption,
-    ImplOption,
-    JsonOption,
-    ModelArgument,
-    PrecisionOption,
-    ReducesOption,
-    SamplingOption,
-    SegmentsOption,
-    WeightsOption,
-    WorkersOption,
-)
 from rmeeto.cli.rows import rows_table
 from rmeeto.errors import ConfigError
 
 
 def evaluate(
-    model: ModelArgument,
-    data: DataOption = None,
-    reduce: ReducesOption = None,
-    weights: WeightsOption = None,
-    batch: BatchOption = 128,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    workers: WorkersOption = 2,
+    model: options.ModelArgument,
+    data: options.DataOption = None,
+    reduce: options.ReducesOption = None,
+    weights: options.WeightsOption = None,
+    batch: options.BatchOption = 128,
+    device: options.DeviceOption = "auto",
+    precision: options.PrecisionOption = "float32",
+    workers: options.WorkersOption = 2,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out what is unreadable instead of refusing.")
     ] = False,
-    sampling: SamplingOption = "sparse",
-    frame_stride: FrameStrideOption = 4,
-    segments: SegmentsOption = 1,
-    crops: CropsOption = 1,
-    impl: ImplOption = "auto",
-    as_json: JsonOption = False,
+    sampling: options.SamplingOption = "sparse",
+    frame_stride: options.FrameStrideOption = 4,
+    segments: options.SegmentsOption = 1,
+    crops: options.CropsOption = 1,
+    impl: options.ImplOption = "auto",
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure accuracy on validation images or clips, unreduced and with each reduction.
 
@@ -58,37 +42,31 @@ def evaluate(
         )
 
     from rmeeto.data import CLIPS, Preparation, Views, open_data
-    from rmeeto.evaluation import evaluate as run
-    from rmeeto.evaluation.scores import add_speeds, score, speeds_are_rough
+    from rmeeto.evaluation.scores import add_speeds, score_each, speeds_are_rough
     from rmeeto.models.description import describe
     from rmeeto.runtime.devices import find_device, find_precision
 
     described = describe(model)
     lines = reduce or ([described.reduction] if described.reduction else [])
     reductions = fitting_reductions(described, ["none", *lines])
-    place = find_device(device)
-    kind_of_numbers = find_precision(precision, place)
+    runs_on = find_device(device)
+    computes_in = find_precision(precision, runs_on)
     source = open_data(data, "val")
     views = Views(sampling, frame_stride, segments, crops)
     network = build(model, weights, impl=impl)
-    scores = []
-    for reduction in reductions:
-        network.reduction = reduction
-        name = str(reduction or "unreduced")
-        evaluation = run(
-            network,
-            source,
-            batch_size=batch,
-            device=place,
-            precision=precision,
-            workers=workers,
-            allow_missing=allow_missing,
-            views=views,
-            progress=console.progress(),
-            description=f"evaluating {name}",
-        )
-        scores.append(score(name, network, evaluation))
-    rows = add_speeds(scores, reductions, network, source, batch, place, kind_of_numbers)
+    scores = score_each(
+        network,
+        {str(reduction or "unreduced"): reduction for reduction in reductions},
+        source,
+        batch_size=batch,
+        device=runs_on,
+        precision=precision,
+        workers=workers,
+        allow_missing=allow_missing,
+        views=views,
+        progress=console.progress(),
+    )
+    rows = add_speeds(scores, reductions, network, source, batch, runs_on, computes_in)
     kind = Preparation.of(network).kind
     looked = {"views": asdict(views)} if kind is CLIPS else {}
     rough = speeds_are_rough(rows, batch)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rmeeto.cli import console
-from rmeeto.cli.options import JsonOption, ModelArgument, ReducesOption
+from rmeeto.cli import console, options
+from rmeeto.cli.rows import operations
 
 if TYPE_CHECKING:
     from rmeeto.cost import Cost
@@ -52,11 +52,11 @@ class Counted:
 
 
 def flops(
-    model: ModelArgument,
-    reduce: ReducesOption = None,
+    model: options.ModelArgument,
+    reduce: options.ReducesOption = None,
     blocks: Annotated[bool, typer.Option("--blocks", help="Also list every block.")] = False,
     terms: Annotated[bool, typer.Option("--terms", help="Also list what the operations are spent on.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Count operations and tokens per block; nothing is run.
 
@@ -131,12 +131,7 @@ def giga_and_change(total: float, base: float) -> str:
     """``3.58 (−30 %)``; without a percentage if equal to the first row."""
     change = 100 * (total / base - 1)
     shown = "" if total == base else f"{change:+.0f} %".replace("-", "−")
-    return f"{giga(total)} [dim]{shown:>6}[/]"
-
-
-def giga(operations: float) -> str:
-    """Two decimals, more for models of less than a tenth of a giga."""
-    return f"{operations / 1e9:.2f}" if operations >= 1e8 else f"{operations / 1e9:.4f}"
+    return f"{operations(total / 1e9)} [dim]{shown:>6}[/]"
 
 
 def print_terms(one: Counted) -> None:

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Column
 
-from rmeeto.cli import console
-from rmeeto.cli.options import JsonOption
+from rmeeto.cli import console, options
 
 if TYPE_CHECKING:
-    from rmeeto.models.zoo import ZooEntry
+    from rmeeto.models.vim.zoo import ZooEntry
 
 
 def models(
     pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Shell pattern, for instance 'vim_s*'.")] = "*",
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """List the models: size, tokens, cost, published accuracy, and where the weights are."""
     from rmeeto.errors import UnknownName
-    from rmeeto.models import zoo
+    from rmeeto.models.vim import zoo
 
     names = zoo.list_models(pattern)
     if not names:

@@ -9,17 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from rmeeto.cli import console
+from rmeeto.cli import console, options
 from rmeeto.cli.model import build, fitting_reductions, kind_of_files
-from rmeeto.cli.options import (
-    BatchOption,
-    FilesArgument,
-    ImplOption,
-    JsonOption,
-    ModelArgument,
-    ReduceOption,
-    WeightsOption,
-)
 
 if TYPE_CHECKING:
     from rmeeto.evaluation.prediction import Prediction
@@ -29,18 +20,18 @@ UNREADABLE = 1
 
 
 def predict(
-    model: ModelArgument,
-    files: FilesArgument,
-    reduce: ReduceOption = None,
-    weights: WeightsOption = None,
+    model: options.ModelArgument,
+    files: options.FilesArgument,
+    reduce: options.ReduceOption = None,
+    weights: options.WeightsOption = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 5,
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Class names: one per line in the order of labels, or a JSON list."),
     ] = None,
-    batch: BatchOption = 32,
-    impl: ImplOption = "auto",
-    as_json: JsonOption = False,
+    batch: options.BatchOption = 32,
+    impl: options.ImplOption = "auto",
+    as_json: options.JsonOption = False,
 ) -> None:
     """Name the likeliest classes of each image or clip.
 

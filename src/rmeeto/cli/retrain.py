@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rmeeto.cli import console
+from rmeeto.cli import console, options
 from rmeeto.cli.model import RANDOM, check_may_be_random
-from rmeeto.cli.options import DataOption, Impl, JsonOption, ReduceOption, Sampling, WeightsOption
 from rmeeto.cli.rows import rows_table
 from rmeeto.errors import ConfigError
 
@@ -39,12 +38,12 @@ def retrain(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="What to re-train; may stand in the recipe instead.")
     ] = None,
-    data: DataOption = None,
-    reduce: ReduceOption = None,
+    data: options.DataOption = None,
+    reduce: options.ReduceOption = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="FILE", help="A TOML file, or the name of a shipped recipe.")
     ] = None,
-    weights: WeightsOption = None,
+    weights: options.WeightsOption = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for weights, log, results.")
     ] = None,
@@ -95,7 +94,9 @@ def retrain(
     ] = None,
     flip: Annotated[float | None, augmentation(help="Probability of mirroring; 0 if left and right differ.")] = None,
     frames: Annotated[int | None, clips(help="Frames of a clip, if not the model's own.")] = None,
-    sampling: Annotated[Sampling | None, clips(help="One frame from each of equal parts, or an even pace.")] = None,
+    sampling: Annotated[
+        options.Sampling | None, clips(help="One frame from each of equal parts, or an even pace.")
+    ] = None,
     frame_stride: Annotated[int | None, clips(help="Of dense sampling: every Nth frame.")] = None,
     segments: Annotated[int | None, clips(help="Choices of frames per clip in evaluations.")] = None,
     crops: Annotated[int | None, clips(help="Crops per frame in evaluations.")] = None,
@@ -106,8 +107,8 @@ def retrain(
     log_every_steps: Annotated[
         int | None, running("--log-every-steps", "--log-interval", help="Steps between log lines.")
     ] = None,
-    impl: Annotated[Impl | None, running(help="Kernels; one named here never falls back.")] = None,
-    as_json: JsonOption = False,
+    impl: Annotated[options.Impl | None, running(help="Kernels; one named here never falls back.")] = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Re-train a reduced model: unreduced, reduced, and reduced + re-trained, side by side.
 
@@ -127,7 +128,7 @@ def retrain(
         print_results(results)
 
 
-def recipe_from(source: str | None, options: dict[str, Any]) -> Recipe:
+def recipe_from(source: str | None, given: dict[str, Any]) -> Recipe:
     """The recipe, changed by the options that were given, under their recipe names.
 
     Raises:
@@ -136,7 +137,7 @@ def recipe_from(source: str | None, options: dict[str, Any]) -> Recipe:
     from rmeeto.models.description import is_folder
     from rmeeto.recipe import PUBLISHED, Recipe, load_recipe
 
-    changes = {RENAMED.get(name, name): value for name, value in options.items()}
+    changes = {RENAMED.get(name, name): value for name, value in given.items()}
     for name, fix in (("model", "name one first"), ("data", "--data DIR, a folder with train/ and val/")):
         if source is None and name not in changes:
             raise ConfigError("re-train", why=f"neither an option nor a recipe names the {name}", fix=fix)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmeeto.cli import console
+from rmeeto.cli import console, options
 from rmeeto.cli.model import build, fitting_reductions, kind_of_files
 from rmeeto.cli.numbers import whole_numbers
-from rmeeto.cli.options import FilesArgument, ImplOption, JsonOption, ModelArgument, ReduceOption, WeightsOption
 from rmeeto.errors import ConfigError
 from rmeeto.files.paths import check_output
 
@@ -23,9 +22,9 @@ MOST_IMAGES, MOST_CLIPS = 16, 4  # a taller sheet cannot be looked at
 
 
 def show(
-    model: ModelArgument,
-    files: FilesArgument,
-    reduce: ReduceOption = None,
+    model: options.ModelArgument,
+    files: options.FilesArgument,
+    reduce: options.ReduceOption = None,
     blocks: Annotated[
         str | None,
         typer.Option(metavar="N,…", help="Blocks to draw; by default the first, middle and last that reduce."),
@@ -34,9 +33,9 @@ def show(
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="Picture to write: .png, .pdf, .svg; of clips .gif, .mp4."),
     ] = Path("groups.png"),
-    weights: WeightsOption = None,
-    impl: ImplOption = "auto",
-    as_json: JsonOption = False,
+    weights: options.WeightsOption = None,
+    impl: options.ImplOption = "auto",
+    as_json: options.JsonOption = False,
 ) -> None:
     """Draw the merged groups over images or clips, as in the paper's Figures 4 and 5.
 

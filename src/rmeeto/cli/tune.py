@@ -8,19 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Column
 
-from rmeeto.cli import console
+from rmeeto.cli import console, options
 from rmeeto.cli.model import build, fitting_reductions
-from rmeeto.cli.options import (
-    BatchOption,
-    DataOption,
-    DeviceOption,
-    ImplOption,
-    JsonOption,
-    ModelArgument,
-    PrecisionOption,
-    WeightsOption,
-    WorkersOption,
-)
 from rmeeto.cli.rows import operations
 from rmeeto.errors import ConfigError
 from rmeeto.files.paths import check_output
@@ -32,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def tune(
-    model: ModelArgument,
-    data: DataOption = None,
+    model: options.ModelArgument,
+    data: options.DataOption = None,
     gflops: Annotated[float | None, typer.Option(help="At most so many exact GFLOPs per image.")] = None,
     fewer: Annotated[float | None, typer.Option(help="At least so many times fewer operations, such as 1.4.")] = None,
     ratio: Annotated[float | None, typer.Option(help="The cost of this reduction ratio, such as 0.3.")] = None,
@@ -46,13 +35,13 @@ def tune(
         str | None, typer.Option("--output", "-o", metavar="FILE", help="JSON for --reduce @FILE.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides the order of the search.")] = 0,
-    weights: WeightsOption = None,
-    batch: BatchOption = 64,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "float32",
-    workers: WorkersOption = 2,
-    impl: ImplOption = "auto",
-    as_json: JsonOption = False,
+    weights: options.WeightsOption = None,
+    batch: options.BatchOption = 64,
+    device: options.DeviceOption = "auto",
+    precision: options.PrecisionOption = "float32",
+    workers: options.WorkersOption = 2,
+    impl: options.ImplOption = "auto",
+    as_json: options.JsonOption = False,
 ) -> None:
     """Search how many tokens to remove at which block, for a budget and without training.
 

@@ -48,7 +48,7 @@ class DynamicConfig:
         asked = "put token predictors before blocks in rising order"
         blocks = tuple(whole_number(asked, "blocks", block, least=0) for block in self.blocks)
         object.__setattr__(self, "blocks", blocks)
-        if not self.blocks or list(self.blocks) != sorted(set(self.blocks)) or self.blocks[0] < 0:
+        if not self.blocks or list(self.blocks) != sorted(set(self.blocks)):
             raise ConfigError(
                 "put token predictors before blocks",
                 given=f"blocks={self.blocks}",

@@ -105,32 +105,21 @@ class ModelConfig:
         object.__setattr__(self, "crop_pct", number(asked, "crop_pct", self.crop_pct, least=0.01, most=1))
         if not isinstance(self.halve, bool):
             raise ConfigError(asked, given=f"halve={self.halve!r}", why="halve is True or False")
-        if self.interpolation not in INTERPOLATIONS:
-            raise UnknownName("interpolation of images", str(self.interpolation), INTERPOLATIONS)
-        if self.cls_place not in ("middle", "first"):
-            raise UnknownName("place of the class token", str(self.cls_place), ("middle", "first"))
-        if self.global_pool not in get_args(GlobalPool):
-            raise UnknownName(
-                "global pooling of a Vision Mamba", str(self.global_pool), map(repr, get_args(GlobalPool))
-            )
-        if self.position_interpolation not in get_args(PositionInterpolation):
-            raise UnknownName(
-                "interpolation of positions", str(self.position_interpolation), get_args(PositionInterpolation)
-            )
+        for kind, name, known in (
+            ("interpolation of images", self.interpolation, INTERPOLATIONS),
+            ("place of the class token", self.cls_place, ("middle", "first")),
+            ("global pooling of a Vision Mamba", self.global_pool, get_args(GlobalPool)),
+            ("interpolation of positions", self.position_interpolation, get_args(PositionInterpolation)),
+        ):
+            if name not in known:
+                raise UnknownName(kind, str(name), (one or "''" for one in known))
+        cut, given = "cut images into patches", f"patch_size={self.patch_size}"
         if min(self.img_size) < self.patch_size:
-            raise ConfigError(
-                "cut images into patches",
-                given=f"img_size={self.img_size}, patch_size={self.patch_size}",
-                why="not one patch fits",
-                fix="use larger images or smaller patches",
-            )
+            fix = "use larger images or smaller patches"
+            raise ConfigError(cut, given=f"img_size={self.img_size}, {given}", why="not one patch fits", fix=fix)
         if self.stride > self.patch_size:
-            raise ConfigError(
-                "cut images into patches",
-                given=f"stride={self.stride}, patch_size={self.patch_size}",
-                why="no token would see the pixels between the patches",
-                fix="use a stride of at most the patch size",
-            )
+            why, fix = "no token would see the pixels between the patches", "use a stride of at most the patch size"
+            raise ConfigError(cut, given=f"stride={self.stride}, {given}", why=why, fix=fix)
         if self.frames % self.tubelet:
             raise ConfigError(
                 "cut clips into patches",
@@ -143,9 +132,8 @@ class ModelConfig:
             ("parameters", self.parameters, MOST_PARAMETERS),
         ):
             if count > most:
-                raise ConfigError(
-                    asked, given=f"sizes that make {count:,} {what}", why=f"at most {most:,} are possible"
-                )
+                given = f"sizes that make {count:,} {what}"
+                raise ConfigError(asked, given=given, why=f"at most {most:,} are possible")
 
     @property
     def is_video(self) -> bool:

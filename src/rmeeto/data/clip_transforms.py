@@ -8,13 +8,12 @@ from typing import Any, cast
 
 import torch
 from PIL import Image
-from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms as tv
 from torchvision.transforms import functional as tvf
 
 from rmeeto.data.augmentation import Augmentation
-from rmeeto.data.transforms import Preparation, Transform, as_mode, training_transform
+from rmeeto.data.transforms import Preparation, Transform, as_mode, evaluation_steps, training_transform
 from rmeeto.data.video import Frames
 from rmeeto.runtime.randomness import seeded
 
@@ -52,15 +51,7 @@ class CropsOverFrames:
 
     def __init__(self, preparation: Preparation, crops: int) -> None:
         self.mode, self.size, self.crops = preparation.mode, preparation.size, crops
-        whole = create_transform(
-            input_size=(preparation.channels, *preparation.size),
-            is_training=False,
-            mean=preparation.mean,
-            std=preparation.std,
-            crop_pct=preparation.crop_pct,
-            interpolation=preparation.interpolation,
-        )
-        self.resize, middle, *rest = whole.transforms
+        self.resize, middle, *rest = evaluation_steps(preparation, crop_pct=preparation.crop_pct)
         assert isinstance(middle, tv.CenterCrop), "timm's evaluation resizes, crops the middle, normalises"
         self.middle, self.finish = middle, tv.Compose(rest)
 

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from rmeeto.data.folder import list_folder
+from rmeeto.data.folder import Files, list_folder
 from rmeeto.data.media import CLIPS
 from rmeeto.data.source import Split
 from rmeeto.data.video import TIMEOUT_SECONDS, Frames, Pick, read_frames, require_av
 
 
 @dataclass(frozen=True)
-class ClipFiles:
-    """The clips of one split. paths: full. timeout_seconds: after which a clip counts as unreadable."""
+class ClipFiles(Files):
+    """The clips of one split. timeout_seconds: after which a clip counts as unreadable."""
 
-    address: str
-    split: Split
-    classes: tuple[str, ...]
-    labels: tuple[int, ...] = field(repr=False)
-    paths: tuple[str, ...] = field(repr=False)
-    glyphs: bool = False
     timeout_seconds: float = TIMEOUT_SECONDS
 
     def read(self, index: int, pick: Pick) -> Frames:
         """Decode the frames whose places ``pick`` chooses, given how many there are."""
         return read_frames(self.paths[index], pick, timeout_seconds=self.timeout_seconds)
-
-    def name(self, index: int) -> str:
-        """The file's path."""
-        return self.paths[index]
 
 
 def open_clip_folder(address: str, split: Split) -> ClipFiles:

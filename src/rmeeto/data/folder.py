@@ -13,7 +13,7 @@ from rmeeto.data.image_file import read_image_file
 from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.data.source import Split, shortened
 from rmeeto.data.walk import Walk, above, entries, is_folder
-from rmeeto.errors import DataError
+from rmeeto.errors import DataError, listed
 from rmeeto.files.paths import given_path, shown
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation")}
@@ -22,8 +22,8 @@ LAYOUT = "lay the {many} out as {root}/train/CLASS/{example} and {root}/val/CLAS
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """The images of one split below a folder. paths: full, sorted within each class."""
+class Files:
+    """The labelled files of one split. paths: full."""
 
     address: str
     split: Split
@@ -32,21 +32,26 @@ class FolderSource:
     paths: tuple[str, ...] = field(repr=False)
     glyphs: bool = False
 
-    def read(self, index: int) -> Image.Image:
-        """Decode a file."""
-        return read_image_file(self.paths[index])
-
     def name(self, index: int) -> str:
         """The file's path."""
         return self.paths[index]
+
+
+@dataclass(frozen=True)
+class FolderSource(Files):
+    """The images of one split below a folder, sorted by path within each class."""
+
+    def read(self, index: int) -> Image.Image:
+        """Decode a file."""
+        return read_image_file(self.paths[index])
 
 
 class Listing(NamedTuple):
     """The files of one split: names by label, and a label per path."""
 
     classes: tuple[str, ...]
-    labels: tuple[int, ...] = field(repr=False)
-    paths: tuple[str, ...] = field(repr=False)
+    labels: tuple[int, ...]
+    paths: tuple[str, ...]
 
 
 def open_folder(address: str, split: Split) -> FolderSource:
@@ -99,14 +104,14 @@ def list_folder(address: str, split: Split, kind: Kind) -> Listing:
     paths, labels = [], []
     walk = Walk([*above(base), *_folders_of_classes(root)])
     for label, name in enumerate(classes):
-        found = walk.files(base / name, kind.fits) if name in present else []
+        files = walk.files(base / name, kind.fits) if name in present else []
         if walk.repeats:
             raise _read_twice(walk.repeats, base, kind)
-        if not found and split == "train":
+        if not files and split == "train":
             why = f"class {name!r} has no {kind.many}"
             raise DataError(f"train on {base}", why=why, fix="fill or remove that folder")
-        paths += found
-        labels += [label] * len(found)
+        paths += files
+        labels += [label] * len(files)
     if not paths:
         raise DataError(
             f"open the {kind.many} in {base}",
@@ -173,11 +178,10 @@ def _folders_of_classes(root: Path) -> list[Path]:
 
 
 def _read_twice(repeats: list[tuple[str, str]], base: Path, kind: Kind) -> DataError:
-    lines = [f"{shown(path)} is the folder {shown(earlier)}" for path, earlier in repeats[:REPEATS_SHOWN]]
-    more = [f"… {len(repeats) - REPEATS_SHOWN} more"] if len(repeats) > REPEATS_SHOWN else []
+    lines = [f"{shown(path)} is the folder {shown(earlier)}" for path, earlier in repeats]
     return DataError(
         f"list the {kind.many} in {base}",
-        given="\n         ".join([*lines, *more]),
+        given=listed(lines, REPEATS_SHOWN),
         why="links lead to the same folder in two ways, so files would be read twice or get the label of another class",
         fix="remove the links",
     )

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from rmeeto.data.classes import Classes, read_classes
 from rmeeto.data.clips import ClipFiles
+from rmeeto.data.folder import SPLIT_NAMES
 from rmeeto.data.media import CLIPS, IMAGES
 from rmeeto.data.source import SPLITS, Split
 from rmeeto.data.video import require_av
 from rmeeto.data.walk import entries
-from rmeeto.errors import DataError
+from rmeeto.errors import DataError, listed
 from rmeeto.files.paths import given_path, shown
 
-LIST_NAMES = {"train": ("train",), "val": ("val", "validation")}
 LIST_ENDINGS = (".csv", ".txt", ".tsv")
 USUAL_PLACES = (".", "videos")
 LINES_SHOWN = 10
@@ -33,10 +33,9 @@ class WrongLines(DataError):
 
     def __init__(self, address: str, lines: Sequence[str], rest: ClipFiles) -> None:
         self.lines, self.rest = tuple(lines), rest
-        more = [f"… {len(lines) - LINES_SHOWN} more"] if len(lines) > LINES_SHOWN else []
         super().__init__(
             f"open the clips in {address}",
-            given=shown("\n         ".join([*lines[:LINES_SHOWN], *more])),
+            given=shown(listed(lines, LINES_SHOWN)),
             why="a list with wrong lines left out would be another data set",
             fix=f"correct or remove them; a line is {FORM}",
         )
@@ -44,17 +43,15 @@ class WrongLines(DataError):
 
 def listed_splits(address: str) -> tuple[Split, ...]:
     """The splits for which an address has lists of clips; empty if its lists are of images, as in some image sets."""
-    folder, _ = _places(address)
-    found = {split: path for split in SPLITS if (path := find_list(folder, split)) is not None}
-    first_lines = (next(_lines(path), (1, ""))[1].lower() for path in found.values())
-    if any(ending in line for line in first_lines for ending in IMAGES.extensions):
-        return ()
-    return tuple(found)
+    lists = _lists(_places(address)[0])
+    first_lines = (next(_lines(path), (1, ""))[1].lower() for path in lists.values())
+    is_of_images = any(ending in line for line in first_lines for ending in IMAGES.extensions)
+    return () if is_of_images else tuple(lists)
 
 
 def find_list(folder: Path, split: Split) -> Path | None:
     """The list of a split: ``train.csv``, ``val.txt`` and the like."""
-    paths = (folder / (name + ending) for name in LIST_NAMES[split] for ending in LIST_ENDINGS)
+    paths = (folder / (name + ending) for name in SPLIT_NAMES[split] for ending in LIST_ENDINGS)
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -172,18 +169,18 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _label_limit(folder: Path) -> int:
     """Labels without names are below this: a few rows do not have a million classes, so that is a mistake."""
-    rows = sum(1 for path in _lists(folder) for _ in _lines(path))
+    rows = sum(1 for path in _lists(folder).values() for _ in _lines(path))
     return max(MANY_CLASSES, rows)
 
 
-def _lists(folder: Path) -> list[Path]:
-    return [path for split in SPLITS if (path := find_list(folder, split)) is not None]
+def _lists(folder: Path) -> dict[Split, Path]:
+    return {split: path for split in SPLITS if (path := find_list(folder, split)) is not None}
 
 
 def _numbered_classes(folder: Path, limit: int) -> tuple[str, ...]:
     """As many classes as the largest label of both lists asks for, so that both splits have the same."""
     most = -1
-    for path in _lists(folder):
+    for path in _lists(folder).values():
         for _, line in _lines(path):
             try:
                 label = split_line(line, None)[1]

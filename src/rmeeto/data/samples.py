@@ -118,4 +118,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def failure(source: Source, index: int, error: Exception) -> str:
     """``name: reason``."""
-    return f"{source.name(index)}: {str(error).strip() or type(error).__name__}"
+    return f"{source.name(index)}: {reason(error)}"
+
+
+def reason(error: Exception) -> str:
+    """An error's text, or its class if it has none."""
+    return str(error).strip() or type(error).__name__

@@ -92,16 +92,21 @@ def as_mode(image: Image.Image, mode: str) -> Image.Image:
 
 def evaluation_transform(preparation: Preparation, *, glyphs: bool) -> Transform:
     """Resize, crop the middle, normalise. Glyphs fill their frame, so nothing is cropped from them."""
-    to_mode = tv.Lambda(_ToMode(preparation.mode))
-    rest = create_transform(
+    steps = evaluation_steps(preparation, crop_pct=1.0 if glyphs else preparation.crop_pct)
+    return cast(Transform, tv.Compose([tv.Lambda(_ToMode(preparation.mode)), *steps]))
+
+
+def evaluation_steps(preparation: Preparation, *, crop_pct: float) -> list[Any]:
+    """timm's transforms for an evaluation: one that resizes, one that crops the middle, and those that normalise."""
+    composed: Any = create_transform(
         input_size=(preparation.channels, *preparation.size),
         is_training=False,
         mean=preparation.mean,
         std=preparation.std,
-        crop_pct=1.0 if glyphs else preparation.crop_pct,
+        crop_pct=crop_pct,
         interpolation=preparation.interpolation,
     )
-    return cast(Transform, tv.Compose([to_mode, rest]))
+    return list(composed.transforms)
 
 
 def training_transform(preparation: Preparation, augmentation: Augmentation, *, glyphs: bool) -> Transform:

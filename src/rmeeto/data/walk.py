@@ -35,10 +35,8 @@ class Walk:
         Raises:
             DataError: a folder that cannot be listed.
         """
-        found: list[str] = []
-        for place in self.folders(folder):
-            found += [entry.path for entry in entries(place) if fits(entry.name) and not is_folder(entry)]
-        return sorted(found)
+        inside = (entry for one in self.folders(folder) for entry in entries(one))
+        return sorted(entry.path for entry in inside if fits(entry.name) and not is_folder(entry))
 
     def folders(self, folder: str | Path) -> Iterator[str]:
         """A folder and all folders below it. Raises as above."""
@@ -51,21 +49,21 @@ class Walk:
         waiting, links = [str(folder)], list[str]()
         while waiting or links:
             # links come last, so that a folder is entered by its own path where it has one here
-            place = waiting.pop() if waiting else links.pop()
-            if place != str(folder) and not self._is_new(place):
+            current = waiting.pop() if waiting else links.pop()
+            if current != str(folder) and not self._is_new(current):
                 continue
-            yield place
-            for entry in entries(place):
+            yield current
+            for entry in entries(current):
                 if is_folder(entry) and not entry.name.startswith("."):
                     (links if entry.is_symlink() else waiting).append(entry.path)
 
-    def _is_new(self, place: str) -> bool:
+    def _is_new(self, folder: str) -> bool:
         """Whether a folder was not entered before; remembers it."""
-        itself = _identity(place)
+        itself = _identity(folder)
         if itself in self._paths:
-            self.repeats.append((place, self._paths[itself]))
+            self.repeats.append((folder, self._paths[itself]))
             return False
-        self._paths[itself] = place
+        self._paths[itself] = folder
         return True
 
 
@@ -81,18 +79,18 @@ def _identity(folder: str | Path) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def entries(place: str | Path) -> list[os.DirEntry[str]]:
+def entries(folder: str | Path) -> list[os.DirEntry[str]]:
     """What a folder holds.
 
     Raises:
         DataError: it cannot be listed.
     """
     try:
-        with os.scandir(place) as found:
-            return list(found)
+        with os.scandir(folder) as inside:
+            return list(inside)
     except OSError as error:
         raise DataError(
-            f"list the files in {shown(str(place))}",
+            f"list the files in {shown(str(folder))}",
             why=error.strerror or str(error),
             fix="make the folder readable, or move it elsewhere",
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from torch import Tensor, nn
 
 from rmeeto.cost import count
 from rmeeto.data import ONE_VIEW, Batch, Preparation, Source, Views, check_classes, evaluation_batches, open_data
-from rmeeto.errors import DataError, RunError
+from rmeeto.errors import DataError, RunError, listed
 from rmeeto.models.inference.freezing import frozen
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.runtime.devices import ActualPrecision, autocast, find_device, find_precision
 from rmeeto.runtime.nonfinite import first_nonfinite
 from rmeeto.runtime.processes import talking
-from rmeeto.runtime.progress import SILENT, Progress
+from rmeeto.runtime.progress import SILENT, Progress, Task
 
 TOP5_CLASSES = 6
 NAMES_SHOWN = 10
@@ -101,18 +102,40 @@ def evaluate(
     started = time.perf_counter()
     with frozen(model.to(device)), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(RANDOM_REDUCTIONS_SEED)
-        tally = _run(model, source, batch_size, device, actual, workers, allow_missing, views, progress, description)
-    if tally.skipped:
-        progress.message(_left_out(tally.skipped, tally.images))
+        rank, processes = _place_among_processes(device)
+        batches = evaluation_batches(
+            source,
+            Preparation.of(model),
+            batch_size=batch_size,
+            workers=workers,
+            rank=rank,
+            processes=processes,
+            views=views,
+        )
+        total = len(range(rank, len(source.labels), processes))
+        with batches, progress.task(description, total=total) as task:
+            stops = not allow_missing and processes == 1  # at the first image that cannot be read
+            sums, skipped, correct = _sums(model, batches, device, actual, task, stops=stops)
+    if processes > 1:
+        # errors are raised after the sums, so that no process waits for one that has raised
+        with talking():
+            sums = reduce(sums.to(device), "sum").cpu()
+            skipped = gather_object(skipped)
+            correct = _interleaved(gather_object([correct]))
+    right, among5, loss, images, *spent = sums.tolist()
+    if (skipped and not allow_missing) or not images:
+        raise _refusal(source, skipped)
+    if skipped:
+        progress.message(_left_out(skipped, round(images)))
     return Evaluation(
-        top1_percent=100 * tally.top1 / tally.images,
-        top5_percent=100 * tally.top5 / tally.images if model.num_classes >= TOP5_CLASSES else None,
-        loss=tally.loss / tally.images,
-        images=tally.images,
-        skipped=tally.skipped,
+        top1_percent=100 * right / images,
+        top5_percent=100 * among5 / images if model.num_classes >= TOP5_CLASSES else None,
+        loss=loss / images,
+        images=round(images),
+        skipped=tuple(skipped),
         seconds=time.perf_counter() - started,
-        spent=Spent(*(figure / tally.images for figure in tally.spent)) if varies(model) else None,
-        correct=None if tally.skipped else tally.correct,
+        spent=Spent(*(figure / images for figure in spent)) if varies(model) else None,
+        correct=None if skipped else tuple(correct),
     )
 
 
@@ -122,61 +145,33 @@ def varies(model: nn.Module) -> bool:
     return reduction is not None and reduction.varies
 
 
-@dataclass(frozen=True)
-class _Tally:
-    top1: int
-    top5: int
-    loss: float
-    images: int
-    skipped: tuple[str, ...]
-    spent: tuple[float, ...]
-    correct: tuple[bool, ...]
-
-
 @torch.no_grad()
-def _run(
+def _sums(
     model: ReducibleModel,
-    source: Source,
-    batch_size: int,
+    batches: Iterable[Batch],
     device: torch.device,
     precision: ActualPrecision,
-    workers: int,
-    allow_missing: bool,
-    views: Views,
-    progress: Progress,
-    description: str,
-) -> _Tally:
-    """Score this process's share, then add up all shares."""
-    rank, count = _place_among_processes(device)
-    # right at rank 1, right among 5, loss, images; what they cost, where that varies
+    task: Task,
+    *,
+    stops: bool,
+) -> tuple[Tensor, list[str], list[bool]]:
+    """What :func:`_score` gives, summed over the batches; the images that cannot be read; which others are right.
+
+    stops: at the first that cannot be read.
+    """
     sums = torch.zeros(4 + len(fields(Spent)), dtype=torch.float64)
-    unreadable: list[str] = []
-    correct: list[bool] = []
-    batches = evaluation_batches(
-        source, Preparation.of(model), batch_size=batch_size, workers=workers, rank=rank, processes=count, views=views
-    )
-    total = len(range(rank, len(source.labels), count))
-    with batches, progress.task(description, total=total) as task:
-        for batch in batches:
-            unreadable += batch.unreadable
-            if batch.unreadable and not allow_missing and count == 1:
-                break
-            if len(batch.labels):
-                figures, first = _score(model, batch, device, precision)
-                sums += figures
-                correct += first
-            right, _, _, images, *_ = sums.tolist()
-            task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
-    if count > 1:
-        # errors are raised after the sums, so that no process waits for one that has raised
-        with talking():
-            sums = reduce(sums.to(device), "sum").cpu()
-            unreadable = gather_object(unreadable)
-            correct = _interleaved(gather_object([correct]))
-    right, among5, loss, images, *spent = sums.tolist()
-    if (unreadable and not allow_missing) or not images:
-        raise _refusal(source, unreadable)
-    return _Tally(round(right), round(among5), loss, round(images), tuple(unreadable), tuple(spent), tuple(correct))
+    unreadable, correct = list[str](), list[bool]()
+    for batch in batches:
+        unreadable += batch.unreadable
+        if batch.unreadable and stops:
+            break
+        if len(batch.labels):
+            figures, first = _score(model, batch, device, precision)
+            sums += figures
+            correct += first
+        right, _, _, images, *_ = sums.tolist()
+        task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
+    return sums, unreadable, correct
 
 
 def _interleaved(shares: list[list[bool]]) -> list[bool]:
@@ -218,7 +213,7 @@ def _answers(model: Any, images: Tensor) -> tuple[Tensor, list[float]]:
     """Logits, and the sums over the images of what :class:`Spent` holds, zeros where it does not vary."""
     if not varies(model):
         return model(images), [0.0] * len(fields(Spent))
-    logits, tokens = model.counted(images)
+    logits, tokens = model.forward_counts(images)
     spent = []
     for seen in tokens.tolist():
         exact, paper = (count(model.config, model.reduction, convention=name, seen=seen) for name in ("exact", "paper"))
@@ -251,15 +246,14 @@ def _not_finite(model: nn.Module, images: Tensor, device: torch.device, precisio
 
 
 def _refusal(source: Source, unreadable: list[str]) -> DataError:
-    shown = unreadable[:NAMES_SHOWN] + ([f"… {len(unreadable) - NAMES_SHOWN} more"] if unreadable[NAMES_SHOWN:] else [])
     return DataError(
         f"evaluate on {source.address}",
-        given="\n         ".join(shown) or None,
+        given=listed(unreadable, NAMES_SHOWN) or None,
         why="accuracy over the readable images alone would be that of another set",
         fix="restore or remove the files; an evaluation alone can also allow missing images (--allow-missing)",
     )
 
 
-def _left_out(skipped: tuple[str, ...], images: int) -> str:
+def _left_out(skipped: Sequence[str], images: int) -> str:
     lines = "\n".join(f"  {name}" for name in skipped)
     return f"{len(skipped)} unreadable ones left out; the accuracy is about the other {images}:\n{lines}"

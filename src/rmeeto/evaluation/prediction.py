@@ -21,7 +21,7 @@ from torch import Tensor
 from rmeeto.data.image_file import read_image_file
 from rmeeto.data.media import IMAGES, Kind
 from rmeeto.data.reading import file_reading
-from rmeeto.data.samples import UNREADABLE
+from rmeeto.data.samples import UNREADABLE, reason
 from rmeeto.data.transforms import Preparation
 from rmeeto.data.walk import Walk, above
 from rmeeto.errors import ConfigError, DataError
@@ -110,11 +110,7 @@ def read_image(path: Path) -> Image.Image:
     try:
         return read_image_file(path)
     except UNREADABLE as error:
-        raise DataError(
-            f"read the image {path}",
-            why=str(error).strip() or type(error).__name__,
-            fix="restore the file, or leave it out",
-        ) from error
+        raise _unreadable("image", path, error) from error
 
 
 def read_clip(model: ReducibleModel, path: Path) -> Tensor:
@@ -127,11 +123,11 @@ def read_clip(model: ReducibleModel, path: Path) -> Tensor:
     try:
         return reading.transform(reading.read(0))[0]
     except UNREADABLE as error:
-        raise DataError(
-            f"read the clip {path}",
-            why=str(error).strip() or type(error).__name__,
-            fix="restore the file, or leave it out",
-        ) from error
+        raise _unreadable("clip", path, error) from error
+
+
+def _unreadable(kind: str, path: Path, error: Exception) -> DataError:
+    return DataError(f"read the {kind} {path}", why=reason(error), fix="restore the file, or leave it out")
 
 
 def predict(
@@ -184,7 +180,7 @@ def _predictions(
                 try:
                     content = reading.read(number)
                 except UNREADABLE as error:
-                    errors[number] = str(error).strip() or type(error).__name__
+                    errors[number] = reason(error)
                 else:
                     inputs[number] = reading.transform(content)
             guesses = dict(zip(inputs, _guess(model, list(inputs.values()), top, names), strict=True))

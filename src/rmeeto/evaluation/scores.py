@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from rmeeto.cost import flops
 from rmeeto.data import Preparation, Source, evaluation_batches
 from rmeeto.errors import RmeetoWarning
-from rmeeto.evaluation import Evaluation, Spent
+from rmeeto.evaluation import Evaluation, Spent, evaluate
 from rmeeto.evaluation.results import Row, Score
 from rmeeto.models.inference.freezing import frozen
 from rmeeto.models.reducible import ReducibleModel
@@ -45,11 +46,26 @@ def score(name: str, model: ReducibleModel, evaluation: Evaluation) -> Score:
         top5_percent=evaluation.top5_percent,
         loss=evaluation.loss,
         images=evaluation.images,
-        gflops_exact=spent.gflops_exact,
-        gflops_paper=spent.gflops_paper,
-        tokens=round(spent.tokens, 1),
-        reduction_ratio=spent.reduction_ratio,
+        **asdict(spent) | {"tokens": round(spent.tokens, 1)},
     )
+
+
+def score_each(
+    model: ReducibleModel, reductions: Mapping[str, Reduction | None], data: Source, **options: Any
+) -> list[Score]:
+    """Evaluate a model under each of some reductions, by name, and give it its own back.
+
+    options: as :func:`rmeeto.evaluate` takes them. Raises what that raises.
+    """
+    own, scores = model.reduction, []
+    try:
+        for name, reduction in reductions.items():
+            model.reduction = reduction
+            evaluation = evaluate(model, data, description=f"evaluating {name}", **options)
+            scores.append(score(name, model, evaluation))
+    finally:
+        model.reduction = own
+    return scores
 
 
 def add_speeds(
@@ -105,9 +121,9 @@ def samples(source: Source, model: ReducibleModel, batch: int) -> Tensor:
         with evaluation_batches(
             source, Preparation.of(model), batch_size=batch, workers=0, rank=first, processes=apart
         ) as batches:
-            for found in batches:
-                if len(found.labels):
-                    return found.images
+            for read in batches:
+                if len(read.labels):
+                    return read.images
     return noise(model, batch)  # an evaluation would have refused such a source
 
 

@@ -1,1 +1,1 @@
-"""Networks: Vision Mamba and its relatives. Read :mod:`rmeeto.models.backbone` top to bottom."""
+"""Networks: Vision Mamba and its relatives. Read :mod:`rmeeto.models.vim.backbone` top to bottom."""

@@ -1,4 +1,4 @@
-"""Saved models: where they are, what is written beside their weights, and weights loaded strictly."""
+"""Saved models: where they are, and what is written beside their weights."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from torch import nn
 from rmeeto.errors import CheckpointError, RmeetoWarning
 from rmeeto.files.durable import NewFile, write_file, write_text
 from rmeeto.files.paths import given_path, read_text
-from rmeeto.models import zoo
 from rmeeto.models.seal import read_seal, seal, unsealed
 from rmeeto.models.weight_file import WEIGHTS as WEIGHTS
-from rmeeto.models.weight_file import StateDict, check_dtypes
+from rmeeto.models.weight_file import StateDict
 from rmeeto.models.weight_file import read_weights as read_weights
 
 CONFIG = "config.json"
+PATTERNS = [CONFIG, "*.safetensors", "*.pth", "*.bin"]  # what is downloaded of a repository
 WEIGHTS_HASH = "weights_sha256"  # in config.json: which weights it belongs to
-TEMPORAL, REGISTERS = "temporal_pos_embedding", "reg_token"
-DIFF_LINES = 12
 
 
 def resolve(source: str | Path, cache_dir: str | Path | None = None) -> Path:
@@ -56,15 +54,11 @@ def _from_hub(address: str, cache_dir: str | Path | None) -> Path:
     name, _, revision = address.partition("@")
     owner, _, rest = name.partition("/")
     repository, _, file = rest.partition("/")
+    options: dict[str, Any] = {"revision": revision or None, "cache_dir": cache_dir}
     try:
         if file:
-            return Path(hf_hub_download(f"{owner}/{repository}", file, revision=revision or None, cache_dir=cache_dir))
-        patterns = [CONFIG, "*.safetensors", "*.pth", "*.bin"]
-        return Path(
-            snapshot_download(
-                f"{owner}/{repository}", revision=revision or None, allow_patterns=patterns, cache_dir=cache_dir
-            )
-        )
+            return Path(hf_hub_download(f"{owner}/{repository}", file, **options))
+        return Path(snapshot_download(f"{owner}/{repository}", allow_patterns=PATTERNS, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         message = str(error).strip() or "no further message"
         raise CheckpointError(
@@ -124,53 +118,6 @@ def class_count(state: StateDict) -> int | None:
 def say(text: str) -> None:
     """Warn the caller of ``create_model``, which is two functions away."""
     warnings.warn(text, RmeetoWarning, stacklevel=5)
-
-
-def load_into(model: nn.Module, state: StateDict, source: str | Path) -> None:
-    """Load strictly. Only a head that :func:`fit` dropped and registers may be missing.
-
-    Raises:
-        CheckpointError: with a ``+/-`` diff of the keys, and the family the file seems to belong to.
-    """
-    expected = model.state_dict()
-    if not expected.keys() & state.keys():
-        raise CheckpointError(
-            f"load weights from {source}",
-            given=f"{len(state)} tensors: {', '.join(list(state)[:3])}{' …' if len(state) > 3 else ''}",
-            why=f"the model knows none of these names; its own are {', '.join(list(expected)[:3])} …",
-            fix=likely_models(state),
-        )
-    fresh = {REGISTERS} if "head.weight" in state else {REGISTERS, "head.weight", "head.bias"}
-    diff = [f"- {name} {tuple(t.shape)}" for name, t in expected.items() if name not in state and name not in fresh]
-    diff += [f"+ {name} {tuple(t.shape)}" for name, t in state.items() if name not in expected]
-    diff += [
-        f"! {name} model {tuple(expected[name].shape)}, file {tuple(t.shape)}"
-        for name, t in state.items()
-        if name in expected and t.shape != expected[name].shape
-    ]
-    if diff:
-        shown = diff[:DIFF_LINES] + ([f"… {len(diff) - DIFF_LINES} more"] if len(diff) > DIFF_LINES else [])
-        raise CheckpointError(
-            f"load weights from {source}",
-            given=f"{len(state)} tensors for a model of {len(expected)}",
-            why="they do not fit (- missing, + unknown, ! other shape):\n         " + "\n         ".join(shown),
-            fix=likely_models(state),
-        )
-    check_dtypes(state, expected, source)
-    model.load_state_dict(state, strict=False)
-
-
-def likely_models(state: StateDict) -> str:
-    """Advice on weights that do not fit: the models that their names and shapes look like."""
-    if any(".attn." in name for name in state):
-        return "the file looks like a ViT or DeiT"
-    token = state.get("cls_token")
-    if token is not None and token.dim() and any(name.startswith("layers.") for name in state):
-        likely = (token.shape[-1], TEMPORAL in state)
-        names = [name for name, entry in zoo.ZOO.items() if (entry.config.dim, entry.config.is_video) == likely]
-        if names:
-            return f"the file looks like {' or '.join(names)}"
-    return "give the model that the weights were trained for"
 
 
 def save_model(

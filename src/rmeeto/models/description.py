@@ -9,9 +9,10 @@ from rmeeto.config import DynamicConfig, Sizes, check_fields
 from rmeeto.errors import CheckpointError, ConfigError, RmeetoError, UnknownName
 from rmeeto.files import paths
 from rmeeto.files.run_files import why_no_model
-from rmeeto.models import checkpoint, zoo
+from rmeeto.models import checkpoint
 from rmeeto.models.described import Description as Description
 from rmeeto.models.family import FAMILIES, family_of
+from rmeeto.models.vim import zoo
 
 
 def describe(name: str) -> Description:

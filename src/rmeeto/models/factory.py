@@ -9,6 +9,7 @@ from rmeeto.config import Sizes, changed
 from rmeeto.models import checkpoint
 from rmeeto.models.description import describe
 from rmeeto.models.family import family_of
+from rmeeto.models.loading import load_into
 from rmeeto.models.reducible import ReducibleModel, check_model
 from rmeeto.ops.select import Impl
 from rmeeto.reduction import Reduction, as_reduction
@@ -61,7 +62,7 @@ def create_model(
             config, state = family.fit(described.config, options, state, source)
         model = fresh_model(config, reduction, impl)
         if state is not None and source is not None:
-            checkpoint.load_into(model, state, source)
+            load_into(model, state, source)
     # names of classes belong to the weights that they were saved with
     model.class_names = described.class_names if weights is None else None
     return model.eval()

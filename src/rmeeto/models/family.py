@@ -69,7 +69,7 @@ class Family:
 
 
 def _build_vim(config: ModelConfig, reduction: Reduction | None, impl: Any) -> ReducibleModel:
-    from rmeeto.models.backbone import VisionMamba
+    from rmeeto.models.vim.backbone import VisionMamba
 
     return VisionMamba(config, reduction, impl=impl)
 
@@ -142,10 +142,10 @@ def add_family(family: Family) -> None:
     FAMILIES[config.family], COUNTERS[config] = family, counter
 
 
-def missing_parts(kind: type, names: Sequence[str]) -> list[str]:
+def missing_parts(owner: type, names: Sequence[str]) -> list[str]:
     """The names that a class has neither as an attribute nor as a dataclass field, as ``Class.name``."""
-    present = {*dir(kind), *getattr(kind, "__dataclass_fields__", ())}
-    return [f"{kind.__name__}.{name}" for name in names if name not in present]
+    has = {*dir(owner), *getattr(owner, "__dataclass_fields__", ())}
+    return [f"{owner.__name__}.{name}" for name in names if name not in has]
 
 
 def family_of(name: object) -> Family:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
+from typing import Any
 
 from torch import Tensor
 
-from rmeeto.config import ModelConfig
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.models.layers import split_tokens
 from rmeeto.reduction.tokens import Tokens
 
 FORMATS = ("NCHW", "NLC")
@@ -26,27 +26,56 @@ def chosen_blocks(depth: int, indices: int | Sequence[int] | None) -> list[int]:
     Raises:
         ConfigError: a block that the network does not have.
     """
-    wanted = range(-depth, 0) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
-    if not wanted or not all(-depth <= index < depth for index in wanted):
+    chosen = range(-depth, 0) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
+    if not chosen or not all(-depth <= index < depth for index in chosen):
         raise ConfigError(
             "take maps after some blocks",
             given=f"indices {indices}",
             why=f"the network has blocks 0 to {depth - 1}",
             fix=f"an int up to {depth} is the last so many; negative indices count from the end",
         )
-    return [index % depth for index in wanted]
+    return [index % depth for index in chosen]
 
 
-def full_grid(tokens: Tokens, values: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """The values ``(b, l, d)`` of the present tokens as ``(b, patches, d)``, and the protected ones' ``(b, p, d)``.
+def intermediates(
+    blocks: Iterator[Tokens],
+    depth: int,
+    grid: tuple[int, ...],
+    rows: Callable[[Tokens], Tensor],
+    features: Callable[[Tokens], Tensor],
+    indices: int | Sequence[int] | None,
+    *,
+    return_prefix_tokens: bool = False,
+    stop_early: bool = False,
+    output_fmt: str = "NCHW",
+    intermediates_only: bool = False,
+    output_dict: bool = False,
+) -> Any:
+    """timm's ``forward_intermediates`` of a reduced model; its options mean what they mean there.
 
-    A merged token's value stands at every patch it absorbed; pruned patches are zero. The class token is the first of
-    the protected ones, then come the registers.
+    blocks: the tokens that leave each of ``depth`` blocks. grid: how the patches lie in an image or clip.
+    rows: tokens to what a map shows, ``(b, l0, d)`` for all tokens that entered, those that are no patches first.
+    features: tokens that left the last block to the features that stand beside the maps.
+
+    Raises:
+        UnknownName: another output format. ConfigError: a block that the network does not have.
     """
-    return split_tokens(tokens.unmerge(values), config.protected)
-
-
-def as_map(patches: Tensor, config: ModelConfig) -> Tensor:
-    """``(b, patches, d)`` as a map ``(b, d, h, w)`` over an image's patches, ``(b, d, t, h, w)`` over a clip's."""
-    grid = (config.time, *config.grid) if config.is_video else config.grid
-    return patches.transpose(1, 2).reshape(patches.shape[0], -1, *grid)
+    check_format(output_fmt)
+    chosen = chosen_blocks(depth, indices)
+    last, taken = max(chosen) if stop_early or intermediates_only else depth - 1, []
+    for number, tokens in enumerate(blocks):
+        if number in chosen:
+            taken.append(rows(tokens))
+        if number == last:
+            break
+    patches = prod(grid)
+    prefixes, maps = [values[:, :-patches] for values in taken], [values[:, -patches:] for values in taken]
+    if output_fmt == "NCHW":
+        maps = [values.transpose(1, 2).reshape(len(values), -1, *grid) for values in maps]
+    with_prefixes = return_prefix_tokens and prefixes[0].shape[1] > 0
+    if output_dict:
+        inside = {"image_intermediates_prefix": prefixes} if with_prefixes else {}
+        final = {} if intermediates_only else {"image_features": features(tokens)}
+        return {"image_intermediates": maps, **inside, **final}
+    result: list[Any] = list(zip(maps, prefixes, strict=True)) if with_prefixes else maps
+    return result if intermediates_only else (features(tokens), result)

@@ -33,10 +33,10 @@ class Trace:
 class ReducibleModel(nn.Module):
     """A model whose reduction can be assigned at any time.
 
-    A family gives its models ``config``, :attr:`pretrained_cfg`, :meth:`walk`, :meth:`finish` and :meth:`classify`;
-    the rest follows from them. The constructor assigns ``config`` and then :attr:`reduction`, which sets ``schedule``:
-    how many tokens every block sees. This is a class and no ``typing.Protocol``, because what runs a model (PyTorch,
-    accelerate, :func:`rmeeto.freeze`) takes an ``nn.Module``.
+    A family gives its models ``config``, :attr:`pretrained_cfg`, :meth:`iter_blocks`, :meth:`final_norm` and
+    :meth:`classify`; the rest follows from them. The constructor assigns ``config`` and then :attr:`reduction`, which
+    sets ``schedule``: how many tokens every block sees. This is a class and no ``typing.Protocol``, because what runs a
+    model (PyTorch, accelerate, :func:`rmeeto.freeze`) takes an ``nn.Module``.
     """
 
     config: Sizes
@@ -50,12 +50,17 @@ class ReducibleModel(nn.Module):
     def pretrained_cfg(self) -> dict[str, Any]:
         """How images are prepared, in timm's form: input_size, mean, std, crop_pct, interpolation."""
 
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """timm's older name for :attr:`pretrained_cfg`."""
+        return self.pretrained_cfg
+
     @abstractmethod
-    def walk(self, images: Tensor) -> Iterator[Tokens]:
+    def iter_blocks(self, images: Tensor) -> Iterator[Tokens]:
         """The tokens that leave each block, one after the other."""
 
     @abstractmethod
-    def finish(self, tokens: Tokens) -> Tokens:
+    def final_norm(self, tokens: Tokens) -> Tokens:
         """The tokens that left the last block, with ``x`` normalised."""
 
     @abstractmethod
@@ -66,11 +71,15 @@ class ReducibleModel(nn.Module):
         """Logits ``(b, classes)``."""
         return self.classify(self.encode(images))
 
-    def encode(self, images: Tensor) -> Tokens:
-        """The tokens that leave the last block, with ``x`` normalised."""
-        for tokens in self.walk(images):
+    def forward_blocks(self, images: Tensor) -> Tokens:
+        """The tokens that leave the last block."""
+        for tokens in self.iter_blocks(images):
             last = tokens
-        return self.finish(last)
+        return last
+
+    def encode(self, images: Tensor) -> Tokens:
+        """The tokens that leave the last block, with ``x`` normalised; sizes and source map included."""
+        return self.final_norm(self.forward_blocks(images))
 
     @property
     def num_classes(self) -> int:
@@ -113,17 +122,17 @@ class ReducibleModel(nn.Module):
         return count(self.config, self.reduction, convention=convention)
 
     def trace(self, images: Tensor) -> Trace:
-        """A forward pass that keeps what each block saw: token counts, places, sizes, source maps."""
-        seen = tuple(self.walk(images))
-        final = self.finish(seen[-1])
+        """A forward pass that keeps what each block saw: token counts, origins, sizes, source maps."""
+        seen = tuple(self.iter_blocks(images))
+        final = self.final_norm(seen[-1])
         return Trace(logits=self.classify(final), blocks=seen, final=final)
 
-    def counted(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_counts(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and how many tokens of each image every block left, ``(b, depth)`` int64."""
         counts = []
-        for tokens in self.walk(images):
+        for tokens in self.iter_blocks(images):
             counts.append(tokens.counts())
-        return self.classify(self.finish(tokens)), torch.stack(counts, dim=1)
+        return self.classify(self.final_norm(tokens)), torch.stack(counts, dim=1)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay would harm, biases and norms apart."""
@@ -135,7 +144,7 @@ class ReducibleModel(nn.Module):
         return f"reduction={self._reduction or 'none'}, tokens={self.schedule.start} … {tokens[-1]}"
 
 
-PARTS = ("pretrained_cfg", "walk", "finish", "classify")
+PARTS = ("pretrained_cfg", "iter_blocks", "final_norm", "classify")
 
 
 def check_model(model: nn.Module, family: str) -> ReducibleModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields
@@ -10,25 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmeeto.errors import ConfigError, UnknownName
-from rmeeto.models import zoo
-from rmeeto.models.timm_description import described
+from rmeeto.models.vim import zoo
+from rmeeto.models.vim.timm_description import described
 
 if TYPE_CHECKING:
     import torch
     from timm.models import PretrainedCfg
-
-    from rmeeto.models.backbone import VisionMamba
-    from rmeeto.models.dense import FeatureMaps
-
+    from torch import nn
 
 LAST_BLOCKS = 3  # maps that features_only gives by default, as timm's ViTs do
 PREPARATION = ("mean", "std", "crop_pct", "interpolation", "num_classes")  # what a ModelConfig calls by the same names
 TAKE_THE_NUMBER_ASKED_FOR = -1  # num_classes in the overlay of timm's train.py --pretrained-path
-
-
-def timm_name(name: str) -> str:
-    """A zoo name as timm writes it."""
-    return re.sub(r"\W", "_", name)
 
 
 def default_cfg(entry: zoo.ZooEntry) -> dict[str, Any]:
@@ -43,7 +34,7 @@ def default_cfg(entry: zoo.ZooEntry) -> dict[str, Any]:
 
 
 # timm's register_model looks here for a model's description
-default_cfgs = {timm_name(name): default_cfg(entry) for name, entry in zoo.ZOO.items()}
+default_cfgs = {name: default_cfg(entry) for name, entry in zoo.ZOO.items()}
 
 
 def register_with_timm() -> None:
@@ -54,7 +45,7 @@ def register_with_timm() -> None:
         register_model(_entry_point(name))
 
 
-def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
+def _entry_point(name: str) -> Callable[..., nn.Module]:
     """A function as timm wants it: named after the model, taking timm's keywords.
 
     ``features_only=True`` gives :class:`FeatureMaps` after the blocks in ``out_indices``. What a ``pretrained_cfg`` or
@@ -75,14 +66,13 @@ def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
         norm: bool = False,
         output_fmt: str = "NCHW",
         **options: Any,
-    ) -> VisionMamba | FeatureMaps:
+    ) -> nn.Module:
         # timm may be loading on their behalf just now
         import torch
         from timm.models import get_pretrained_cfg, resolve_pretrained_cfg
 
-        from rmeeto.models.backbone import VisionMamba
-        from rmeeto.models.dense import FeatureMaps
         from rmeeto.models.factory import create_model
+        from rmeeto.models.vim.feature_maps import FeatureMaps
 
         if feature_cls != "getter":
             raise UnknownName("feature extractor for a Vision Mamba", str(feature_cls), ("getter",))
@@ -93,14 +83,14 @@ def _entry_point(name: str) -> Callable[..., VisionMamba | FeatureMaps]:
         if pretrained and options.get("weights") is None:
             options["weights"] = weights_of(cfg, changed, name, cache_dir)
         with nullcontext() if device is None else torch.device(device):
-            model = create_model(name, **{**options_of(changed), **options}).to(dtype)
-        assert isinstance(model, VisionMamba), "the zoo has no other models"
+            model: Any = create_model(name, **{**options_of(changed), **options}).to(dtype)
         model.published_cfg = cfg.to_dict()  # type: ignore[no-untyped-call]
-        if not features_only:
-            return model
-        return FeatureMaps(model, out_indices, norm=norm, output_fmt=output_fmt)
+        network: nn.Module = model
+        if features_only:
+            network = FeatureMaps(model, out_indices, norm=norm, output_fmt=output_fmt)
+        return network
 
-    build.__name__ = timm_name(name)
+    build.__name__ = name
     build.__module__ = __name__
     return build
 

@@ -67,11 +67,6 @@ def check_dtypes(state: StateDict, names: Iterable[str], source: str | Path) -> 
             )
 
 
-def stored_numbers(state: StateDict) -> int:
-    """Numbers in a state dict; memory that several tensors share is counted for each of them."""
-    return sum(tensor.numel() for tensor in state.values())
-
-
 def _safetensors(file: Path) -> object:
     check_file(file.stat())
     try:
@@ -96,11 +91,11 @@ def _pickled(file: Path) -> object:
     # A pickle is a program of its own language: a damaged one can raise any exception.
     except Exception as error:
         if (
-            found := re.search(r"(?:Unsupported|unsupported) (?:global|class)[^\n]{0,200}|GLOBAL \S+", str(error))
+            refused := re.search(r"(?:Unsupported|unsupported) (?:global|class)[^\n]{0,200}|GLOBAL \S+", str(error))
         ) is not None:
             raise CheckpointError(
                 f"load weights from {file}",
-                why=f"it holds more than tensors and plain values: {found.group()[:200]}",
+                why=f"it holds more than tensors and plain values: {refused.group()[:200]}",
                 fix="only tensors are read, never code; save model.state_dict() as .safetensors where it was made",
             ) from error
         raise _corrupt(file, error) from error
@@ -119,12 +114,11 @@ def _check_not_compressed(file: Path) -> None:
 def _corrupt(file: Path, error: Exception) -> CheckpointError:
     lines = str(error).strip().splitlines()
     what = lines[0][:200] if lines and "weights_only" not in lines[0] else "its beginning is not that of a weight file"
-    kind = type(error).__name__
     if isinstance(error, KeyError):
         what = "no program that writes weights leaves such bytes"
     return CheckpointError(
         f"load weights from {file}",
-        why=f"the file is corrupt, incomplete or no weight file ({kind}: {what})",
+        why=f"the file is corrupt, incomplete or no weight file ({type(error).__name__}: {what})",
         fix="only tensors are read, never code: download or copy the file again, or save model.state_dict() anew",
     )
 

@@ -1,32 +1,51 @@
-"""Which tokens go where: no weights, no model."""
+"""Which tokens go where: no weights, no model.
+
+A method has no weights and no state. It is assigned to a model (``model.reduction = TokenMerge(r=11)``),
+prints as the one line that :func:`parse_reduction` reads back, and is saved beside the weights.
+"""
 
 from rmeeto.errors import ConfigError
-from rmeeto.reduction import methods
 from rmeeto.reduction.annealing import annealed
-from rmeeto.reduction.methods import (
-    MTR,
-    STM,
-    UTR,
-    FambaV,
-    HiddenStateAlignment,
-    PiToMe,
-    RandomMerge,
-    RandomPrune,
-    SimilarMerge,
-    SimilarPrune,
-    ToFu,
-    TokenMerge,
-    TokenPrune,
-    TokenRecognition,
-    ToMe,
-)
+from rmeeto.reduction.methods.alignment import HiddenStateAlignment
+from rmeeto.reduction.methods.famba import FambaV
+from rmeeto.reduction.methods.mtr import MTR
+from rmeeto.reduction.methods.pairwise import TokenMerge, TokenPrune
+from rmeeto.reduction.methods.pitome import PiToMe
+from rmeeto.reduction.methods.random import RandomMerge, RandomPrune
+from rmeeto.reduction.methods.recognition import TokenRecognition
+from rmeeto.reduction.methods.stm import STM
+from rmeeto.reduction.methods.threshold import SimilarMerge, SimilarPrune
+from rmeeto.reduction.methods.tofu import ToFu
+from rmeeto.reduction.methods.tome import ToMe
+from rmeeto.reduction.methods.utr import UTR
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Reduction, Schedule
 from rmeeto.reduction.released import ReleasedMerge, ReleasedTransformerMerge
 from rmeeto.reduction.spec import parse_spec
 from rmeeto.reduction.tokens import Tokens
 
-METHODS = methods.METHODS | {method.name: method for method in (ReleasedMerge, ReleasedTransformerMerge)}
+METHODS: dict[str, type] = {
+    method.name: method
+    for method in (
+        TokenMerge,
+        TokenPrune,
+        TokenRecognition,
+        HiddenStateAlignment,
+        MTR,
+        UTR,
+        STM,
+        PiToMe,
+        ToFu,
+        ToMe,
+        FambaV,
+        SimilarMerge,
+        SimilarPrune,
+        RandomPrune,
+        RandomMerge,
+        ReleasedMerge,
+        ReleasedTransformerMerge,
+    )
+}
 
 
 def parse_reduction(text: str) -> Reduction | None:

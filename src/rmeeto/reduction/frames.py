@@ -18,7 +18,7 @@ def patch_frames(tokens: Tokens, time: int) -> Tensor:
 
     A merged token lies in the frame of the token that absorbed the others. time: frames of patches at the start.
     """
-    at_first = tokens.places()
+    at_first = tokens.origins()
     patches = at_first.gather(1, patch_positions(tokens.protected, tokens.length))
     protected = at_first.gather(1, tokens.protected)
     number = patches - (protected[:, None] < patches[:, :, None]).sum(-1)

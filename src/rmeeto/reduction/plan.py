@@ -37,7 +37,7 @@ class Plan:
     target: Int64[Tensor, "b r"] | None
 
     @property
-    def present(self) -> Tensor | None:
+    def lengths(self) -> Tensor | None:
         """``(b,)`` tokens that each image has left; None, as here, if all have equally many."""
         return None
 

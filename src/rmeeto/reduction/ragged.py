@@ -20,31 +20,31 @@ class RaggedPlan(Plan):
     kept: ``(b, m)``: first an image's survivors, in order, then positions that are not read.
     source, target: ``(b, r)``; if an image has fewer pairs, its first survivor joins itself, which changes nothing.
     place: ``(b, l)`` int64: the output position of every input token, -1 where it is dropped or the slot was empty.
-    present: ``(b,)`` int64, how many tokens each image has left; None if all have equally many, so that no slot
+    lengths: ``(b,)`` int64, how many tokens each image has left; None if all have equally many, so that no slot
         is empty.
     """
 
     place: Tensor
-    present: Tensor | None
+    lengths: Tensor | None
 
     @classmethod
     def removing(
-        cls, source: Tensor, target: Tensor | None, counts: Tensor, there: Tensor, longest: int, present: Tensor | None
+        cls, source: Tensor, target: Tensor | None, counts: Tensor, mask: Tensor, longest: int, lengths: Tensor | None
     ) -> RaggedPlan:
         """Let the first ``counts (b,)`` of the tokens at ``(b, r)`` positions leave each image.
 
-        target: ``(b, r)`` input positions of the survivors that absorb them; None drops them. there: ``(b, l)`` bool,
+        target: ``(b, r)`` input positions of the survivors that absorb them; None drops them. mask: ``(b, l)`` bool,
         the slots that hold a token. longest: how many tokens the image that keeps most has left.
         """
         goes = torch.arange(source.shape[1], device=source.device) < counts[:, None]
-        stays = there.scatter(1, source, there.gather(1, source) & ~goes)
+        stays = mask.scatter(1, source, mask.gather(1, source) & ~goes)
         kept = (~stays).int().sort(dim=1, stable=True).indices[:, :longest]
         place = torch.where(stays, stays.cumsum(1) - 1, -1)
         if target is None:
-            return cls(kept, source, None, place, present)
+            return cls(kept, source, None, place, lengths)
         source = torch.where(goes, source, kept[:, :1])
         target = torch.where(goes, place.gather(1, target), 0)
-        return cls(kept, source, target, place.scatter(1, source, target), present)
+        return cls(kept, source, target, place.scatter(1, source, target), lengths)
 
     @property
     def length(self) -> int:

@@ -26,17 +26,38 @@ from torch import Tensor
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
 from rmeeto.reduction.match import matching_operations
+from rmeeto.reduction.methods.partners import ComparesFeatures
 from rmeeto.reduction.plan import Plan, flat_index, interleave, survivors, take
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
 from rmeeto.reduction.schedule import block_numbers
-from rmeeto.reduction.spec import format_reduction
+from rmeeto.reduction.spec import OneLine
 from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 Distance = Literal["cosine", "l1", "l2"]
 
 
+class _Released(OneLine, ComparesFeatures):
+    """What both have in common: checks of their options, and what a step costs."""
+
+    r: int
+    varies: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_count("r", self.r)
+        check_choices(self)
+
+    def operations(self, widths: Widths, patches: int, step: Step) -> float:
+        """Exact operations of one step."""
+        return matching_operations(widths, self.features, patches, step.r)
+
+    def timing_operations(self, widths: Widths, tokens: int) -> float:
+        """0: step sizes do not change, and attention has none."""
+        return 0.0
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ReleasedMerge:
+class ReleasedMerge(_Released):
     """The authors' reduction, for released Vim and VideoMamba models.
 
     r: tokens to remove per reducing block, cut to half of what is there.
@@ -63,27 +84,13 @@ class ReleasedMerge:
     visualisation: bool = False
 
     name: ClassVar[str] = "released"
-    varies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_types(self)
-        check_count("r", self.r)
-        check_choices(self)
+        super().__post_init__()
         if self.every < 1 or self.nth < 1:
             raise ConfigError(f"every={self.every}, nth={self.nth}", why="both count from 1")
         if self.shuffle is not None and not 0 <= self.shuffle <= 1:
             raise ConfigError(f"shuffle={self.shuffle:g} of the tokens", why="a share lies between 0 and 1")
-
-    def __str__(self) -> str:
-        return format_reduction(self)
-
-    def __repr__(self) -> str:
-        return f"ReleasedMerge({str(self)!r})"
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What tokens are compared by."""
-        return frozenset({self.features})
 
     def schedule(self, stack: Stack) -> Schedule:
         """The program's counts: r where it fits, and ``final`` imposed on the last reducing block.
@@ -121,14 +128,6 @@ class ReleasedMerge:
             size=None if tokens.size is None and self.pruned else self.combine_sizes(plan, tokens.sizes()),
             plans=(*tokens.plans, plan),
         )
-
-    def operations(self, widths: Widths, patches: int, step: Step) -> float:
-        """Exact operations of one step."""
-        return matching_operations(widths, self.features, patches, step.r)
-
-    def timing_operations(self, widths: Widths, tokens: int) -> float:
-        """0: step sizes do not change."""
-        return 0.0
 
     def plan(self, metric: Tensor, cls_index: Tensor, r: int) -> tuple[Plan, Tensor]:
         """The decision for ``(b, l, f)`` metric vectors, and the class token's reported place ``(b,)``.
@@ -201,7 +200,7 @@ class ReleasedMerge:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ReleasedTransformerMerge:
+class ReleasedTransformerMerge(_Released):
     """The authors' reduction of DeiT: in every block, between attention and MLP.
 
     r: tokens to remove per block, cut to half of what is there.
@@ -215,23 +214,6 @@ class ReleasedTransformerMerge:
     pruned: bool = False
 
     name: ClassVar[str] = "released-vit"
-    varies: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_count("r", self.r)
-        check_choices(self)
-
-    def __str__(self) -> str:
-        return format_reduction(self)
-
-    def __repr__(self) -> str:
-        return f"ReleasedTransformerMerge({str(self)!r})"
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What tokens are compared by."""
-        return frozenset({self.features})
 
     def schedule(self, stack: Stack) -> Schedule:
         """r in every block, where it fits.
@@ -264,14 +246,6 @@ class ReleasedTransformerMerge:
             size=None if self.pruned else plan.merge_sizes(size),
             plans=(*tokens.plans, plan),
         )
-
-    def operations(self, widths: Widths, patches: int, step: Step) -> float:
-        """Exact operations of one step."""
-        return matching_operations(widths, self.features, patches, step.r)
-
-    def timing_operations(self, widths: Widths, tokens: int) -> float:
-        """0: attention has no step sizes."""
-        return 0.0
 
     def plan(self, metric: Tensor, protected: Tensor, r: int) -> Plan:
         """The decision for ``(b, l, f)`` metric vectors and the class token's place ``(b, 1)``, or none, ``(b, 0)``."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.protocol import Schedule, Stack
+from rmeeto.reduction.protocol import Step as Step  # the former version pickled it as schedule.Step
 
 ROUNDING = 1e-9  # a running sum of floats that should be whole may fall this short
 
@@ -29,32 +30,31 @@ def block_numbers(blocks: str, stack: Stack) -> range:
     Lower and upper are the first and the last quarter of the depth (Famba-V's first 5 and last 6 of 24). A Mamba's
     block 0 has no features to match by, so no selection includes it.
     """
-    depth = stack.depth
     names = named_blocks(stack)
-    text = names.get(blocks, blocks)
+    text, asked, given = names.get(blocks, blocks), "choose the blocks that reduce", f"blocks={blocks!r}"
     try:
         parts = [int(part) if part else None for part in text.split(":")]
         if len(parts) not in (2, 3):
             raise ValueError(text)
-        chosen = range(depth)[slice(*parts)]
+        chosen = range(stack.depth)[slice(*parts)]
     except ValueError:
         raise ConfigError(
-            "choose the blocks that reduce",
-            given=f"blocks={blocks!r}",
+            asked,
+            given=given,
             why="it is neither a name nor a Python slice",
             fix=f"use {', '.join(names)}, or start:stop:step such as 6::6",
         ) from None
     if 0 in chosen and stack.first > 0:
         raise ConfigError(
-            "choose the blocks that reduce",
-            given=f"blocks={blocks!r}",
+            asked,
+            given=given,
             why="block 0 has no block before it whose features could be compared",
             fix="start at 1 or later, for instance 1::1",
         )
     if len(chosen) == 0:
         raise ConfigError(
-            "choose the blocks that reduce",
-            given=f"blocks={blocks!r}, a model of {depth} blocks",
+            asked,
+            given=f"{given}, a model of {stack.depth} blocks",
             why="no block of this model is selected",
             fix="start earlier, or use r=0 to leave the model unreduced",
         )

@@ -19,6 +19,16 @@ MOST_BLOCKS = 10_000  # that a network has, so counts in a list
 LONGEST_LINE = 100_000  # characters
 
 
+class OneLine:
+    """A dataclass that prints as its line: ``merge:r=11``, and as ``TokenMerge('merge:r=11')`` among other values."""
+
+    def __str__(self) -> str:
+        return format_reduction(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
 def format_reduction(value: Any) -> str:
     """``name:field=value,…`` with the fields that differ from their defaults."""
     changed = [

@@ -82,10 +82,10 @@ class Tokens:
 
     x: ``(b, l, d)``, the previous block's output before it joins the residual stream.
     residual: ``(b, l, d)`` in float32, or None before the first block.
-    protected: ``(b, p)`` int64, the places of the tokens that no reduction touches, the class token's first.
+    protected: ``(b, p)`` int64, the positions of the tokens that no reduction touches, the class token's first.
     size: ``(b, l)``, at least float32, how many original tokens each one stands for; None while every size is 1.
     timing: how the mixers change step sizes after removals; None to leave them unchanged.
-    present: ``(b,)`` int64, how many tokens each image has, in its first slots; None while all slots are taken. If
+    lengths: ``(b,)`` int64, how many tokens each image has, in its first slots; None while all slots are taken. If
         some are empty, ``size`` is given and 0 there.
     plans: the reductions so far, oldest first. :meth:`group` composes them on demand, so a forward pass without that
         call does not pay for its source map.
@@ -96,12 +96,12 @@ class Tokens:
     protected: Int64[Tensor, "b p"]
     size: Float[Tensor, "b l"] | None = None
     timing: ElapsedTime | None = None
-    present: Int64[Tensor, " b"] | None = None
+    lengths: Int64[Tensor, " b"] | None = None
     plans: tuple[Plan, ...] = ()
 
     @property
     def cls_index(self) -> Tensor:
-        """``(b,)`` int64, the class token's place in each image."""
+        """``(b,)`` int64, the class token's position in each image."""
         return self.protected[:, 0]
 
     @property
@@ -115,16 +115,16 @@ class Tokens:
         return self.plans[0].length if self.plans else self.length
 
     @property
-    def there(self) -> Tensor | None:
+    def token_mask(self) -> Tensor | None:
         """``(b, l)`` bool, which slots hold a token; None while all do."""
-        if self.present is None:
+        if self.lengths is None:
             return None
-        return torch.arange(self.length, device=self.x.device) < self.present[:, None]
+        return torch.arange(self.length, device=self.x.device) < self.lengths[:, None]
 
     def counts(self) -> Tensor:
         """``(b,)`` int64, how many tokens each image has."""
-        if self.present is not None:
-            return self.present
+        if self.lengths is not None:
+            return self.lengths
         return torch.full(self.x.shape[:1], self.length, device=self.x.device)
 
     def replace(self, **changes: object) -> Tokens:
@@ -146,17 +146,18 @@ class Tokens:
             group = plan.follow(group)
         return group
 
-    def places(self) -> Tensor:
+    def origins(self) -> Tensor:
         """``(b, l)`` int64, the original position of each present token; of a merged one, the survivor's."""
-        place = torch.arange(self.length, device=self.x.device).expand(self.x.shape[0], -1)
+        origin = torch.arange(self.length, device=self.x.device).expand(self.x.shape[0], -1)
         for plan in reversed(self.plans):
-            place = plan.kept.gather(1, place)
-        return place
+            origin = plan.kept.gather(1, origin)
+        return origin
 
     def unmerge(self, values: Tensor) -> Tensor:
-        """Bring ``(b, l, …)`` values of the present tokens back to the ``l0`` original places.
+        """Bring ``(b, l, …)`` values of the present tokens back to the ``l0`` original positions.
 
-        A merged token's value is copied to every place it absorbed; dropped places get zero. Empty slots are ignored.
+        A merged token's value is copied to every position that it absorbed; dropped positions get zero. Empty slots are
+        ignored.
         """
         for plan in reversed(self.plans):
             values = plan.unmerge(values)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from rmeeto.models.reducible import ReducibleModel
-from rmeeto.reduction import Schedule
-from rmeeto.reduction.protocol import Reduction, Stack, Step, Widths
+from rmeeto.reduction.protocol import Reduction, Step
 from rmeeto.reduction.tokens import Features, Tokens
 from rmeeto.runtime.devices import synchronize
 
@@ -54,37 +53,20 @@ def take_turns(
     for done in range(max(rounds, FEWEST_ROUNDS)):
         if done >= FEWEST_ROUNDS and stopwatch.clock() >= end:
             break
-        for place in range(len(works)) if done % 2 == 0 else reversed(range(len(works))):
-            times[place].append(stopwatch.seconds(works[place]))
+        for number in range(len(works)) if done % 2 == 0 else reversed(range(len(works))):
+            times[number].append(stopwatch.seconds(works[number]))
             tick()
     return times
 
 
 class TimedReduction:
-    """A reduction that adds up the seconds its steps take."""
-
-    name: ClassVar[str] = "timed"
-    varies: ClassVar[bool] = False  # reductions that do are not timed on noise
+    """A reduction that adds up the seconds its steps take; all else is the wrapped one's."""
 
     def __init__(self, reduction: Reduction, stopwatch: Stopwatch) -> None:
         self.reduction, self.stopwatch, self.seconds = reduction, stopwatch, 0.0
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The wrapped one's."""
-        return self.reduction.needs
-
-    def schedule(self, stack: Stack) -> Schedule:
-        """The wrapped one's."""
-        return self.reduction.schedule(stack)
-
-    def operations(self, widths: Widths, patches: int, step: Step) -> float:
-        """The wrapped one's."""
-        return self.reduction.operations(widths, patches, step)
-
-    def timing_operations(self, widths: Widths, tokens: int) -> float:
-        """The wrapped one's."""
-        return self.reduction.timing_operations(widths, tokens)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reduction, name)
 
     def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """The wrapped one's, timed."""
@@ -118,7 +100,8 @@ def reduction_seconds(model: ReducibleModel, images: Tensor, stopwatch: Stopwatc
         return inside
     reduction = model.reduction
     assert reduction is not None
-    model.reduction = timed = TimedReduction(reduction, stopwatch)
+    timed = TimedReduction(reduction, stopwatch)
+    model.reduction = cast(Reduction, timed)
     try:
         model(images)
     finally:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from rmeeto import __version__
-from rmeeto.errors import RunError
+from rmeeto.errors import RunError, listed
 from rmeeto.recipe import Recipe
 from rmeeto.runtime.devices import backend
 from rmeeto.runtime.processes import talking
@@ -69,12 +69,10 @@ def check_same_beginning(step: int, data_fingerprint: str) -> None:
     with talking():
         seen: list[tuple[int, str]] = gather_object([(step, data_fingerprint)])
     if len(set(seen)) > 1:
+        each = (f"after step {step}, data with the fingerprint {data}" for step, data in seen)
         raise RunError(
             f"share a run among {len(seen)} processes",
-            given="\n         ".join(
-                f"process {rank}: after step {step}, data with the fingerprint {data}"
-                for rank, (step, data) in enumerate(seen)
-            ),
+            given=listed([f"process {rank}: {what}" for rank, what in enumerate(each)]),
             why="they do not see the same run folder and the same data",
             fix="put both where all machines find the same files under the same names",
         )

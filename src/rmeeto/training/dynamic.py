@@ -44,4 +44,4 @@ def token_divergence(teacher: Tensor, found: Rehearsal) -> Tensor:
     """
     student, wanted = found.x.float().log_softmax(-1), teacher.float().log_softmax(-1)
     each = F.kl_div(student, wanted, reduction="none", log_target=True).sum(-1)
-    return (each * found.there).sum() / found.there.sum().clamp(min=1)
+    return (each * found.token_mask).sum() / found.token_mask.sum().clamp(min=1)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from rmeeto.evaluation.results import EpochScore, Results, Row, Score
 from rmeeto.files.jsontext import to_json
 from rmeeto.models.checkpoint import save_model
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import Recipe
-from rmeeto.runtime.devices import ActualPrecision, backend
-from rmeeto.training.conditions import device_name, versions
+from rmeeto.training.conditions import versions
 from rmeeto.training.run_state import Journal
 
 
@@ -36,12 +33,9 @@ def results_of(
     journal: Journal,
     rows: Sequence[Row],
     *,
-    accelerator: Accelerator,
-    precision: ActualPrecision,
     output: str,
     seconds: float,
     train_images: int,
-    val_images: int,
     classes: int,
 ) -> Results:
     """The results of a run. rows: unreduced, reduced, trained. output: the run's folder."""
@@ -53,16 +47,12 @@ def results_of(
         seconds=seconds,
         steps=journal.step,
         train_images=train_images,
-        val_images=val_images,
+        val_images=rows[0].images,
         classes=classes,
         skipped_images=tuple(journal.unreadable),
         skipped_steps=journal.skipped_steps,
         data_fingerprint=journal.data_fingerprint,
-        device=device_name(accelerator),
-        precision=precision,
-        backend=backend(recipe.impl, accelerator.device),
-        processes=accelerator.num_processes,
         versions=versions(),
-        threads=journal.conditions["threads"],
+        **{name: journal.conditions[name] for name in ("device", "precision", "backend", "processes", "threads")},
         changes=tuple(journal.changes),
     )

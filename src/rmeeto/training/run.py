@@ -213,12 +213,9 @@ class Run:
             recipe,
             journal,
             rows,
-            accelerator=self.accelerator,
-            precision=self.precision,
             output=str(self.folder.path),
             seconds=self.clock.seconds(),
             train_images=len(self.indices),
-            val_images=len(self.val_data.labels),
             classes=self.model.num_classes,
         )
         with talking():

@@ -121,23 +121,23 @@ class RunFolder:
                 damage = "it is not the recipe that the run had"
         except (OSError, ValueError, ConfigError, UnknownName) as error:
             damage = error.why if isinstance(error, ConfigError | UnknownName) else str(error)
-        if damage is None:
-            refuse_changes(self.recipe_file, ran, recipe)
-            return
         try:
             refuse_changes(self.recipe_file, ran, recipe)
         except RunError as error:
+            if damage is None:
+                raise
             raise RunError(
                 f"resume the run in {self.path}",
                 given=error.given,
                 why=f"{RECIPE} is damaged or was changed after the run: {damage}",
                 fix=f'restore it from "recipe" in {RESULTS}, which is whole',
             ) from error
-        warnings.warn(
-            f'{self.recipe_file} is damaged or was changed after the run: {damage}. "recipe" in {RESULTS} is whole',
-            RmeetoWarning,
-            stacklevel=4,
-        )
+        if damage is not None:
+            warnings.warn(
+                f'{self.recipe_file} is damaged or was changed after the run: {damage}. "recipe" in {RESULTS} is whole',
+                RmeetoWarning,
+                stacklevel=4,
+            )
 
     def _refuse_foreign_content(self) -> None:
         ours = {LOCK, HOLDER, *(path.name for path in self._leftovers())}

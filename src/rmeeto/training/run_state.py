@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from rmeeto.errors import ConfigError, RunError, UnknownName
+from rmeeto.errors import ConfigError, RunError, UnknownName, listed
 from rmeeto.evaluation.results import Score
 from rmeeto.recipe import Recipe, parse_recipe
 from rmeeto.training.average import WeightAverage
@@ -174,7 +174,7 @@ def refuse_changes(path: Path, saved: Recipe, recipe: Recipe) -> None:
     if differences:
         raise RunError(
             f"resume the run in {path.parent}",
-            given="\n         ".join(differences),
+            given=listed(differences),
             why="the recipe has changed, so the result would belong to neither",
             fix="resume with the saved recipe.toml, or start another output folder",
         )

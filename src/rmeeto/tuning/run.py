@@ -15,9 +15,8 @@ from typing import Any
 from rmeeto.cost import stack_of
 from rmeeto.data import check_classes, open_data
 from rmeeto.errors import ConfigError
-from rmeeto.evaluation import evaluate
 from rmeeto.evaluation.results import Score
-from rmeeto.evaluation.scores import score
+from rmeeto.evaluation.scores import score_each
 from rmeeto.files.durable import write_text
 from rmeeto.files.jsontext import to_json
 from rmeeto.models.inference.freezing import frozen
@@ -129,11 +128,11 @@ def tune(
         )
     problem = Problem(method, stack_of(model.config))
     method.schedule(problem.stack)  # or refuse the budget now
-    place = find_device(device)
-    find_precision(precision, place)
+    runs_on = find_device(device)
+    computes_in = find_precision(precision, runs_on)
     training, validation = open_data(data, "train"), open_data(data, "val")
     check_classes(training, model.num_classes)
-    with frozen(model.to(place)):
+    with frozen(model.to(runs_on)):
         calibration, control = (
             Calibration.of(
                 model,
@@ -143,8 +142,8 @@ def tune(
                 parts=2,
                 batch_size=batch_size,
                 workers=workers,
-                device=place,
-                precision=find_precision(precision, place),
+                device=runs_on,
+                precision=computes_in,
                 progress=progress,
             )
             for part in range(2)
@@ -156,35 +155,30 @@ def tune(
                 task.advance(divergence=divergence)
                 return divergence
 
-            found = search(problem.starts(), objective, problem.cost, problem.limit, evaluations=evaluations, seed=seed)
-        divergences = {counts: control.divergence(problem.reduction(counts)) for counts in found.path}
+            searched = search(
+                problem.starts(), objective, problem.cost, problem.limit, evaluations=evaluations, seed=seed
+            )
+        divergences = {counts: control.divergence(problem.reduction(counts)) for counts in searched.path}
         tuned = problem.reduction(min(divergences, key=divergences.__getitem__))
-        own, scores = model.reduction, []
-        try:
-            for name, one in (("unreduced", None), ("given", method), ("tuned", tuned)):
-                model.reduction = one
-                evaluation = evaluate(
-                    model,
-                    validation,
-                    batch_size=batch_size,
-                    device=place,
-                    precision=precision,
-                    workers=workers,
-                    progress=progress,
-                    description=f"evaluating {name}",
-                )
-                scores.append(score(name, model, evaluation))
-        finally:
-            model.reduction = own
+        unreduced, given, best = score_each(
+            model,
+            {"unreduced": None, "given": method, "tuned": tuned},
+            validation,
+            batch_size=batch_size,
+            device=runs_on,
+            precision=precision,
+            workers=workers,
+            progress=progress,
+        )
     return TuneResult(
         reduction=str(tuned),
         given=str(method),
-        scores=(scores[0], scores[1], scores[2]),
+        scores=(unreduced, given, best),
         divergence=min(divergences.values()),
-        given_divergence=divergences[found.path[0]],
+        given_divergence=divergences[searched.path[0]],
         tokens=tuned.schedule(problem.stack).tokens,
         images=calibration.images,
-        evaluations=found.evaluations,
+        evaluations=searched.evaluations,
         seed=seed,
         seconds=time.perf_counter() - started,
     )

@@ -31,8 +31,8 @@ class TokenPredictor(nn.Module):
         """
         normalised = self.norm(stream.to(self.norm.weight.dtype))
         own, common = self.embed(normalised).tensor_split([stream.shape[-1] - self.shared], dim=-1)
-        there = weight[..., None].to(common.dtype)
-        mean = (common * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
+        token_mask = weight[..., None].to(common.dtype)
+        mean = (common * token_mask).sum(1, keepdim=True) / token_mask.sum(1, keepdim=True).clamp(min=1)
         scores: Tensor = self.score(torch.cat([own, mean.expand_as(common)], dim=-1)).squeeze(-1)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return scores.masked_fill(weight == 0, -math.inf)
@@ -54,11 +54,11 @@ class DirectionGates(nn.Module):
     def forward(self, u: Tensor, gate: Tensor, cls_index: Tensor) -> Tensor:
         """Log-odds ``(b, 2)`` (forward, backward) in float32 at least, of both halves ``(b, l, e)`` of a projection.
 
-        cls_index: ``(b,)``, the class token's place.
+        cls_index: ``(b,)``, the class token's position.
         """
         batch = torch.arange(u.shape[0], device=u.device)
-        found: Tensor = self.linear(torch.cat([u[batch, cls_index], gate[batch, cls_index]], dim=-1))
-        return found.to(torch.promote_types(found.dtype, torch.float32))
+        scores: Tensor = self.linear(torch.cat([u[batch, cls_index], gate[batch, cls_index]], dim=-1))
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def log_odds(share: float) -> float:

@@ -35,12 +35,12 @@ from rmeeto.config import DynamicConfig, ModelConfig
 from rmeeto.cost import Convention, Cost, stack_of
 from rmeeto.cost.dynamic import dynamic_cost
 from rmeeto.errors import ConfigError
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.block import Block
 from rmeeto.models.dyvm.decisions import Draw, arrange, best, straight_through
 from rmeeto.models.dyvm.heads import DirectionGates, TokenPredictor
-from rmeeto.models.layers import join
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.layers import add_residual
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.block import Block
+from rmeeto.models.vim.mixers import BidirectionalMixer
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.tokens import Tokens
 
@@ -51,7 +51,7 @@ class Rehearsal(NamedTuple):
     logits: ``(b, classes)``. keep: ``(b, stages)``, share of its patches that each image has left after each
     predictor; keep_aim: that share in eval mode. directions: ``(b, blocks, 2)``, 1 where a direction ran;
     directions_aim: the mean to reach. x: ``(b, l, d)``, the normalised tokens in the original order of the patches.
-    there: ``(b, l)`` bool, the patches that were left at the end.
+    token_mask: ``(b, l)`` bool, the patches that were left at the end.
     """
 
     logits: Tensor
@@ -60,7 +60,7 @@ class Rehearsal(NamedTuple):
     directions: Tensor
     directions_aim: float
     x: Tensor
-    there: Tensor
+    token_mask: Tensor
 
 
 class DynamicTrace(NamedTuple):
@@ -157,7 +157,7 @@ class DynamicMamba(nn.Module):
         tokens = self.model.embed(images)
         for number in range(len(self.model.layers)):
             _, _, tokens = self._perform(tokens, number)
-        return self.model.finish(tokens)
+        return self.model.final_norm(tokens)
 
     def trace(self, images: Tensor) -> DynamicTrace:
         """As :meth:`encode`, keeping what each block saw and ran."""
@@ -166,7 +166,7 @@ class DynamicMamba(nn.Module):
             entering, directions, tokens = self._perform(tokens, number)
             seen.append(entering)
             ran.append(directions)
-        final = self.model.finish(tokens)
+        final = self.model.final_norm(tokens)
         return DynamicTrace(self.model.classify(final), tuple(seen), torch.stack(ran, dim=1), final)
 
     def rehearse(self, images: Tensor, draw: Draw = straight_through) -> Rehearsal:
@@ -175,23 +175,23 @@ class DynamicMamba(nn.Module):
         draw: from log-odds to 1 or 0; of patches ``(b, l)``, of directions ``(b, 2)``.
         """
         tokens, keep, ran = self.model.embed(images), [], []
-        there = torch.ones_like(tokens.sizes())
+        token_mask = torch.ones_like(tokens.sizes())
         for number in range(len(self.model.layers)):
             if str(number) in self.predictors:
-                tokens, there = self._rearrange(tokens, there, number, draw)
-                keep.append((there.sum(1) - 1) / self.config.patches)
-            tokens, directions = self._rehearse_block(tokens, there, number, draw)
+                tokens, token_mask = self._rearrange(tokens, token_mask, number, draw)
+                keep.append((token_mask.sum(1) - 1) / self.config.patches)
+            tokens, directions = self._rehearse_block(tokens, token_mask, number, draw)
             ran.append(directions)
-        tokens = self.model.finish(tokens)
-        patches = there.scatter(1, tokens.protected, 0.0)
+        tokens = self.model.final_norm(tokens)
+        patches = token_mask.scatter(1, tokens.protected, 0.0)
         return Rehearsal(
             logits=self.model.classify(tokens),
-            keep=torch.stack(keep, dim=1) if keep else there.new_empty(len(images), 0),
+            keep=torch.stack(keep, dim=1) if keep else token_mask.new_empty(len(images), 0),
             keep_aim=tuple((self.schedule.tokens[int(block)] - 1) / self.config.patches for block in self.predictors),
             directions=torch.stack(ran, dim=1),
             directions_aim=self.dynamic.directions,
             x=tokens.unmerge(tokens.x),
-            there=tokens.unmerge(patches) > 0,
+            token_mask=tokens.unmerge(patches) > 0,
         )
 
     def _perform(self, tokens: Tokens, number: int) -> tuple[Tokens, Tensor, Tokens]:
@@ -202,10 +202,10 @@ class DynamicMamba(nn.Module):
         if not self.gates:
             left, _ = block(tokens)
             return tokens, torch.ones(len(tokens.x), 2, dtype=torch.bool, device=tokens.x.device), left
-        normed, residual = block.joined(tokens)
+        normed, residual = block.add_residual(tokens)
         u, gate = block.mixer.project(normed)
         directions = self.gates[number](u, gate, tokens.cls_index) > 0
-        return tokens, directions, tokens.replace(x=scan_wanted(block.mixer, u, gate, directions), residual=residual)
+        return tokens, directions, tokens.replace(x=scan_open(block.mixer, u, gate, directions), residual=residual)
 
     def _drop(self, tokens: Tokens, number: int) -> Tokens:
         """Leave the best patches of each image, as many of each."""
@@ -214,33 +214,33 @@ class DynamicMamba(nn.Module):
         order, cls_place = self._arrange(best(scores, left - 1), tokens)
         return moved(tokens, Plan(order[:, :left], order[:, left:], None), cls_place)
 
-    def _rearrange(self, tokens: Tokens, there: Tensor, number: int, draw: Draw) -> tuple[Tokens, Tensor]:
-        """Draw what stays of the tokens that are ``there (b, l)``, and put the others behind it."""
-        chosen = draw(self._scores(tokens, there, number)).scatter(1, tokens.protected, 1.0)
-        there = there * chosen
-        order, cls_place = self._arrange(there > 0, tokens)
+    def _rearrange(self, tokens: Tokens, token_mask: Tensor, number: int, draw: Draw) -> tuple[Tokens, Tensor]:
+        """Draw what stays of the tokens in ``token_mask (b, l)``, and put the others behind it."""
+        chosen = draw(self._scores(tokens, token_mask, number)).scatter(1, tokens.protected, 1.0)
+        token_mask = token_mask * chosen
+        order, cls_place = self._arrange(token_mask > 0, tokens)
         plan = Plan(order, order[:, :0], None)
-        return moved(tokens, plan, cls_place), plan.take(there)
+        return moved(tokens, plan, cls_place), plan.take(token_mask)
 
-    def _scores(self, tokens: Tokens, there: Tensor, number: int) -> Tensor:
+    def _scores(self, tokens: Tokens, token_mask: Tensor, number: int) -> Tensor:
         """A predictor's log-odds ``(b, l)``; -∞ for the class token, which it is not asked about."""
-        patches = there.scatter(1, tokens.protected, 0.0)
-        scores: Tensor = self.predictors[str(number)](join(tokens, nn.Identity()), patches)
+        patches = token_mask.scatter(1, tokens.protected, 0.0)
+        scores: Tensor = self.predictors[str(number)](add_residual(tokens, nn.Identity()), patches)
         return scores
 
     def _arrange(self, keep: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
         return arrange(keep, tokens.protected, middle=self.config.cls_place == "middle")
 
-    def _rehearse_block(self, tokens: Tokens, there: Tensor, number: int, draw: Draw) -> tuple[Tokens, Tensor]:
+    def _rehearse_block(self, tokens: Tokens, token_mask: Tensor, number: int, draw: Draw) -> tuple[Tokens, Tensor]:
         """One block in training mode: its tokens, and the directions ``(b, 2)`` that count."""
         block: Block = self.model.layers[number]  # type: ignore[assignment]
-        normed, residual = block.joined(tokens)
+        normed, residual = block.add_residual(tokens)
         u, gate = block.mixer.project(normed)
-        directions = there.new_ones(len(there), 2)
+        directions = token_mask.new_ones(len(token_mask), 2)
         if self.gates:
             directions = draw(self.gates[number](u, gate, tokens.cls_index))
         forward, backward = (
-            block.mixer.direction(u, gate, side, there) * count.to(u.dtype)[:, None, None]
+            block.mixer.direction(u, gate, side, token_mask) * count.to(u.dtype)[:, None, None]
             for side, count in zip(block.mixer.directions(), directions.unbind(1), strict=True)
         )
         return tokens.replace(x=block.mixer.combine(forward + backward), residual=residual), directions
@@ -256,10 +256,10 @@ def moved(tokens: Tokens, plan: Plan, cls_place: Tensor) -> Tokens:
     )
 
 
-def scan_wanted(mixer: BidirectionalMixer, u: Tensor, gate: Tensor, wanted: Tensor) -> Tensor:
-    """Mix projected tokens ``(b, l, e)``, running each direction on the images that want it, ``(b, 2)`` bool."""
+def scan_open(mixer: BidirectionalMixer, u: Tensor, gate: Tensor, is_open: Tensor) -> Tensor:
+    """Mix projected tokens ``(b, l, e)``, each direction on the images for which it ``is_open (b, 2)``."""
     y = torch.zeros_like(u)
-    for side, images in zip(mixer.directions(), wanted.unbind(1), strict=True):
+    for side, images in zip(mixer.directions(), is_open.unbind(1), strict=True):
         rows = images.nonzero().squeeze(1)
         if len(rows):
             y = y.index_add(0, rows, mixer.direction(u[rows], gate[rows], side))

@@ -9,6 +9,7 @@ from rmeeto.models import checkpoint
 from rmeeto.models.description import describe
 from rmeeto.models.dyvm.network import DynamicMamba
 from rmeeto.models.family import family_of
+from rmeeto.models.loading import load_into
 from rmeeto.ops.select import Impl
 
 
@@ -30,5 +31,5 @@ def load_dynamic(folder: str | Path, *, impl: Impl = "auto") -> DynamicMamba:
         )
     network = family_of(described.family).build(described.config, None, impl)
     model = DynamicMamba(network, described.dynamic)
-    checkpoint.load_into(model, checkpoint.read_weights(described.folder), folder)
+    load_into(model, checkpoint.read_weights(described.folder), folder)
     return model.eval()

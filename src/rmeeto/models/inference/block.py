@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from rmeeto.models.as_written import Method, passes_all
-from rmeeto.models.block import JOINED, Block, what_is_replaced
 from rmeeto.models.inference.snapshot import Snapshot
-from rmeeto.models.linear import product_dtype
+from rmeeto.models.layers.linear import product_dtype
+from rmeeto.models.vim.as_written import Method, passes_all
+from rmeeto.models.vim.block import ADD_RESIDUAL, Block, what_is_replaced
 from rmeeto.ops.packed.block import BlockOutputs, PackedBlock, unsupported_reason
 from rmeeto.ops.select import inference_obstacle
 from rmeeto.ops.watch import is_watchable
@@ -33,25 +33,25 @@ class BlockExecutor:
         """What the block gives; None if the packed weights cannot compute it, and the layers must."""
         if why_not_these(tokens, needs) is not None:
             return None
-        found = self.packed_for(block, product_dtype(block.norm.weight))
-        return None if found is None or found.why_not_read(tokens.x) is not None else found(tokens, needs)
+        frozen = self.packed_for(block, product_dtype(block.norm.weight))
+        return None if frozen is None or frozen.why_not_read(tokens.x) is not None else frozen(tokens, needs)
 
     def why_not(self, block: Block, tokens: Tokens, needs: frozenset[str], names: dict[nn.Module, str]) -> list[str]:
         """What stops the packed weights from computing the block; empty if nothing does."""
         if (reason := why_not_these(tokens, needs)) is not None:
             return [reason]
         dtype = product_dtype(block.norm.weight)
-        found = self.packed_for(block, dtype)
-        if found is None:
+        frozen = self.packed_for(block, dtype)
+        if frozen is None:
             return [*self.why_not_packed(block, dtype, names)]
-        return [reason] if (reason := found.why_not_read(tokens.x)) is not None else []
+        return [reason] if (reason := frozen.why_not_read(tokens.x)) is not None else []
 
     def packed_for(self, block: Block, dtype: torch.dtype) -> FrozenBlock | None:
         """The block packed for products in a precision; None if it cannot be, or has changed since."""
         if dtype not in self.blocks and not any(why_not_pack(block, dtype)):
-            self.blocks[dtype] = FrozenBlock(block, dtype, [JOINED.of(type(block))])
-        found = self.blocks.get(dtype)
-        return found if found is not None and found.snapshot.holds() else None
+            self.blocks[dtype] = FrozenBlock(block, dtype, [ADD_RESIDUAL.of(type(block))])
+        frozen = self.blocks.get(dtype)
+        return frozen if frozen is not None and frozen.snapshot.holds() else None
 
     def why_not_packed(self, block: Block, dtype: torch.dtype, names: dict[nn.Module, str]) -> Iterator[str]:
         """What stops the packed weights from being made, or from being used."""
@@ -86,17 +86,17 @@ class FrozenBlock:
 
     def __call__(self, tokens: Tokens, needs: frozenset[str]) -> tuple[Tokens, Features | None]:
         """One block: the tokens with new ``x`` and ``residual``; features only where some are needed."""
-        found = self.packed(tokens.x, tokens.residual)
-        features = self.features(found, needs) if needs & HANDED_OUT else None
-        return Tokens(found.x, found.stream, tokens.protected, tokens.size, plans=tokens.plans), features
+        outputs = self.packed(tokens.x, tokens.residual)
+        features = self.features(outputs, needs) if needs & HANDED_OUT else None
+        return Tokens(outputs.x, outputs.stream, tokens.protected, tokens.size, plans=tokens.plans), features
 
-    def features(self, found: BlockOutputs, needs: frozenset[str]) -> Features:
+    def features(self, outputs: BlockOutputs, needs: frozenset[str]) -> Features:
         """What both directions computed about the tokens; Δ, which is projected once more, only if it is needed."""
-        (B, C), (B_behind, C_behind) = (side[..., : self.state].unbind(-2) for side in found.B_and_C)
+        (B, C), (B_behind, C_behind) = (side[..., : self.state].unbind(-2) for side in outputs.B_and_C)
         bias, bias_behind = self.delta_bias
         delta = None
         if "delta" in needs:
-            ahead, behind = found.dt @ self.dt_proj[:, None].mT
+            ahead, behind = outputs.dt @ self.dt_proj[:, None].mT
             delta = ahead, behind
         return Features(B=(B, B_behind), C=(C, C_behind), delta=delta, y=None, delta_bias=(bias, bias_behind))
 
@@ -105,7 +105,7 @@ def why_not_these(tokens: Tokens, needs: frozenset[str]) -> str | None:
     """Why packed weights cannot compute a block of these tokens; None if nothing about them stops that."""
     if (obstacle := inference_obstacle(tokens.x)) is not None:
         return obstacle
-    if tokens.timing is not None or tokens.present is not None:
+    if tokens.timing is not None or tokens.lengths is not None:
         return "the tokens have gaps in time, or empty slots"
     return "the reduction reads y" if "y" in needs else None
 

@@ -1,6 +1,6 @@
 """What stops a model from running in one call: every condition, as the sentence that is true if it is not met.
 
-Each function lists its sentences; where the list is empty, the faster way is taken. Executors decide by the same
+Each function yields its sentences; if there are none, the faster way is taken. Executors decide by the same
 functions, and between two images a :class:`Snapshot` tells them whether the answers could have changed.
 """
 
@@ -12,9 +12,9 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from rmeeto.models.as_written import passes_all
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.layers import PatchEmbed, RMSNorm
+from rmeeto.models.vim.as_written import passes_all
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.ops.packed.block import unsupported_reason
 from rmeeto.ops.watch import is_watchable
 from rmeeto.reduction import TokenMerge
@@ -48,16 +48,15 @@ def no_faster_way(model: nn.Module) -> str:
     return f"a {type(model).__name__} has no faster way: only a VisionMamba with its own forward has"
 
 
-def why_not_record(model: nn.Module, images: Tensor) -> list[tuple[str, str]]:
+def why_not_record(model: nn.Module, images: Tensor) -> Iterator[tuple[str, str]]:
     """What stops a GPU from recording the pass as a CUDA graph: why, and what to do instead."""
-    reduction, reasons = getattr(model, "reduction", None), []
+    reduction = getattr(model, "reduction", None)
     if model.training:
-        reasons.append(("it is in training mode", "call rmeeto.freeze(model)"))
+        yield "it is in training mode", "call rmeeto.freeze(model)"
     if reduction is not None and reduction.varies:
-        reasons.append((f"what {reduction} removes depends on the images", "use a constant r or ratio"))
+        yield f"what {reduction} removes depends on the images", "use a constant r or ratio"
     if not images.is_cuda:
-        reasons.append((f"its images are on {images.device}", "only a GPU repeats launches by itself"))
-    return reasons
+        yield f"its images are on {images.device}", "only a GPU repeats launches by itself"
 
 
 def why_not_pack(model: VisionMamba, dtype: torch.dtype) -> Iterator[str]:
@@ -75,62 +74,57 @@ def why_not_pack(model: VisionMamba, dtype: torch.dtype) -> Iterator[str]:
             yield f"{name} is not plain memory"
 
 
-def why_not_these(images: Tensor, dtype: torch.dtype, size: tuple[int, ...]) -> list[str]:
+def why_not_these(images: Tensor, dtype: torch.dtype, size: tuple[int, ...]) -> Iterator[str]:
     """What stops images of another dtype or size than the model's."""
-    reasons = (
-        [] if images.dtype == dtype else [f"the images are {images.dtype}, the weights {dtype}".replace("torch.", "")]
-    )
+    if images.dtype != dtype:
+        yield f"the images are {images.dtype}, the weights {dtype}".replace("torch.", "")
     if images.shape[1:] != size:
-        reasons.append(f"the images are {tuple(images.shape[1:])}, the model takes {tuple(size)}")
-    return reasons
+        yield f"the images are {tuple(images.shape[1:])}, the model takes {tuple(size)}"
 
 
-def why_not_embed(model: VisionMamba) -> list[str]:
+def why_not_embed(model: VisionMamba) -> Iterator[str]:
     """What stops the patch embedding: patches must lie side by side, and be embedded by layers of this package."""
     embed = model.patch_embed
     if type(embed) is not PatchEmbed:
-        return [f"patch_embed is a {type(embed).__name__}"]
-    proj = embed.proj
-    if type(proj) not in (nn.Conv2d, nn.Conv3d):
-        return [f"patch_embed.proj is a {type(proj).__name__}"]
-    reasons = []
-    if proj.kernel_size != proj.stride:
-        reasons.append(f"patches of {proj.kernel_size} start every {proj.stride} pixels, not side by side")
-    if proj.bias is None:
-        reasons.append("patch_embed.proj has no bias")
-    if proj.groups != 1 or any(proj.padding) or set(proj.dilation) != {1}:
-        reasons.append("patch_embed.proj pads, leaves gaps or has groups")
-    return reasons
+        yield f"patch_embed is a {type(embed).__name__}"
+    elif type(embed.proj) not in (nn.Conv2d, nn.Conv3d):
+        yield f"patch_embed.proj is a {type(embed.proj).__name__}"
+    else:
+        proj = embed.proj
+        if proj.kernel_size != proj.stride:
+            yield f"patches of {proj.kernel_size} start every {proj.stride} pixels, not side by side"
+        if proj.bias is None:
+            yield "patch_embed.proj has no bias"
+        if proj.groups != 1 or any(proj.padding) or set(proj.dilation) != {1}:
+            yield "patch_embed.proj pads, leaves gaps or has groups"
 
 
-def why_not_classify(model: VisionMamba) -> list[str]:
+def why_not_classify(model: VisionMamba) -> Iterator[str]:
     """What stops norm and head: they must read the class token, and be this package's norm and a linear layer."""
-    reasons = []
     if model.config.global_pool != "token":
-        reasons.append(f"the head reads more than the class token (global_pool={model.config.global_pool!r})")
-    reasons += [
+        yield f"the head reads more than the class token (global_pool={model.config.global_pool!r})"
+    yield from (
         f"{name} may drop values" for name in ("drop_path", "head_drop") if not passes_all(getattr(model, name))
-    ]
+    )
     if type(model.norm_f) is not RMSNorm:
-        reasons.append(f"norm_f is a {type(model.norm_f).__name__}")
+        yield f"norm_f is a {type(model.norm_f).__name__}"
     if type(model.head) is not nn.Linear:
-        reasons.append(f"head is a {type(model.head).__name__}")
+        yield f"head is a {type(model.head).__name__}"
     elif model.head.bias is None:
-        reasons.append("head has no bias")
-    return reasons
+        yield "head has no bias"
 
 
-def why_not_merge(model: VisionMamba) -> list[str]:
+def why_not_merge(model: VisionMamba) -> Iterator[str]:
     """What stops the reduction: inside of one call rows are merged by their own values, and nothing else."""
     reduction = model.reduction
-    if reduction is None:
-        return []
-    if not isinstance(reduction, TokenMerge):
-        return [f"the reduction is a {type(reduction).__name__}, which is more than plain merging"]
-    reasons = [] if reduction.features == "X" else [f"the reduction reads {reduction.features}"]
-    if model.schedule.counts[0]:
-        reasons.append("the reduction removes tokens before the first block")
-    return [*reasons, *reduction.beyond_plain_matching()]
+    if isinstance(reduction, TokenMerge):
+        if reduction.features != "X":
+            yield f"the reduction reads {reduction.features}"
+        if model.schedule.counts[0]:
+            yield "the reduction removes tokens before the first block"
+        yield from reduction.beyond_plain_matching()
+    elif reduction is not None:
+        yield f"the reduction is a {type(reduction).__name__}, which is more than plain merging"
 
 
 def outside_blocks(model: VisionMamba) -> dict[str, nn.Module]:
@@ -144,10 +138,6 @@ def outside_blocks(model: VisionMamba) -> dict[str, nn.Module]:
 def names_in(model: nn.Module) -> dict[nn.Module, str]:
     """What sentences call the modules of a model: ``block 7``, ``mixer.in_proj of block 7``, ``head``."""
     return {module: _called(path) for path, module in model.named_modules()}
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _called(path: str) -> str:

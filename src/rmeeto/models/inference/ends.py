@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rmeeto.models.as_written import Method
-from rmeeto.models.backbone import VisionMamba
 from rmeeto.models.inference.conditions import outside_blocks, why_not_classify, why_not_embed
 from rmeeto.models.inference.snapshot import Snapshot
 from rmeeto.models.layers import join_tokens
+from rmeeto.models.vim.as_written import Method
+from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.ops.packed.ends import PackedClassifier, PackedEmbedding
 from rmeeto.reduction.tokens import Tokens
 
@@ -27,10 +27,9 @@ class FrozenEnds:
     def __init__(self, model: VisionMamba, dtype: torch.dtype, methods: Sequence[Method]) -> None:
         self.dtype, layers = model.cls_token.dtype, [*outside_blocks(model).values()]
         self.snapshot = Snapshot([model, *layers], layers, methods, [(model, "config"), (model, "_impl")])
-        without_embedding, without_classifier = why_not_embed(model), why_not_classify(model)
-        self.missing = [*without_embedding, *without_classifier]
-        self.embedding = None if without_embedding else packed_embedding(model, dtype)
-        self.classifier = None if without_classifier else packed_classifier(model, dtype)
+        self.missing = [*why_not_embed(model), *why_not_classify(model)]
+        self.embedding = None if any(why_not_embed(model)) else packed_embedding(model, dtype)
+        self.classifier = None if any(why_not_classify(model)) else packed_classifier(model, dtype)
 
     def embed(self, images: Tensor) -> Tensor | None:
         """Images or clips to ``(b, l, d)`` tokens; None if the kernels cannot read them, and the layers must."""
@@ -55,7 +54,7 @@ def packed_embedding(model: VisionMamba, dtype: torch.dtype) -> PackedEmbedding:
     biases = proj.bias.expand(1, config.time, config.grid[0] * config.grid[1], -1)
     learned = torch.full((1, len(config.protected)), -1)
     patch_at = join_tokens(torch.arange(config.patches)[None], learned, config.protected)
-    return PackedEmbedding(dtype, proj.weight, model.placed(biases)[0], patch_at[0])
+    return PackedEmbedding(dtype, proj.weight, model.add_positions(biases)[0], patch_at[0])
 
 
 def packed_classifier(model: VisionMamba, dtype: torch.dtype) -> PackedClassifier:

@@ -9,8 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.block import Block
 from rmeeto.models.inference.conditions import (
     NOT_FROZEN,
     has_faster_ways,
@@ -20,6 +18,8 @@ from rmeeto.models.inference.conditions import (
     why_not_record,
 )
 from rmeeto.models.inference.cuda_graph import CudaGraph
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.block import Block
 
 Way = Literal["layers", "block op", "network", "recorded"]
 
@@ -75,7 +75,7 @@ def _of(model: VisionMamba, images: Tensor) -> Explanation:
     reasons = why_not(model, images)
     if not reasons:
         return Explanation("network")
-    if not why_not_record(model, images):
+    if not any(why_not_record(model, images)):
         reasons.append("rmeeto.CudaGraph(model, images) has not recorded the pass")
     blocks = _why_layers(model, images)
     inside = [
@@ -92,18 +92,18 @@ def _why_layers(model: VisionMamba, images: Tensor) -> list[list[str]]:
     devices = [images.device] if images.is_cuda else []
     with torch.no_grad(), torch.random.fork_rng(devices):
         seen = model.trace(images[:1]).blocks
-    names, found = names_in(model), []
+    names, reasons = names_in(model), []
     for block, step, tokens in zip(model.layers, model.schedule.steps, seen, strict=False):
         if type(block) is not Block:
-            found.append([f"{names[block]} is a {type(block).__name__}"])
+            reasons.append([f"{names[block]} is a {type(block).__name__}"])
         elif torch.is_grad_enabled():
             why = block.why_layers(tokens, model.read_after(step))
-            found.append([] if why is None else [why])
+            reasons.append([] if why is None else [why])
         elif block.executor is None:
-            found.append([NOT_FROZEN if model.executor is None else f"{names[block]} is not frozen"])
+            reasons.append([NOT_FROZEN if model.executor is None else f"{names[block]} is not frozen"])
         else:
-            found.append(block.executor.why_not(block, tokens, model.read_after(step), names))
-    return found
+            reasons.append(block.executor.why_not(block, tokens, model.read_after(step), names))
+    return reasons
 
 
 def grouped(sentences: list[str]) -> list[str]:

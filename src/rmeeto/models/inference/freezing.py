@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from rmeeto.models.backbone import VisionMamba
-from rmeeto.models.block import Block
-from rmeeto.models.freezable import Freezable, Model
 from rmeeto.models.inference.block import BlockExecutor
 from rmeeto.models.inference.network import NetworkExecutor
-from rmeeto.models.linear import freeze_layer, is_frozen_layer, thaw_layer
+from rmeeto.models.layers.freezing import Freezable, Model
+from rmeeto.models.layers.linear import freeze_layer, is_frozen_layer, thaw_layer
+from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.block import Block
 
 
 def freeze(model: Model) -> Model:

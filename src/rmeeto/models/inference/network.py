@@ -11,9 +11,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from rmeeto.models.as_written import Method
-from rmeeto.models.backbone import MODEL_METHODS, VisionMamba
-from rmeeto.models.block import BLOCK_METHODS, Block
 from rmeeto.models.inference.conditions import (
     names_in,
     outside_blocks,
@@ -23,7 +20,10 @@ from rmeeto.models.inference.conditions import (
 )
 from rmeeto.models.inference.ends import FrozenEnds
 from rmeeto.models.inference.snapshot import Snapshot
-from rmeeto.models.linear import product_dtype
+from rmeeto.models.layers.linear import product_dtype
+from rmeeto.models.vim.as_written import Method
+from rmeeto.models.vim.backbone import MODEL_METHODS, VisionMamba
+from rmeeto.models.vim.block import BLOCK_METHODS, Block
 from rmeeto.ops.merging import Matching
 from rmeeto.ops.packed.block import PackedBlock
 from rmeeto.ops.packed.network import PackedNetwork
@@ -45,9 +45,9 @@ class NetworkExecutor:
         network = frozen.network(model, images)
         if network is not None:
             return network(images.float().contiguous())
-        tokens = model.mixed(images)
+        tokens = model.forward_blocks(images)
         logits = frozen.ends.classify(tokens)
-        return model.classify(model.finish(tokens)) if logits is None else logits
+        return model.classify(model.final_norm(tokens)) if logits is None else logits
 
     def embed(self, model: VisionMamba, images: Tensor) -> Tensor | None:
         """Tokens ``(b, l, d)`` of images or clips; None if the model has to compute them by itself."""
@@ -95,7 +95,7 @@ class FrozenNetwork:
 
     def network(self, model: VisionMamba, images: Tensor) -> PackedNetwork | None:
         """What takes these images the whole way now; None if something stops it."""
-        if why_not_these(images, self.ends.dtype, self.input_size):
+        if any(why_not_these(images, self.ends.dtype, self.input_size)):
             return None
         blocks = self.blocks or self.snapshot_blocks(model)
         if blocks is None or not blocks[0].holds():
@@ -103,7 +103,7 @@ class FrozenNetwork:
         latest, reduction = self.latest, model.reduction
         if latest is not None and latest[0] is reduction and latest[1] is model.schedule:
             return latest[2] if reduction is None or reduction.as_written() else None  # type: ignore[attr-defined]
-        network = None if why_not_merge(model) else self.packed(model, blocks[1])
+        network = None if any(why_not_merge(model)) else self.packed(model, blocks[1])
         self.latest = None if network is None else (reduction, model.schedule, network)
         return network
 
@@ -164,8 +164,8 @@ def packed_blocks(model: VisionMamba, dtype: torch.dtype) -> list[PackedBlock]:
     """The packed blocks; an empty list if any block was replaced or cannot be packed."""
     blocks = []
     for layer in model.layers:
-        found = layer.executor.packed_for(layer, dtype) if type(layer) is Block and layer.executor else None
-        if found is None:
+        frozen = layer.executor.packed_for(layer, dtype) if type(layer) is Block and layer.executor else None
+        if frozen is None:
             return []
-        blocks.append(found.packed)
+        blocks.append(frozen.packed)
     return blocks

@@ -14,10 +14,10 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from rmeeto.models.as_written import METHODS, Method, replaces_methods
 from rmeeto.models.layers import RMSNorm
-from rmeeto.models.linear import FORWARD_HOOKS
-from rmeeto.models.mixers import BidirectionalMixer
+from rmeeto.models.layers.linear import FORWARD_HOOKS
+from rmeeto.models.vim.as_written import METHODS, Method, replaces_methods
+from rmeeto.models.vim.mixers import BidirectionalMixer
 from rmeeto.ops.watch import Entry, ObjectWatch, TensorWatch, compare
 
 SETTINGS: dict[type, tuple[str, ...]] = {
@@ -54,7 +54,7 @@ class Snapshot:
         entries: Sequence[Entry] = (),
     ) -> None:
         self._modules, methods = [*modules], (*METHODS, *methods)
-        self._owners, self._names = [method.kind for method in methods], [method.name for method in methods]
+        self._owners, self._names = [method.owner for method in methods], [method.name for method in methods]
         self._functions = [method.function for method in methods]
         self._types = [*map(type, self._modules)]
         parts = [(of, name, of[name]) for module in self._modules for of in _parts_of(module) for name in of]
@@ -87,9 +87,9 @@ class Snapshot:
         """
         if any(FORWARD_HOOKS):
             yield "hooks are registered on all modules"
-        for kind, name, function in zip(self._owners, self._names, self._functions, strict=True):
-            if getattr(kind, name) is not function:
-                yield f"{kind.__name__}.{name} has been replaced"
+        for owner, name, function in zip(self._owners, self._names, self._functions, strict=True):
+            if getattr(owner, name) is not function:
+                yield f"{owner.__name__}.{name} has been replaced"
         owners: dict[int, nn.Module] = {}
         for module in names:
             dictionaries = (vars(module), *_parts_of(module), *_hooks_of(module))
@@ -127,9 +127,9 @@ class Snapshot:
 
     def _changed_objects(self) -> Iterator[Change]:
         """Objects that do not do what those of then did."""
-        for module, kind in zip(self._modules, self._types, strict=True):
-            if type(module) is not kind:
-                yield module, f"is a {type(module).__name__}, no longer a {kind.__name__}"
+        for module, former in zip(self._modules, self._types, strict=True):
+            if type(module) is not former:
+                yield module, f"is a {type(module).__name__}, no longer a {former.__name__}"
         for counted, count in self._counted:
             if len(counted) != count:
                 yield counted, f"has {len(counted)} parts, no longer {count}"

@@ -10,9 +10,10 @@ import torch
 
 from rmeeto.config import ModelConfig, PositionInterpolation
 from rmeeto.errors import CheckpointError
-from rmeeto.models.checkpoint import REGISTERS, TEMPORAL, WEIGHTS, class_count, likely_models, read_config, say
+from rmeeto.models.checkpoint import WEIGHTS, class_count, read_config, say
 from rmeeto.models.layers import inflate, resize_position_embedding, resize_temporal_embedding
-from rmeeto.models.weight_file import StateDict, check_dtypes, stored_numbers
+from rmeeto.models.vim.zoo import REGISTERS, TEMPORAL, likely_models
+from rmeeto.models.weight_file import StateDict, check_dtypes
 
 PATCHES, POSITIONS = "patch_embed.proj.weight", "pos_embed"
 CLS_PLACES = {
@@ -70,7 +71,7 @@ def check_size(state: StateDict, config: ModelConfig, source: str | Path) -> Non
     Raises:
         CheckpointError: the network would have many times as many numbers as the weights, or other widths.
     """
-    held, expected = stored_numbers(state), config.parameters
+    held, expected = sum(tensor.numel() for tensor in state.values()), config.parameters
     if expected > SMALL_NETWORK and expected > SIZE_RATIO * held:
         raise CheckpointError(
             f"load weights from {source}",
@@ -113,14 +114,8 @@ def _fit_time(state: StateDict, config: ModelConfig) -> None:
 
 
 def _fit_grid(state: StateDict, config: ModelConfig, likely_grid: tuple[int, int]) -> None:
-    table, wanted = state.get(POSITIONS), config.grid[0] * config.grid[1]
-    if (
-        table is None
-        or table.dim() != 3
-        or table.shape[0] != 1
-        or table.shape[1] in (0, wanted + 1)
-        or not table.shape[2]
-    ):
+    table, patches = state.get(POSITIONS), config.grid[0] * config.grid[1]
+    if table is None or table.dim() != 3 or table.shape[0] != 1 or not table.numel() or table.shape[1] == patches + 1:
         return
     rows = table.shape[1] - 1
     grid = likely_grid if likely_grid[0] * likely_grid[1] == rows else (isqrt(rows), isqrt(rows))
@@ -159,9 +154,9 @@ def _fit_registers(state: StateDict, config: ModelConfig) -> None:
 
 def _say_other_family(source: Path, config: ModelConfig) -> None:
     """Warn if weights seem to be of the other family, Vim or VideoMamba, whose names and shapes are the same."""
-    place = _cls_place(source)
-    if place is not None and place != config.cls_place:
-        theirs, ours = (CLS_PLACES[one] for one in (place, config.cls_place))
+    cls_place = _cls_place(source)
+    if cls_place is not None and cls_place != config.cls_place:
+        theirs, ours = (CLS_PLACES[one] for one in (cls_place, config.cls_place))
         say(
             f"{source.name} seems to hold the weights of {theirs}, the model is {ours}: they fit, but mean other things"
         )

@@ -14,6 +14,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from rmeeto.config import TransformerConfig
 from rmeeto.errors import CheckpointError, ConfigError, RmeetoWarning
 from rmeeto.models import checkpoint
+from rmeeto.models.loading import load_into
 from rmeeto.models.vit.sizes import sizes
 from rmeeto.models.vit.transformer import ReducibleTransformer, plain_transformer, reduce
 from rmeeto.reduction import Reduction
@@ -85,7 +86,7 @@ def create(
             text = f"head replaced: the weights are for other classes than the model's {model.num_classes}; train it"
             warnings.warn(text, RmeetoWarning, stacklevel=3)
         assert source is not None
-        checkpoint.load_into(model, state, source)
+        load_into(model, state, source)
     reducible: ReducibleTransformer = reduce(model.eval(), reduction)
     return reducible
 

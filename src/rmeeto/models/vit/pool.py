@@ -28,7 +28,7 @@ def pool(model: VisionTransformer, tokens: Tokens) -> Tensor:
     mean = mean_token(x, size)
     if model.global_pool == "avg":
         return mean
-    if tokens.present is not None:
+    if tokens.lengths is not None:
         x = x.masked_fill(size[..., None] == 0, -torch.inf)
     largest = x.amax(1)
     return largest if model.global_pool == "max" else (mean + largest) / 2

@@ -21,11 +21,11 @@ from torch.utils.checkpoint import checkpoint
 from rmeeto.config import IMAGENET_MEAN, IMAGENET_STD, TransformerConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError, UnsupportedInput
-from rmeeto.models.freezable import thaw
 from rmeeto.models.images import check_images
+from rmeeto.models.layers.freezing import thaw
+from rmeeto.models.maps import intermediates
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.models.vit.block import attention_half, check_block, mlp_half
-from rmeeto.models.vit.dense import intermediates
 from rmeeto.models.vit.pool import pool
 from rmeeto.models.vit.sizes import published, sizes
 from rmeeto.reduction import Reduction, as_reduction
@@ -70,11 +70,6 @@ class ReducibleTransformer(VisionTransformer, ReducibleModel):
         described = published(self) or UNPUBLISHED
         return {**described, "input_size": self.config.input_size, "num_classes": self.num_classes}
 
-    @property
-    def default_cfg(self) -> dict[str, Any]:
-        """timm's older name for :attr:`pretrained_cfg`."""
-        return self.pretrained_cfg
-
     def embed(self, images: Tensor) -> Tokens:
         """``(b, c, h, w)`` images to tokens: class, distillation and register tokens, then the patches."""
         check_images(images, self.patch_embed.proj.weight)
@@ -97,7 +92,7 @@ class ReducibleTransformer(VisionTransformer, ReducibleModel):
             tokens = self._reduction.step(tokens, features, step)  # type: ignore[arg-type]  # schedule() checked needs
         return mlp_half(block, tokens)
 
-    def walk(self, images: Tensor) -> Iterator[Tokens]:
+    def iter_blocks(self, images: Tensor) -> Iterator[Tokens]:
         """The tokens that leave each block, one after the other."""
         tokens = self.embed(images)
         for block, step in zip(self.blocks, self.schedule.steps, strict=False):  # timm may have cut blocks off
@@ -107,7 +102,7 @@ class ReducibleTransformer(VisionTransformer, ReducibleModel):
                 tokens = self.advance(block, tokens, step)
             yield tokens
 
-    def finish(self, tokens: Tokens) -> Tokens:
+    def final_norm(self, tokens: Tokens) -> Tokens:
         """The tokens that left the last block, with ``x`` normalised."""
         return tokens.replace(x=self.norm(tokens.x))
 
@@ -138,14 +133,19 @@ class ReducibleTransformer(VisionTransformer, ReducibleModel):
         return tokens.unmerge(tokens.x)
 
     def forward_intermediates(  # type: ignore[override]  # timm's options are passed on by name
-        self, x: Tensor, indices: int | list[int] | None = None, **options: Any
+        self, x: Tensor, indices: int | list[int] | None = None, *, norm: bool = False, **options: Any
     ) -> Any:
         """As timm's; maps stand on the full grid, with copies for merged tokens and zeros for dropped ones."""
         if self._reduction is None:
-            return super().forward_intermediates(x, indices, **options)
+            return super().forward_intermediates(x, indices, norm=norm, **options)
         masks = {name: options.pop(name) for name in MASKS if name in options}
         check_unmasked(masks)
-        return intermediates(self, self.walk(x), self.config.grid, indices, **options)
+
+        def features(tokens: Tokens) -> Tensor:
+            return tokens.unmerge(self.norm(tokens.x))
+
+        blocks, rows = self.iter_blocks(x), features if norm else lambda tokens: tokens.unmerge(tokens.x)
+        return intermediates(blocks, len(self.blocks), self.config.grid, rows, features, indices, **options)
 
     def set_input_size(self, *args: Any, **kwargs: Any) -> None:
         """As timm's; the reduction is scheduled anew for the new number of tokens."""
@@ -176,8 +176,8 @@ def reducible_class(whole_class: Any) -> type[ReducibleTransformer]:
 
 def _blank(whole_class: Any) -> ReducibleTransformer:
     """An empty object for pickle and deepcopy to fill."""
-    kind = reducible_class(whole_class)
-    return kind.__new__(kind)
+    reducible = reducible_class(whole_class)
+    return reducible.__new__(reducible)
 
 
 def reduce(model: nn.Module, reduction: Reduction | str | None) -> Any:

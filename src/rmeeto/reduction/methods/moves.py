@@ -28,13 +28,13 @@ def moved(tokens: Tokens, plan: Plan, move: Move, move_residual: Move | None = N
 
     move: ``(b, l, d)`` to ``(b, m, d)``. move_residual: of the residual stream, if it moves otherwise.
     """
-    untouched = plan.target is None and tokens.size is None and plan.present is None
+    untouched = plan.target is None and tokens.size is None and plan.lengths is None
     return Tokens(
         x=move(tokens.x),
         residual=None if tokens.residual is None else (move_residual or move)(tokens.residual),
         protected=plan.follow(tokens.protected),
         size=None if untouched else plan.merge_sizes(tokens.sizes()),
         timing=None if tokens.timing is None else tokens.timing.moved(plan),
-        present=plan.present,
+        lengths=plan.lengths,
         plans=(*tokens.plans, plan),
     )

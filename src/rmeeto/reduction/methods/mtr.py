@@ -10,8 +10,15 @@ import torch
 
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.methods.moves import merged
-from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
-from rmeeto.reduction.methods.partners import averaging, comparing, merging, partners
+from rmeeto.reduction.methods.partners import (
+    ComparesFeatures,
+    FeatureName,
+    averaging,
+    comparing,
+    matching_features,
+    merging,
+    partners,
+)
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Step, Widths
@@ -20,7 +27,7 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class MTR(ScheduledReduction):
+class MTR(ComparesFeatures, ScheduledReduction):
     """Training-free token reduction for Vision Mamba by Δ.
 
     Tokens are ranked by the mean Δ of both directions: the r smallest are sources, the next ones are targets, and the
@@ -43,8 +50,8 @@ class MTR(ScheduledReduction):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Δ ranks the tokens."""
-        return frozenset({"delta", self.features})
+        """Δ ranks the tokens, and the features compare them."""
+        return super().needs | {"delta"}
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step."""

@@ -26,29 +26,18 @@ from rmeeto.reduction.match import (
     reach_of,
 )
 from rmeeto.reduction.methods.moves import merged, pruned
+from rmeeto.reduction.methods.partners import ComparesFeatures, FeatureName, matching_features
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import MergeOp, OrderedPlan, Plan, interleave
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
-from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
+from rmeeto.reduction.tokens import Features, Tokens
 from rmeeto.runtime.randomness import rand_by_image
 
-FeatureName = Literal["X", "B", "C", "delta", "Q", "K", "V"]
 Order = Literal["kept", "dropped", "odd-even"]
 
 
-def matching_features(tokens: Tokens, features: Features | AttentionFeatures | None, name: FeatureName) -> Tensor:
-    """What tokens are compared by: X, the last output, or a mean of what the mixer computed (Table 6).
-
-    B, C and Δ of a Mamba are averaged over both directions, Q, K and V of an attention over its heads.
-    """
-    if name == "X":
-        return tokens.x
-    assert features is not None, "the first block never reduces, so some block has handed its features on"
-    return features.mean(name)
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PairwiseReduction(ScheduledReduction, ABC):
+class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
     """Choices that merging and pruning share. Protected tokens are never touched; their true positions are tracked.
 
     features: compare tokens by X; by B, C or delta of a Mamba (Table 6); by Q, K or V of a Transformer.
@@ -126,11 +115,6 @@ class PairwiseReduction(ScheduledReduction, ABC):
                 fix="leave frames out; window=1 is the neighbourhood of an image",
             )
         return super().schedule(stack)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What tokens are compared by."""
-        return frozenset({self.features})
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step."""
@@ -223,7 +207,7 @@ class TokenMerge(PairwiseReduction):
     def at_once(self, tokens: Tokens, features: Features | None, r: int) -> Tokens | None:
         """What :meth:`step` gives for the plain choices, in inference on a processor; None elsewhere."""
         matching = self.plain_matching()
-        if matching is None or tokens.timing is not None or tokens.present is not None:
+        if matching is None or tokens.timing is not None or tokens.lengths is not None:
             return None
         compared = matching_features(tokens, features, self.features)
         given = (tokens.x, tokens.residual, tokens.size, tokens.protected, r)

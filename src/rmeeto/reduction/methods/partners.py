@@ -1,12 +1,39 @@
-"""Partners: the most similar target of each candidate, and the operations of finding and merging them."""
+"""What tokens are compared by, their most similar partners, and the operations of finding and merging these."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from torch import Tensor
 
 from rmeeto.ops.nearest import find_nearest
 from rmeeto.reduction.plan import take
 from rmeeto.reduction.protocol import Widths
+from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
+
+FeatureName = Literal["X", "B", "C", "delta", "Q", "K", "V"]
+
+
+class ComparesFeatures:
+    """A method that compares tokens by the features that its option ``features`` names."""
+
+    features: FeatureName
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What tokens are compared by."""
+        return frozenset({self.features})
+
+
+def matching_features(tokens: Tokens, features: Features | AttentionFeatures | None, name: FeatureName) -> Tensor:
+    """What tokens are compared by: X, the last output, or a mean of what the mixer computed (Table 6).
+
+    B, C and Δ of a Mamba are averaged over both directions, Q, K and V of an attention over its heads.
+    """
+    if name == "X":
+        return tokens.x
+    assert features is not None, "the first block never reduces, so some block has handed its features on"
+    return features.mean(name)
 
 
 def partners(features: Tensor, candidates: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,15 @@ from typing import ClassVar
 from rmeeto.errors import ConfigError
 from rmeeto.reduction.match import patch_positions
 from rmeeto.reduction.methods.moves import merged
-from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
-from rmeeto.reduction.methods.partners import averaging, comparing, merging, partners
+from rmeeto.reduction.methods.partners import (
+    ComparesFeatures,
+    FeatureName,
+    averaging,
+    comparing,
+    matching_features,
+    merging,
+    partners,
+)
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
 from rmeeto.reduction.protocol import Step, Widths
@@ -18,7 +25,7 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PiToMe(ScheduledReduction):
+class PiToMe(ComparesFeatures, ScheduledReduction):
     """Protect informative tokens merging (Tran et al. 2024), with order kept for Mamba.
 
     A token's energy is the mean of ELU(cosine - m) with all others, where the margin m falls linearly with depth. In
@@ -39,11 +46,6 @@ class PiToMe(ScheduledReduction):
         super().__post_init__()
         if not -1 <= self.margin <= 1:
             raise ConfigError(f"compare cosines with margin={self.margin}", why="a cosine lies between -1 and 1")
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What tokens are compared by."""
-        return frozenset({self.features})
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step."""

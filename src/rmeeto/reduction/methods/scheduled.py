@@ -13,11 +13,11 @@ from rmeeto.reduction.budget import for_operations, for_ratio
 from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
 from rmeeto.reduction.protocol import Reduction, Schedule, Stack, Widths
 from rmeeto.reduction.schedule import block_numbers, constant, linear, listed
-from rmeeto.reduction.spec import format_reduction
+from rmeeto.reduction.spec import OneLine
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ScheduledReduction:
+class ScheduledReduction(OneLine):
     """How much and where. Exactly one of r, ratio, gflops and fewer says how much.
 
     r: tokens to remove per reducing block: one number, or a list with one entry per reducing block.
@@ -90,12 +90,6 @@ class ScheduledReduction:
             )
         if isinstance(self.minimum, bool) or not isinstance(self.minimum, int) or self.minimum < 0:
             raise ConfigError(f"leave minimum={self.minimum} tokens", why="it is a whole number, zero or more")
-
-    def __str__(self) -> str:
-        return format_reduction(self)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
 
     @property
     def needs(self) -> frozenset[str]:

@@ -12,8 +12,7 @@ from torch import Tensor
 from rmeeto.reduction.choices import check_count
 from rmeeto.reduction.match import patch_positions
 from rmeeto.reduction.methods.moves import merged
-from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
-from rmeeto.reduction.methods.partners import averaging, merging
+from rmeeto.reduction.methods.partners import ComparesFeatures, FeatureName, averaging, matching_features, merging
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
@@ -22,7 +21,7 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class STM(ScheduledReduction):
+class STM(ComparesFeatures, ScheduledReduction):
     """Merge the most similar neighbours on both sides.
 
     Every second patch may join the patch before it or the one behind it, so neither scan direction is favoured; the
@@ -41,11 +40,6 @@ class STM(ScheduledReduction):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("guard", self.guard)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What tokens are compared by."""
-        return frozenset({self.features})
 
     def schedule(self, stack: Stack) -> Schedule:
         """Fewer tokens can be removed: guarded patches stay, and a patch beside them may have no neighbour left."""

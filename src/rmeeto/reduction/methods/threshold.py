@@ -26,7 +26,7 @@ from torch import Tensor
 from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.reduction.match import Match, match, matching_operations
 from rmeeto.reduction.methods.moves import merged
-from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
+from rmeeto.reduction.methods.partners import ComparesFeatures, FeatureName, matching_features
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
 from rmeeto.reduction.protocol import Step, Widths
@@ -36,7 +36,7 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ThresholdReduction(ScheduledReduction, ABC):
+class ThresholdReduction(ComparesFeatures, ScheduledReduction, ABC):
     """The pairs of :class:`TokenMerge` above a similarity; r and ratio are the most that an image may lose.
 
     The number of removed tokens depends on the image. A schedule holds the largest, so operations counted from it are
@@ -75,11 +75,6 @@ class ThresholdReduction(ScheduledReduction, ABC):
                 fix="use r or ratio, the most that an image may lose, and look at what rmeeto eval says was lost",
             )
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What tokens are compared by."""
-        return frozenset({self.features})
-
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step that removes the most it may, the cosines of the pairs included."""
         width = widths.features[self.features]
@@ -89,8 +84,8 @@ class ThresholdReduction(ScheduledReduction, ABC):
     def step(self, tokens: Tokens, features: Features | AttentionFeatures | None, step: Step) -> Tokens:
         """Remove from each image what is similar enough, at most ``step.r`` tokens."""
         metric = matching_features(tokens, features, self.features)
-        if tokens.there is not None:
-            metric = metric * tokens.there[..., None]
+        if tokens.token_mask is not None:
+            metric = metric * tokens.token_mask[..., None]
         found = match(metric, tokens.protected, step.r, window=self.window)
         counts = (closeness(metric, found) >= self.threshold).sum(1)
         plan = first_pairs(found, counts, tokens, merging=self.merges)
@@ -144,9 +139,9 @@ def first_pairs(found: Match, counts: Tensor, tokens: Tokens, *, merging: bool) 
     if most == 0:
         return None
     source, target = found.source[:, :most], found.target[:, :most]
-    if tokens.there is None and shortest == longest:
+    if tokens.token_mask is None and shortest == longest:
         return Plan.joining(source, target, tokens.length) if merging else Plan.dropping(source, tokens.length)
-    there = torch.ones_like(tokens.sizes(), dtype=torch.bool) if tokens.there is None else tokens.there
+    mask = torch.ones_like(tokens.sizes(), dtype=torch.bool) if tokens.token_mask is None else tokens.token_mask
     return RaggedPlan.removing(
-        source, target if merging else None, counts, there, longest, present=None if shortest == longest else left
+        source, target if merging else None, counts, mask, longest, lengths=None if shortest == longest else left
     )

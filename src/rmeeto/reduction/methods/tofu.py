@@ -13,7 +13,7 @@ from rmeeto.errors import ConfigError
 from rmeeto.ops.nearest import Distance
 from rmeeto.reduction.match import match, matching_operations
 from rmeeto.reduction.methods.moves import moved, pruned
-from rmeeto.reduction.methods.pairwise import FeatureName, matching_features
+from rmeeto.reduction.methods.partners import ComparesFeatures, FeatureName, matching_features
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Step, Widths
@@ -21,7 +21,7 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ToFu(ScheduledReduction):
+class ToFu(ComparesFeatures, ScheduledReduction):
     """Token fusion (Kim et al. 2024): the pairs of :class:`TokenMerge`, combined by depth.
 
     Early blocks drop the sources. Late blocks average a target and its sources and scale the average to the largest
@@ -41,11 +41,6 @@ class ToFu(ScheduledReduction):
         super().__post_init__()
         if not 0 <= self.until <= 1:
             raise ConfigError(f"prune until={self.until} of the depth", why="a share lies between 0 and 1")
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What tokens are compared by."""
-        return frozenset({self.features})
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step."""

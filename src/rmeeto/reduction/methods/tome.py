@@ -12,7 +12,8 @@ from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.rows import ranked_pairs
 from rmeeto.reduction.match import Match, matching_operations, patch_positions
 from rmeeto.reduction.methods.moves import merged
-from rmeeto.reduction.methods.pairwise import FeatureName, matching_features, rearranged
+from rmeeto.reduction.methods.pairwise import rearranged
+from rmeeto.reduction.methods.partners import ComparesFeatures, FeatureName, matching_features
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
 from rmeeto.reduction.protocol import Step, Widths
@@ -20,7 +21,7 @@ from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ToMe(ScheduledReduction):
+class ToMe(ComparesFeatures, ScheduledReduction):
     """Token merging (Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023), in every block.
 
     It differs from :class:`TokenMerge` in two rules. Tokens alternate between candidates and targets over the whole
@@ -42,11 +43,6 @@ class ToMe(ScheduledReduction):
     blocks: str = "all"
 
     name: ClassVar[str] = "tome"
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What tokens are compared by."""
-        return frozenset({self.features})
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step."""
