@@ -25,6 +25,7 @@ from setuptools.command.build import build
 SOURCES = Path(__file__).parent / "src/rmeeto/ops/csrc"
 LIBRARY = Path("rmeeto/ops/rmeeto_kernels.so")
 fingerprint = runpy.run_path(str(SOURCES.parent / "impl/cpp/sources.py"))["fingerprint"]
+SLOWDOWN = runpy.run_path(str(SOURCES.parent / "without_kernels.py"))["SLOWDOWN"]
 
 COMPILE = shlex.split("-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math")
 LINK = ["-shared", "-pthread"]
@@ -38,7 +39,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 NOTICE = """
 rmeeto: THE C++ KERNELS WERE NOT BUILT
   {reason}
-  Everything works without them, but scans run 10 to 20 times slower on the processor.
+  Everything works without them, but scans run {slowdown} on the processor.
   To get them: install a C++ compiler (g++ or clang++) and run the same pip command again.
 """
 
@@ -114,7 +115,7 @@ class BuildKernels(Command):
             build_library(target)
         except BuildFailed as failure:
             target.unlink(missing_ok=True)  # an older library would answer for sources it was not made from
-            say(NOTICE.format(reason=failure))
+            say(NOTICE.format(reason=failure, slowdown=SLOWDOWN))
 
     def target(self):
         in_place = self.editable_mode or self.inplace

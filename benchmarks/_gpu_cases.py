@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmeeto.ops import ScanOperands
 from rmeeto.ops.impl import reference
 from rmeeto.ops.rows import take
 
@@ -53,7 +54,11 @@ class Draw:
 
 
 def wide(tensors):
-    return [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in tensors]
+    if isinstance(tensors, ScanOperands):
+        return ScanOperands(*map(wide, tensors))
+    if isinstance(tensors, tuple | list):
+        return [wide(x) for x in tensors]
+    return tensors.double() if isinstance(tensors, Tensor) and tensors.is_floating_point() else tensors
 
 
 def excess(found, plain, truth) -> float:
@@ -98,38 +103,35 @@ def selective_scan(kernels, shape, dtype, reverse=False, tile=None) -> Case:
     delta, bias, skip = draw.stored(*shape), draw.floats(width) - 1, draw.floats(width)
     B, C = draw.stored(batch, length, 2 * STATES).chunk(2, dim=-1)
     A = -4 * draw.floats(width, STATES).abs()
-    given = (u, delta, A, B, C, skip, gate, bias, True, reverse)
+    given = (ScanOperands(u, delta, A, B, C, skip, gate, bias), True, reverse)
     moved = {"forward": 4 * u.numel() * dtype.itemsize, "backward": 7 * u.numel() * dtype.itemsize}
     options = {"tile": tile} if tile else {}
     return _differentiable(kernels, "selective_scan", given, grad, SCAN_NAMES, moved, **options)
 
 
-def scan_both(kernels, shape, dtype) -> Case:
+def bidirectional_scan(kernels, shape, dtype) -> Case:
     """(b, l, e); its rival is our own scan, run twice, and a sum."""
     (batch, length, width), draw = shape, Draw(dtype)
     gate = draw.stored(batch, length, 2 * width).chunk(2, dim=-1)[1]
 
     def walk():
         u, delta, (B, C) = draw.stored(*shape), draw.stored(*shape), draw.stored(batch, length, 2 * STATES).chunk(2, -1)
-        return u, delta, -4 * draw.floats(width, STATES).abs(), B, C, draw.floats(width), draw.floats(width) - 1
+        A, skip, bias = -4 * draw.floats(width, STATES).abs(), draw.floats(width), draw.floats(width) - 1
+        return ScanOperands(u, delta, A, B, C, skip, gate, bias)
 
     walks = walk(), walk()
 
-    def one_after_the_other(module, walks, gate):
-        ahead, behind = (
-            module.selective_scan(*operands, skip, gate, bias, True, reverse)
-            for (*operands, skip, bias), reverse in zip(walks, (False, True), strict=True)
-        )
-        return ahead + behind
+    def one_after_the_other(module, forward, backward):
+        return module.selective_scan(forward, True, False) + module.selective_scan(backward, True, True)
 
     def check():
-        plain = one_after_the_other(reference, walks, gate)
-        truth = one_after_the_other(reference, [wide(operands) for operands in walks], gate.double())
-        return {"out": excess(kernels.scan_both(*walks, gate), plain, truth)}
+        plain = one_after_the_other(reference, *walks)
+        truth = one_after_the_other(reference, *wide(walks))
+        return {"out": excess(kernels.bidirectional_scan(*walks), plain, truth)}
 
     return Case(
-        calls={"forward": lambda: kernels.scan_both(*walks, gate)},
-        plain={"forward": lambda: one_after_the_other(kernels, walks, gate)},
+        calls={"forward": lambda: kernels.bidirectional_scan(*walks)},
+        plain={"forward": lambda: one_after_the_other(kernels, *walks)},
         least_bytes={"forward": 6 * gate.numel() * dtype.itemsize},
         check=check,
     )
@@ -202,17 +204,17 @@ def merge_rows(kernels, shape, dtype, removed=11) -> Case:
     return Case(calls, rivals, moved, check)
 
 
-def nearest(kernels, shape, dtype, distance="cosine", nth=1, reach=None, tile=None, precision=None) -> Case:
+def find_nearest(kernels, shape, dtype, distance="cosine", nth=1, reach=None, tile=None, precision=None) -> Case:
     """(b, l, f), of which every second row is compared with the others."""
-    from rmeeto.ops.impl.triton.search import nearest_at
+    from rmeeto.ops.impl.triton.nearest import find_nearest_at
 
     rows = Draw(dtype).stored(*shape)
     a, b = rows[:, 0::2], rows[:, 1::2]
     asked = (distance, nth, shape[1] if reach is None else reach)
 
     def check():
-        similarity, index = nearest_at(a, b, None, None, *asked, tile=tile, precision=precision)
-        best, _ = reference.nearest(a.double(), b.double(), *asked)
+        similarity, index = find_nearest_at(a, b, None, None, *asked, tile=tile, precision=precision)
+        best, _ = reference.find_nearest(a.double(), b.double(), *asked)
         chosen = _similarity(a, take(b, index), distance)
         off = (similarity.double() - best).abs().amax() / (UNIT * best.abs().amax().clamp_min(UNIT))
         return {
@@ -221,8 +223,8 @@ def nearest(kernels, shape, dtype, distance="cosine", nth=1, reach=None, tile=No
         }
 
     return Case(
-        calls={"forward": lambda: nearest_at(a, b, None, None, *asked, tile=tile, precision=precision)},
-        plain={"forward": lambda: reference.nearest(a, b, *asked)},
+        calls={"forward": lambda: find_nearest_at(a, b, None, None, *asked, tile=tile, precision=precision)},
+        plain={"forward": lambda: reference.find_nearest(a, b, *asked)},
         least_bytes={"forward": rows.numel() * dtype.itemsize},
         check=check,
     )
@@ -240,7 +242,7 @@ def closest_pairs(kernels, shape, dtype, distance="cosine", r=11) -> Case:
         candidates = truth[2].sort(dim=1).values
         if not torch.equal(ranked.sort(dim=1).values, candidates) or not torch.equal(targets, truth[3]):
             return {"groups": float("inf")}
-        best, _ = reference.nearest(
+        best, _ = reference.find_nearest(
             take(features, candidates).double(), take(features, targets).double(), distance, 1, length
         )
         score = torch.zeros(batch, length, dtype=torch.float64, device=DEVICE).scatter(1, candidates, best)
@@ -273,10 +275,10 @@ DISTANCES = [{"distance": name} for name in ("cosine", "l1", "l2")]
 # by operation: what builds a case, its variants to check, its variants to time
 OPERATIONS = {
     "selective_scan": (selective_scan, DIRECTIONS, [{}]),
-    "scan_both": (scan_both, [{}], [{}]),
+    "bidirectional_scan": (bidirectional_scan, [{}], [{}]),
     "causal_conv": (causal_conv, DIRECTIONS, [{}]),
     "add_norm": (add_norm, [{"first": False}, {"first": True}], [{}]),
     "merge_rows": (merge_rows, [{"removed": 0}, {"removed": 11}, {"removed": 500}], [{"removed": 11}]),
-    "nearest": (nearest, [*DISTANCES, {"nth": 3}, {"reach": 2}], [*DISTANCES, {"reach": 2}]),
+    "find_nearest": (find_nearest, [*DISTANCES, {"nth": 3}, {"reach": 2}], [*DISTANCES, {"reach": 2}]),
     "closest_pairs": (closest_pairs, DISTANCES, [{}]),
 }

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from _gpu_cases import DEVICE, OPERATIONS, nearest, selective_scan
+from _gpu_cases import DEVICE, OPERATIONS, find_nearest, selective_scan
 
 RESULTS = Path(__file__).parent / "results"
 # b, l, width: few and many programs, ragged and whole tiles
@@ -30,11 +30,11 @@ CHECKED = [(2, 3, 40), (3, 7, 33), (2, 63, 96), (8, 197, 768), (1, 1569, 72)]
 SINGLE = (2, 1, 40)  # one token: nothing to match, all the rest must work
 TIMED = {
     "selective_scan": [(128, 197, 768), (16, 1569, 1152)],  # Vim-S at 224 × 224; VideoMamba-M with 8 frames
-    "scan_both": [(128, 197, 768), (16, 1569, 1152)],
+    "bidirectional_scan": [(128, 197, 768), (16, 1569, 1152)],
     "causal_conv": [(128, 197, 768), (16, 1569, 1152)],
     "add_norm": [(128, 197, 384), (16, 1569, 576)],
     "merge_rows": [(128, 197, 384), (16, 1569, 576)],
-    "nearest": [(128, 196, 384), (16, 1568, 576), (1, 12544, 192)],
+    "find_nearest": [(128, 196, 384), (16, 1568, 576), (1, 12544, 192)],
     "closest_pairs": [(128, 197, 384), (16, 1569, 576), (1, 12545, 192)],
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -113,7 +113,7 @@ def swept_rows(kernels, repeats):
     """Yield rows for tiles worth a try; one that spills registers shows as slow, not as wrong."""
     from triton.runtime.errors import OutOfResources
 
-    from rmeeto.ops.impl.triton.search import Tile as ProductTile
+    from rmeeto.ops.impl.triton.nearest import Tile as ProductTile
     from rmeeto.ops.impl.triton.tile import Tile as ScanTile
 
     tiles = [("forward", *t, 1, w) for w in (1, 2, 4) for t in ((8, 8), (4, 8), (2, 8), (1, 32))]
@@ -127,11 +127,11 @@ def swept_rows(kernels, repeats):
     products = [(r, c, f, w) for r in (32, 64) for c in (64, 128) for f in (32, 64) for w in (4, 8)]
     precisions = {"float32": ("ieee", "tf32x3"), "bfloat16": ("tf32",)}
     choices = [(name, precision) for name, those in precisions.items() for precision in those]
-    for shape, (name, precision), sizes in product(TIMED["nearest"], choices, products):
+    for shape, (name, precision), sizes in product(TIMED["find_nearest"], choices, products):
         tile = ProductTile(*sizes)
-        described = {"op": "nearest", "pass": "forward", "shape": shape, "dtype": name, "precision": precision}
+        described = {"op": "find_nearest", "pass": "forward", "shape": shape, "dtype": name, "precision": precision}
         described["tile"] = tile._asdict()
-        case = nearest(kernels, shape, DTYPES[name], tile=tile, precision=precision)
+        case = find_nearest(kernels, shape, DTYPES[name], tile=tile, precision=precision)
         try:
             yield described | measure(case, ["forward"], repeats, plain=False) | {"excess": case.check()}
         except OutOfResources as error:  # a tile may ask for more shared memory than there is
@@ -169,7 +169,7 @@ def main() -> int:
 
     checked, wrong = 0, []
     for op in OPERATIONS:
-        matches = op in ("nearest", "closest_pairs")
+        matches = op in ("find_nearest", "closest_pairs")
         count, bad = wrong_results(kernels, op, CHECKED if matches else [SINGLE, *CHECKED], DTYPES)
         print(f"{op}: {count} results checked against float64, {len(bad)} outside the budget", flush=True)
         checked, wrong = checked + count, wrong + bad

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from _peers import TEXTBOOK, Scan, find_peers, missing_peers
 from _timing import KEPT, RETURNED, compare, print_table, refuse_if_red, save
-from rmeeto.ops import selective_scan
+from rmeeto.ops import ScanOperands, selective_scan
 from rmeeto.ops.impl import reference
 from rmeeto.runtime.devices import backend
 
@@ -42,7 +42,7 @@ def run_kernels(u, delta, A, B, C, skip, gate, bias):
 
 
 def run_reference(*inputs):
-    return reference.selective_scan(*inputs, True, False)
+    return reference.selective_scan(ScanOperands(*inputs), True, False)
 
 
 def find_candidates(device: torch.device) -> dict[str, Scan]:

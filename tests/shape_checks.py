@@ -48,12 +48,21 @@ signature = cache(inspect.signature)
 
 def compare(function, values):
     """Raise `WrongShape` unless the values (by parameter, and ``return``) are as annotated, in the present context."""
-    for name, annotation in function.__annotations__.items():
-        if name in values:
-            for field, hint, value in parts(name, annotation, values[name], function.__globals__):
-                if not is_bearable(value, hint):
-                    text = f"{function.__qualname__}: {field} is {describe(value)}, annotated {hint}"
-                    raise WrongShape(f"{text}; all values: { {name: describe(x) for name, x in values.items()} }")
+    found = [
+        part
+        for name, annotation in function.__annotations__.items()
+        if name in values
+        for part in parts(name, annotation, values[name], function.__globals__)
+    ]
+    for field, hint, value in sorted(found, key=lambda part: is_computed(part[1])):
+        if not is_bearable(value, hint):
+            text = f"{function.__qualname__}: {field} is {describe(value)}, annotated {hint}"
+            raise WrongShape(f"{text}; all values: { {name: describe(x) for name, x in values.items()} }")
+
+
+def is_computed(hint):
+    """Whether an axis is computed from others, such as ``2*e``, which other annotations must have named before."""
+    return any(sign in str(hint) for sign in "*+")
 
 
 def parts(name, annotation, value, names):

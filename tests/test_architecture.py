@@ -67,7 +67,7 @@ ORDERS = {
         {"registration"},
         {"impl"},
         {"select", "rows", "memory", "autocast", "flop_formulas"},
-        {"operands"},
+        {"operands", "without_kernels"},
     ],
     # implementations do not know each other
     "rmeeto.ops.impl": [{"reference", "cpp", "triton"}],

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import rmeeto
+from rmeeto.reduction import Tokens
 
 
 def test_the_public_names_are_few_and_resolve():
@@ -39,3 +41,11 @@ def test_names_that_were_modules_are_functions_also_after_their_modules_were_imp
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'merge'"):
         _ = rmeeto.merge
+
+
+@pytest.mark.parametrize(("former", "now"), [("present", "lengths"), ("there", "token_mask"), ("places", "origins")])
+def test_former_names_of_tokens_warn_and_answer(former, now):
+    tokens = Tokens(torch.zeros(1, 3, 2), None, torch.tensor([[1]]))
+    with pytest.warns(DeprecationWarning, match=f"Tokens.{former} is called Tokens.{now}"):
+        value = getattr(tokens, former)
+    assert value == getattr(tokens, now)

@@ -43,7 +43,7 @@ def test_the_search_finds_the_optimum_and_never_exceeds_the_budget(limit, saving
         return harm(counts)
 
     found = search([start], objective, priced, limit, evaluations=2000, seed=seed)
-    assert harm(found.best) <= slack * min(map(harm, feasible))
+    assert harm(found.path[-1]) <= slack * min(map(harm, feasible))
     assert max(map(priced, tried)) <= limit
     assert len(tried) == len(set(tried)) == found.evaluations
     assert found.path[0] == start
@@ -55,7 +55,7 @@ def test_the_search_keeps_to_its_evaluations_and_begins_at_the_best_start():
     starts = [(9, 0, 0, 0), (0, 9, 0, 9), (0, 0, 9, 9)]
     found = search(starts, harm, cost, 100, evaluations=3)
     assert found.evaluations == 3
-    assert found.best == min(starts, key=harm)
+    assert found.path[-1] == min(starts, key=harm)
 
 
 def test_an_exchange_takes_no_more_than_the_budget_needs():

@@ -4,6 +4,8 @@ import importlib
 
 import torch
 
+from rmeeto.ops import ScanOperands
+
 PACKAGE = "rmeeto.ops.impl.triton"
 
 
@@ -18,8 +20,8 @@ def call_on_device(name, *args, **kwargs):
 
 
 def on_device(x):
-    if isinstance(x, tuple):
-        return tuple(map(on_device, x))
+    if isinstance(x, ScanOperands):
+        return ScanOperands(*map(on_device, x))
     return x.cuda() if isinstance(x, torch.Tensor) else x
 
 
@@ -28,6 +30,8 @@ def are_interpreted():
 
 
 def wide(x):
+    if isinstance(x, ScanOperands):
+        return ScanOperands(*map(wide, x))
     return x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
 

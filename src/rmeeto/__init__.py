@@ -117,9 +117,9 @@ def __getattr__(name: str) -> object:
         globals()[name] = value
         return value
     if name in _MOVED_NAMES:
-        place = _MOVED_NAMES[name]
-        warnings.warn(f"rmeeto.{name} has moved: import it from {place}", DeprecationWarning, stacklevel=2)
-        return getattr(importlib.import_module(place), name)
+        home = _MOVED_NAMES[name]
+        warnings.warn(f"rmeeto.{name} has moved: import it from {home}", DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(home), name)
     if name in _MOVED_MODULES:
         return sys.modules[f"rmeeto.{name}"]
     raise AttributeError(f"module 'rmeeto' has no attribute {name!r}")

@@ -36,15 +36,15 @@ def number(
         ConfigError: something else, NaN or infinity, or outside the bounds.
     """
     try:
-        found = math.nan if isinstance(value, bool | str | bytes) else float(value)  # type: ignore[arg-type]
+        result = math.nan if isinstance(value, bool | str | bytes) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        found = math.nan
-    if not math.isfinite(found):
+        result = math.nan
+    if not math.isfinite(result):
         raise ConfigError(asked, given=_given(name, value), why=f"{name} is a finite number")
-    if not (least < found < most if open_ends else least <= found <= most):
+    if not (least < result < most if open_ends else least <= result <= most):
         words = f"above {least:g}, below {most:g}" if open_ends else _bounds(least, most)
-        raise ConfigError(asked, given=_given(name, found), why=f"{name} is {words}")
-    return found
+        raise ConfigError(asked, given=_given(name, result), why=f"{name} is {words}")
+    return result
 
 
 def _bounds(least: float, most: float | None) -> str:

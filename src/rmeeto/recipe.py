@@ -152,7 +152,7 @@ class Recipe:
         return Views(self.sampling, self.frame_stride, self.segments, self.crops)
 
     def batch_plan(self, images: int, processes: int = 1) -> BatchPlan:
-        """The steps of this run with so many training images. Raises what :class:`rmeeto.data.BatchPlan` raises."""
+        """The steps of this run on ``images`` training images. Raises what :class:`rmeeto.data.BatchPlan` raises."""
         from rmeeto.data import BatchPlan
 
         return BatchPlan(

@@ -4,8 +4,7 @@ import pytest
 
 from rmeeto.data import fingerprint, open_data
 from rmeeto.data.classes import Classes, read_classes
-from rmeeto.data.clips import ClipFiles
-from rmeeto.data.folder import FolderSource
+from rmeeto.data.folder import ClipFiles, FolderSource
 from rmeeto.data.lists import WrongLines, split_line
 from rmeeto.errors import DataError
 from toy_clips import make_clip_folder, number_of, numbered_clip

@@ -19,7 +19,8 @@ from rmeeto.models import factory
 from rmeeto.models.description import describe, read_sizes
 from rmeeto.models.vit import ReducibleTransformer
 from rmeeto.speed import bench
-from rmeeto.viz import merged_groups, patch_groups
+from rmeeto.viz import merged_groups
+from rmeeto.viz.groups import patch_groups
 
 NAME = "vit_tiny_patch16_224"
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 5}

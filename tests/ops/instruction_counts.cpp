@@ -27,14 +27,13 @@ constexpr int THREADS = 1;  // who takes which item would be up to chance
 
 void* library;
 
-// Outcome: what the entry point returns, bool or int; positive for success.
-template <class Outcome, class Problem, class... Operands>
+template <class Problem, class... Operands>
 void call(const char* function, const char* what, const Problem& problem, Operands... operands) {
-    using Entry = Outcome (*)(const Problem*, Operands..., int);
+    using Entry = int (*)(const Problem*, Operands..., int);
     const Entry entry = reinterpret_cast<Entry>(dlsym(library, function));
-    Outcome outcome{};
+    int outcome = OUT_OF_MEMORY;
     if (entry) counted([&] { outcome = entry(&problem, operands..., THREADS); });
-    if (outcome <= 0) {
+    if (outcome != DONE) {
         std::fprintf(stderr, "%s failed\n", function);
         std::exit(1);
     }
@@ -101,13 +100,13 @@ Scan forward_scan(Storage storage, bool reverse) {
 void scan(Storage storage, bool reverse, const char* what) {
     const auto make = storage == FLOAT32 ? tokens : narrow_tokens;
     Scan problem = forward_scan(storage, reverse);
-    call<bool>("rmeeto_scan_forward", what, problem);
+    call("rmeeto_selective_scan", what, problem);
 
     for (Tokens* x : {&problem.grad, &problem.du, &problem.ddelta, &problem.dgate}) *x = make(TOKENS, CHANNELS);
     for (Tokens* x : {&problem.dB, &problem.dC}) *x = make(TOKENS, STATES);
     problem.dA = numbers(CHANNELS * STATES);
     problem.dskip = numbers(CHANNELS), problem.ddelta_bias = numbers(CHANNELS);
-    call<bool>("rmeeto_scan_backward", what, problem);
+    call("rmeeto_selective_scan_backward", what, problem);
 }
 
 // Both walks add up to one output, which the second one gates.
@@ -115,7 +114,7 @@ void scan_both(Storage storage, const char* what) {
     Scan walks[] = {forward_scan(storage, false), forward_scan(storage, true)};
     walks[0].gate = {};
     walks[0].out = walks[1].out;
-    call<bool>("rmeeto_scan_both", what, walks);
+    call("rmeeto_bidirectional_scan", what, walks);
 }
 
 void conv(Storage storage, bool reverse, const char* what) {
@@ -125,10 +124,10 @@ void conv(Storage storage, bool reverse, const char* what) {
     problem.storage = storage, problem.silu = true, problem.reverse = reverse;
     for (Tokens* x : {&problem.x, &problem.out, &problem.grad, &problem.dx}) *x = make(TOKENS, CHANNELS);
     problem.weight = numbers(CHANNELS * WIDTH), problem.bias = numbers(CHANNELS);
-    call<bool>("rmeeto_conv_forward", what, problem);
+    call("rmeeto_causal_conv", what, problem);
 
     problem.dweight = numbers(CHANNELS * WIDTH), problem.dbias = numbers(CHANNELS);
-    call<bool>("rmeeto_conv_backward", what, problem);
+    call("rmeeto_causal_conv_backward", what, problem);
 }
 
 void norm(Storage storage, const char* what) {
@@ -139,46 +138,46 @@ void norm(Storage storage, const char* what) {
     for (Tokens* x : {&problem.x, &problem.out, &problem.grad}) *x = make(TOKENS, CHANNELS);
     for (Tokens* x : {&problem.residual, &problem.stream}) *x = tokens(TOKENS, CHANNELS);
     problem.weight = numbers(CHANNELS);
-    call<bool>("rmeeto_norm_forward", what, problem);
+    call("rmeeto_add_norm", what, problem);
 
     for (Tokens* x : {&problem.grad_stream, &problem.dstream}) *x = tokens(TOKENS, CHANNELS);
     problem.dweight = numbers(CHANNELS);
-    call<bool>("rmeeto_norm_backward", what, problem);
+    call("rmeeto_add_norm_backward", what, problem);
 }
 
 void nearest(Distance distance, int64_t reach, const char* what) {
     Nearest problem{};
-    problem.batch = BATCH, problem.rows = TOKENS, problem.columns = TOKENS, problem.features = CHANNELS;
+    problem.batch = BATCH, problem.rows = TOKENS, problem.columns = TOKENS, problem.width = CHANNELS;
     problem.storage = FLOAT32, problem.distance = distance, problem.nth = 1, problem.reach = reach;
     problem.a = tokens(TOKENS, CHANNELS), problem.b = tokens(TOKENS, CHANNELS);
     problem.similarity = numbers(BATCH * TOKENS), problem.index = places(TOKENS);
-    call<bool>("rmeeto_nearest", what, problem);
+    call("rmeeto_find_nearest", what, problem);
 }
 
 // Each row sees the 32 columns about its own.
 void nearest_seen(const char* what) {
     constexpr int64_t SEEN = 32;
     Nearest problem{};
-    problem.batch = BATCH, problem.rows = TOKENS, problem.columns = TOKENS, problem.features = CHANNELS;
+    problem.batch = BATCH, problem.rows = TOKENS, problem.columns = TOKENS, problem.width = CHANNELS;
     problem.storage = FLOAT32, problem.distance = COSINE, problem.nth = 1, problem.reach = TOKENS;
     problem.a = tokens(TOKENS, CHANNELS), problem.b = tokens(TOKENS, CHANNELS);
     problem.similarity = numbers(BATCH * TOKENS), problem.index = places(TOKENS);
     problem.low = positions(TOKENS, 0, 1), problem.high = positions(TOKENS, SEEN, 1);
     for (const Tokens& bound : {problem.low, problem.high})
         for (int64_t i = 0; i < BATCH * TOKENS; i++) static_cast<int64_t*>(bound.data)[i] -= i % TOKENS % SEEN;
-    call<bool>("rmeeto_nearest", what, problem);
+    call("rmeeto_find_nearest", what, problem);
 }
 
 void pairs(const char* what) {
     constexpr int64_t TARGETS = (TOKENS - FIXED) / 2, CANDIDATES = TOKENS - FIXED - TARGETS;
     Pairs problem{};
-    problem.batch = BATCH, problem.tokens = TOKENS, problem.fixed = FIXED, problem.removed = REMOVED;
-    problem.features = CHANNELS, problem.storage = FLOAT32, problem.distance = COSINE;
+    problem.batch = BATCH, problem.tokens = TOKENS, problem.protected_count = FIXED, problem.removed = REMOVED;
+    problem.width = CHANNELS, problem.storage = FLOAT32, problem.distance = COSINE;
     problem.nth = 1, problem.reach = TOKENS;
-    problem.values = tokens(TOKENS, CHANNELS), problem.fixed_at = positions(FIXED, TOKENS / 2, 1);
+    problem.features = tokens(TOKENS, CHANNELS), problem.protected_at = positions(FIXED, TOKENS / 2, 1);
     problem.source = places(REMOVED), problem.target = places(REMOVED);
     problem.ranked = places(CANDIDATES), problem.targets = places(TARGETS);
-    call<int>("rmeeto_pairs", what, problem);
+    call("rmeeto_closest_pairs", what, problem);
 }
 
 // Tokens 1, 3, 5 … 65 leave, and each is merged into one of the rows that stay.
@@ -194,8 +193,8 @@ void merge(const char* what) {
         if (i % LEFT > REMOVED) kept[i] = REMOVED + i % LEFT;
     problem.source = positions(REMOVED, 1, 2), problem.target = positions(REMOVED, 0, 2);
     problem.share = {numbers(BATCH * REMOVED, 0.0f, 0.5f), REMOVED, 1};
-    call<int>("rmeeto_merge", what, problem);
-    call<int>("rmeeto_merge_backward", what, problem);
+    call("rmeeto_merge_rows", what, problem);
+    call("rmeeto_merge_rows_backward", what, problem);
 }
 
 // The same tokens leave.
@@ -204,24 +203,24 @@ void lay_out(const char* what) {
     problem.batch = BATCH, problem.tokens = TOKENS, problem.removed = REMOVED;
     problem.source = positions(REMOVED, 1, 2), problem.target = positions(REMOVED, 0, 2);
     problem.kept = places(TOKENS - REMOVED), problem.place = places(TOKENS);
-    call<int>("rmeeto_lay_out", what, problem);
+    call("rmeeto_lay_out", what, problem);
 }
 
 void reduce(const char* what) {
     constexpr int64_t LEFT = TOKENS - REMOVED;
-    Reduction problem{};
-    problem.batch = BATCH, problem.tokens = TOKENS, problem.fixed = FIXED, problem.removed = REMOVED;
-    problem.features = CHANNELS, problem.channels = CHANNELS;
+    Merging problem{};
+    problem.batch = BATCH, problem.tokens = TOKENS, problem.protected_count = FIXED, problem.removed = REMOVED;
+    problem.width = CHANNELS, problem.channels = CHANNELS;
     problem.features_storage = FLOAT32, problem.storage = FLOAT32;
     problem.distance = COSINE, problem.nth = 1, problem.reach = TOKENS;
-    problem.values = numbers(BATCH * TOKENS * CHANNELS), problem.x = numbers(BATCH * TOKENS * CHANNELS);
+    problem.features = numbers(BATCH * TOKENS * CHANNELS), problem.x = numbers(BATCH * TOKENS * CHANNELS);
     problem.residual = numbers(BATCH * TOKENS * CHANNELS), problem.size = numbers(BATCH * TOKENS, 0.5f, 2.0f);
-    problem.fixed_at = static_cast<int64_t*>(positions(FIXED, TOKENS / 2, 1).data);
+    problem.protected_at = static_cast<int64_t*>(positions(FIXED, TOKENS / 2, 1).data);
     problem.x_left = numbers(BATCH * LEFT * CHANNELS), problem.residual_left = numbers(BATCH * LEFT * CHANNELS);
-    problem.size_left = numbers(BATCH * LEFT), problem.fixed_left_at = places(FIXED);
+    problem.size_left = numbers(BATCH * LEFT), problem.protected_left_at = places(FIXED);
     problem.kept = places(LEFT), problem.source = places(REMOVED);
     problem.place = places(TOKENS), problem.target = places(REMOVED);
-    call<int>("rmeeto_reduce", what, problem);
+    call("rmeeto_merge_closest", what, problem);
 }
 
 // ---- whole blocks
@@ -262,11 +261,11 @@ BlockTokens tokens_of_a_block(int64_t storage) {
 
 template <class Problem>
 void run_block(const char* name, const BlockWeights& weights, const Problem& problem) {
-    using Entry = bool (*)(const BlockWeights*, const Problem*, int);
+    using Entry = int (*)(const BlockWeights*, const Problem*, int);
     const Entry run = reinterpret_cast<Entry>(dlsym(library, name));
-    bool is_done = false;
-    counted([&] { is_done = run(&weights, &problem, THREADS); });
-    if (!is_done) std::exit(1);
+    int outcome = OUT_OF_MEMORY;
+    counted([&] { outcome = run(&weights, &problem, THREADS); });
+    if (outcome != DONE) std::exit(1);
     std::printf("%s float32\n", name + std::strlen("rmeeto_"));
 }
 
@@ -277,9 +276,9 @@ void block(int64_t storage, const char* what) {
     const BlockWeights weights = weights_of_a_block(storage);
     BlockTokens tokens = tokens_of_a_block(storage);
     const auto pack = reinterpret_cast<PackBlock>(dlsym(library, "rmeeto_block_pack"));
-    const auto room = reinterpret_cast<int64_t (*)(void*, BlockTokens*, int64_t, int)>(dlsym(library, "rmeeto_block_room"));
+    const auto room = reinterpret_cast<int64_t (*)(void*, BlockTokens*, int64_t, int)>(dlsym(library, "rmeeto_block_workspace"));
     const auto run =
-        reinterpret_cast<bool (*)(void*, BlockTokens*, int64_t, void*, int)>(dlsym(library, "rmeeto_block_run"));
+        reinterpret_cast<int (*)(void*, BlockTokens*, int64_t, void*, int)>(dlsym(library, "rmeeto_block_run"));
     void* const packed = pack(&weights);
     void* const memory = std::aligned_alloc(64, (size_t)room(packed, &tokens, CACHE, THREADS));
     bool is_done = false;
@@ -293,7 +292,7 @@ void training() {
     const BlockWeights weights = weights_of_a_block(FLOAT32);
     BlockTokens tokens = tokens_of_a_block(FLOAT32);
     tokens.walked = numbers(BATCH * TOKENS * CHANNELS);
-    run_block("rmeeto_block_forward", weights, tokens);
+    run_block("rmeeto_mamba_block", weights, tokens);
 
     constexpr int64_t ALL = BATCH * TOKENS;
     const auto kept = [](void* data) { return static_cast<const float*>(data); };
@@ -310,15 +309,15 @@ void training() {
         side.A = numbers(CHANNELS * STATES), side.skip = numbers(CHANNELS), side.delta_bias = numbers(CHANNELS);
         side.x_proj = numbers((RANK + 2 * STATES) * CHANNELS), side.dt_proj = numbers(CHANNELS * RANK);
     }
-    run_block("rmeeto_block_backward", weights, gradients);
+    run_block("rmeeto_mamba_block_backward", weights, gradients);
 }
 
-// What stands before and behind the blocks, likewise; 3 channels in patches of 5 x 6, of which 130 are an image.
+// Embedding and classifier, likewise; 3 channels in patches of 5 x 6, of which 130 are an image.
 constexpr int64_t DEPTH = 3 * 5 * 6, CLASSES = 70;
 
-void* packed_end(int64_t storage, int64_t columns, int64_t depth) {
+void* packed_linear(int64_t storage, int64_t columns, int64_t depth) {
     using Pack = void* (*)(const void*, int64_t, int64_t, int64_t);
-    const Pack pack = reinterpret_cast<Pack>(dlsym(library, "rmeeto_end_pack"));
+    const Pack pack = reinterpret_cast<Pack>(dlsym(library, "rmeeto_linear_pack"));
     return pack(stored_as(storage, columns * depth), storage, columns, depth);
 }
 
@@ -340,40 +339,40 @@ Classification logits_to_find(int64_t storage, int64_t dim) {
     return classification;
 }
 
-void ends(int64_t storage, const char* what) {
+void embedding_and_classifier(int64_t storage, const char* what) {
     constexpr int64_t ALL = BATCH * TOKENS;
-    const auto run = [&](const char* name, const void* end, const auto& problem) {
+    const auto run = [&](const char* name, const void* linear, const auto& problem) {
         const auto entry = reinterpret_cast<int (*)(const void*, const void*, int)>(dlsym(library, name));
         int outcome = 0;
-        counted([&] { outcome = entry(end, &problem, THREADS); });
-        if ((outcome & 0xff) != DONE) std::exit(1);  // one of them returns a bool
+        counted([&] { outcome = entry(linear, &problem, THREADS); });
+        if (outcome != DONE) std::exit(1);
         std::printf("%s %s\n", name + std::strlen("rmeeto_"), what);
     };
     Embedding embedding = images_to_embed(CHANNELS);
     embedding.out = numbers(ALL * CHANNELS);
-    run("rmeeto_embed", packed_end(storage, CHANNELS, DEPTH), embedding);
+    run("rmeeto_embed", packed_linear(storage, CHANNELS, DEPTH), embedding);
 
     Classification classification = logits_to_find(storage, CHANNELS);
     classification.batch = BATCH, classification.tokens = TOKENS, classification.x_storage = storage;
     classification.x = stored_as(storage, ALL * CHANNELS), classification.residual = numbers(ALL * CHANNELS);
     classification.token_at = positions(1, TOKENS / 2, 1);
-    run("rmeeto_classify", packed_end(storage, CLASSES, CHANNELS), classification);
+    run("rmeeto_classify", packed_linear(storage, CLASSES, CHANNELS), classification);
 }
 
 // Both around three blocks, and a reduction before the second.
 void network(int64_t storage, const char* what) {
-    static constexpr int64_t BLOCKS = 3, removed[BLOCKS] = {0, REMOVED, 0}, fixed_at[FIXED] = {TOKENS / 2};
+    static constexpr int64_t BLOCKS = 3, removed[BLOCKS] = {0, REMOVED, 0}, protected_at[FIXED] = {TOKENS / 2};
     const auto pack = reinterpret_cast<PackBlock>(dlsym(library, "rmeeto_block_pack"));
     const BlockWeights weights = weights_of_a_block(storage);
     void* blocks[BLOCKS];
     for (void*& packed : blocks) packed = pack(&weights);
     Network problem{};
-    problem.depth = BLOCKS, problem.dim = DIM, problem.fixed = FIXED, problem.storage = storage;
+    problem.depth = BLOCKS, problem.dim = DIM, problem.protected_count = FIXED, problem.storage = storage;
     problem.distance = COSINE, problem.nth = 1, problem.reach = TOKENS, problem.cache = CACHE;
-    problem.first = packed_end(storage, DIM, DEPTH), problem.last = packed_end(storage, CLASSES, DIM);
-    problem.blocks = blocks, problem.removed = removed, problem.fixed_at = fixed_at;
+    problem.embedder = packed_linear(storage, DIM, DEPTH), problem.classifier = packed_linear(storage, CLASSES, DIM);
+    problem.blocks = blocks, problem.removed = removed, problem.protected_at = protected_at;
     problem.embedding = images_to_embed(DIM), problem.classification = logits_to_find(storage, DIM);
-    call<int>("rmeeto_network", what, problem);
+    call("rmeeto_network", what, problem);
 }
 
 }  // namespace
@@ -408,8 +407,8 @@ int main(int, char** arguments) {
     block(FLOAT32, "float32");
     block(BFLOAT16, "bfloat16");
     training();
-    ends(FLOAT32, "float32");
-    ends(BFLOAT16, "bfloat16");
+    embedding_and_classifier(FLOAT32, "float32");
+    embedding_and_classifier(BFLOAT16, "bfloat16");
     network(FLOAT32, "float32");
     network(BFLOAT16, "bfloat16");
     return 0;

@@ -3,8 +3,9 @@ import torch
 
 from assertions import assert_within_budget
 from cpp_kernels import IMPLS, needs_kernels
+from rmeeto import ops
 from rmeeto.errors import UnsupportedInput
-from rmeeto.ops import Walk, bidirectional_scan, selective_scan
+from rmeeto.ops import ScanOperands, bidirectional_scan, selective_scan
 from rmeeto.ops.impl import cpp
 
 
@@ -13,7 +14,7 @@ def walks(batch=2, length=37, e=20, n=5, dtype=torch.float32):
         u, delta = torch.randn(2, batch, length, e, dtype=dtype).unbind()
         B, C = torch.randn(2, batch, length, n, dtype=dtype).unbind()
         skip, bias = torch.randn(2, e).unbind()
-        return Walk(u, delta, -torch.rand(e, n) * 4, B, C, skip, bias)
+        return ScanOperands(u, delta, -torch.rand(e, n) * 4, B, C, skip, delta_bias=bias)
 
     return walk(), walk(), torch.randn(batch, length, e, dtype=dtype)
 
@@ -27,7 +28,24 @@ def one_after_the_other(forward, backward, gate, impl="reference"):
 
 
 def double(forward, backward, gate):
-    return Walk(*(x.double() for x in forward)), Walk(*(x.double() for x in backward)), gate.double()
+    return in_double(forward), in_double(backward), gate.double()
+
+
+def in_double(operands):
+    return ScanOperands(*(x if x is None else x.double() for x in operands))
+
+
+def gated(forward, backward, gate):
+    return forward._replace(gate=gate), backward._replace(gate=gate)
+
+
+def test_the_former_name_of_operands_goes_on_working():
+    forward, *_ = walks()
+    given = {name: x for name, x in forward._asdict().items() if name != "gate"}
+    with pytest.warns(DeprecationWarning, match="ScanOperands"):
+        former = ops.Walk
+    assert former(*given.values()) is not None
+    assert all(a is b for a, b in zip(former(**given), forward, strict=True))
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -45,17 +63,20 @@ def test_kernels_agree_with_float64(instruction_set, dtype, length, e, n):
     operands = walks(2, length, e, n, dtype)
     truth = one_after_the_other(*double(*operands))
     plain = one_after_the_other(*operands)
-    assert_within_budget(cpp.scan_both(*operands), plain, truth, what="out")
+    assert_within_budget(cpp.bidirectional_scan(*gated(*operands)), plain, truth, what="out")
 
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_gradients_are_those_of_two_scans(impl):
     forward, backward, gate = walks(length=19, e=6, n=3)
-    operands = [x.requires_grad_() for x in (*forward, *backward, gate)]
+    operands = [x.requires_grad_() for x in (*forward, *backward, gate) if x is not None]
     grad = torch.randn_like(gate)
     (bidirectional_scan(forward, backward, gate, impl=impl) * grad).sum().backward()
     exact = [x.detach().double().requires_grad_() for x in operands]
-    (one_after_the_other(Walk(*exact[:7]), Walk(*exact[7:14]), exact[14]) * grad).sum().backward()
+    *first, bias = exact[:7]
+    *second, bias_b = exact[7:14]
+    exact_walks = ScanOperands(*first, delta_bias=bias), ScanOperands(*second, delta_bias=bias_b)
+    (one_after_the_other(*exact_walks, exact[14]) * grad).sum().backward()
     for ours, truth in zip(operands, exact, strict=True):
         torch.testing.assert_close(ours.grad.double(), truth.grad, rtol=1e-4, atol=1e-4)
 
@@ -78,7 +99,7 @@ def test_threads_do_not_change_a_bit():
     operands, found, before = walks(3, 100, 70, 16), [], torch.get_num_threads()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        found.append(cpp.scan_both(*operands))
+        found.append(cpp.bidirectional_scan(*gated(*operands)))
     torch.set_num_threads(before)
     assert all(torch.equal(found[0], other) for other in found[1:])
 

@@ -12,7 +12,7 @@ from rmeeto.ops.impl.cpp import loading
 from rmeeto.ops.impl.cpp.sources import fingerprint
 
 ROOT = Path(__file__).parents[2]
-SOURCES = "src/rmeeto/ops/impl/cpp/sources.py"
+RUN_BY_PATH = ("src/rmeeto/ops/impl/cpp/sources.py", "src/rmeeto/ops/without_kernels.py")  # by setup.py
 COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -95,7 +95,7 @@ def build(folder: Path, **environment: str) -> subprocess.CompletedProcess:
     """Run the build in a copy of what it needs, as pip would."""
     shutil.copytree(ROOT / "src/rmeeto/ops/csrc", folder / "src/rmeeto/ops/csrc")
     packages = ("", "ops/", "ops/impl/", "ops/impl/cpp/")
-    for path in ("setup.py", SOURCES, *(f"src/rmeeto/{package}__init__.py" for package in packages)):
+    for path in ("setup.py", *RUN_BY_PATH, *(f"src/rmeeto/{package}__init__.py" for package in packages)):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, folder / path)
     (folder / "pyproject.toml").write_text('[project]\nname = "rmeeto"\nversion = "0"\n')

@@ -55,7 +55,7 @@ def test_a_search_executes_what_the_rows_see():
     """A quarter of the columns, so well below half of the instructions; finding the ends of ranges costs some."""
     for sets in stored().values():
         for counts in sets.values():
-            assert counts["nearest cosine seen"] < counts["nearest cosine"] / 2
+            assert counts["find_nearest cosine seen"] < counts["find_nearest cosine"] / 2
 
 
 def test_more_fewer_and_unknown_are_noticed():

@@ -7,7 +7,7 @@ from cpp_kernels import IMPLS, needs_kernels
 from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.ops import find_nearest, select
 from rmeeto.ops.impl import cpp
-from rmeeto.ops.impl.reference import matching
+from rmeeto.ops.impl.reference import nearest
 
 
 def similarity(a, b, distance: str) -> float:
@@ -94,8 +94,16 @@ def test_ranges_may_be_all_empty_or_everything(impl):
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_no_images_have_no_neighbours(impl):
-    best, index = find_nearest(torch.empty(0, 5, 3), torch.empty(0, 4, 3), impl=impl)
-    assert best.shape == index.shape == (0, 5)
+    rows, columns, none = torch.empty(0, 5, 3), torch.empty(0, 4, 3), torch.empty(0, 5, dtype=torch.int64)
+    for seen in (None, (none, none)):
+        best, index = find_nearest(rows, columns, seen=seen, impl=impl)
+        assert best.shape == index.shape == (0, 5)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_no_rows_have_no_neighbours(impl):
+    best, index = find_nearest(torch.empty(2, 0, 3), torch.empty(2, 4, 3), impl=impl)
+    assert best.shape == index.shape == (2, 0)
 
 
 @pytest.mark.parametrize("distance", ["cosine", "l1", "l2"])
@@ -142,8 +150,8 @@ def test_equal_vectors_have_no_distance(impl):
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_many_rows_go_in_pieces(impl, monkeypatch):
-    monkeypatch.setattr(matching, "CHUNK_BYTES", 4096)
-    monkeypatch.setattr(matching, "NARROW", 3)
+    monkeypatch.setattr(nearest, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(nearest, "NARROW", 3)
     a, b = torch.randn(2, 45, 6), torch.randn(2, 44, 6)
     for reach, nth in product((None, 2, 30), (1, 3)):
         found = find_nearest(a, b, reach=reach, nth=nth, impl=impl)
@@ -196,9 +204,9 @@ def test_results_do_not_depend_on_threads():
 def test_opcheck(impl):
     a, b = torch.randn(2, 9, 6), torch.randn(2, 8, 6)
     tests = ("test_schema", "test_faketensor")
-    torch.library.opcheck(torch.ops.rmeeto.nearest.default, (a, b, "cosine", 1, 9, impl), test_utils=tests)
+    torch.library.opcheck(torch.ops.rmeeto.find_nearest.default, (a, b, "cosine", 1, 9, impl), test_utils=tests)
     seen = (a, b, *bands(9, 8), "cosine", 1, impl)
-    torch.library.opcheck(torch.ops.rmeeto.nearest_seen.default, seen, test_utils=tests)
+    torch.library.opcheck(torch.ops.rmeeto.find_nearest_seen.default, seen, test_utils=tests)
 
 
 def test_export_keeps_the_operation_whole():
@@ -208,7 +216,7 @@ def test_export_keeps_the_operation_whole():
 
     inputs = (torch.randn(2, 9, 6), torch.randn(2, 8, 6))
     program = torch.export.export(Nearest(), inputs)
-    assert "rmeeto.nearest" in str(program.graph)
+    assert "rmeeto.find_nearest" in str(program.graph)
     assert torch.equal(program.module()(*inputs), Nearest()(*inputs))
 
 
@@ -269,7 +277,7 @@ def test_mixed_dtypes_and_unknown_distances_are_refused():
 
 @needs_kernels
 def test_kernels_without_this_operation_leave_it_to_pytorch_silently(monkeypatch):
-    monkeypatch.delattr(cpp, "nearest")
+    monkeypatch.delattr(cpp, "find_nearest")
     monkeypatch.setattr(select, "_warned", False)
     a = torch.randn(2, 5, 4)
     assert_same(find_nearest(a, a), find_nearest(a, a, impl="reference"), 0)  # a warning would be an error

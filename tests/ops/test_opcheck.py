@@ -56,8 +56,8 @@ def plan():
 OPERANDS = {
     "selective_scan": scan,
     "selective_scan_backward": lambda: [tokens(), *scan()],
-    "bidirectional_scan": lambda: [*walk(), *walk(), tokens()],
-    "bidirectional_scan_backward": lambda: [tokens(), *walk(), *walk(), tokens()],
+    "bidirectional_scan": lambda: [*scan()[:8], *walk()],
+    "bidirectional_scan_backward": lambda: [tokens(), *scan()[:8], *walk()],
     "causal_conv": lambda: [tokens(), torch.randn(E, 1, 3), torch.randn(E), True, True],
     "causal_conv_backward": lambda: [tokens(), tokens(), torch.randn(E, 1, 3), torch.randn(E), True, True],
     "add_norm": lambda: [tokens(), tokens(), torch.randn(E), 1e-5, torch.float32],
@@ -66,8 +66,8 @@ OPERANDS = {
     "mamba_block_backward": lambda: [tokens(), tokens(), *kept(), *block()],
     "merge_rows": lambda: [tokens(), *plan()],
     "merge_rows_backward": lambda: [torch.randn(B, L - R, E), *plan()],
-    "nearest": lambda: [tokens(), tokens(), "cosine", 1, 3],
-    "nearest_seen": lambda: [tokens(), tokens(), POSITIONS * 0, POSITIONS + 1, "l1", 1],
+    "find_nearest": lambda: [tokens(), tokens(), "cosine", 1, 3],
+    "find_nearest_seen": lambda: [tokens(), tokens(), POSITIONS * 0, POSITIONS + 1, "l1", 1],
     "closest_pairs": lambda: [tokens(), FIXED, R, "cosine", 1, L],
     "lay_out": lambda: [SOURCE, None, L],
 }

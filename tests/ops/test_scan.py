@@ -12,10 +12,10 @@ from assertions import assert_within_budget
 from cpp_kernels import needs_kernels
 from goldens import arrays
 from rmeeto.errors import UnknownName, UnsupportedInput
-from rmeeto.ops import select, selective_scan
+from rmeeto.ops import ScanOperands, select, selective_scan
 from rmeeto.ops.impl import cpp, reference
 
-NAMES = ("u", "delta", "A", "B", "C", "skip", "gate", "delta_bias")
+NAMES = ScanOperands._fields
 GRADIENTS = NAMES
 
 
@@ -32,25 +32,26 @@ def operands(batch, length, channels, states=16, *, dtype=torch.float32, without
         "gate": torch.randn(batch, length, channels).to(dtype),
         "delta_bias": torch.randn(channels) - 3,
     }
-    return tuple(None if name in without else drawn[name] for name in NAMES)
+    return ScanOperands(*(None if name in without else drawn[name] for name in NAMES))
 
 
 def in_double(tensors):
-    return tuple(x if x is None else x.double() for x in tensors)
+    return ScanOperands(*(x if x is None else x.double() for x in tensors))
 
 
 def assert_kernels_agree(inputs, softplus=True, reverse=False, *, gradients=True, slack=8.0):
-    truth = reference.selective_scan(*in_double(inputs), softplus, reverse)
-    plain = reference.selective_scan(*inputs, softplus, reverse)
-    actual = cpp.selective_scan(*inputs, softplus, reverse)
+    inputs = ScanOperands(*inputs)
+    truth = reference.selective_scan(in_double(inputs), softplus, reverse)
+    plain = reference.selective_scan(inputs, softplus, reverse)
+    actual = cpp.selective_scan(inputs, softplus, reverse)
     assert actual.is_contiguous()
     assert_within_budget(actual, plain, truth, what="out", slack=slack)
     if not gradients:
         return
     grad = torch.randn_like(plain)
-    truths = reference.selective_scan_backward(grad.double(), *in_double(inputs), softplus, reverse)
-    plains = reference.selective_scan_backward(grad, *inputs, softplus, reverse)
-    actuals = cpp.selective_scan_backward(grad, *inputs, softplus, reverse)
+    truths = reference.selective_scan_backward(grad.double(), in_double(inputs), softplus, reverse)
+    plains = reference.selective_scan_backward(grad, inputs, softplus, reverse)
+    actuals = cpp.selective_scan_backward(grad, inputs, softplus, reverse)
     for name, actual, plain, truth in zip(GRADIENTS, actuals, plains, truths, strict=True):
         assert actual.is_contiguous()
         assert_within_budget(actual, plain, truth, what=f"gradient of {name}", slack=slack)
@@ -88,10 +89,10 @@ def test_several_groups_of_channels(instruction_set, channels):
 def test_optional_operands(without, softplus):
     inputs = operands(2, 30, 20, without=without, softplus=softplus)
     if not softplus and "delta_bias" not in without:
-        inputs = (*inputs[:-1], inputs[-1].abs() / 10)
+        inputs = inputs._replace(delta_bias=inputs.delta_bias.abs() / 10)
     assert_kernels_agree(inputs, softplus)
     absent = [x is None for x in inputs]
-    gradients = cpp.selective_scan_backward(torch.randn(2, 30, 20), *inputs, softplus, False)
+    gradients = cpp.selective_scan_backward(torch.randn(2, 30, 20), inputs, softplus, False)
     assert [tuple(g.shape) == (0,) for g in gradients] == absent
 
 
@@ -112,9 +113,9 @@ def test_half_storage(instruction_set, dtype, reverse):
 def test_nothing_on_the_way_to_the_gradient_of_a_is_kept_in_half_precision(length, gated):
     """Its error is that of a float32 sum over the tokens, some 1e-6 of the largest, and not bfloat16's 4e-3."""
     u, delta, A, B, C, skip, gate, bias = operands(2, length, 20, dtype=torch.bfloat16)
-    inputs, grad = (u, delta, A, B, C, skip, gate if gated else None, bias), torch.randn_like(u)
-    _, _, found, *_ = cpp.selective_scan_backward(grad, *inputs, True, False)
-    _, _, truth, *_ = reference.selective_scan_backward(grad.double(), *in_double(inputs), True, False)
+    inputs, grad = ScanOperands(u, delta, A, B, C, skip, gate if gated else None, bias), torch.randn_like(u)
+    _, _, found, *_ = cpp.selective_scan_backward(grad, inputs, True, False)
+    _, _, truth, *_ = reference.selective_scan_backward(grad.double(), in_double(inputs), True, False)
     assert (found - truth).abs().max() < 3e-6 * truth.abs().max()
 
 
@@ -127,25 +128,23 @@ def test_slices_are_read_where_they_lie(dtype):
     u_view, gate_view = halves.chunk(2, dim=-1)
     _, B_view, C_view = projected.split((6, 16, 16), dim=-1)
     delta_view = delta.transpose(0, 1).contiguous().transpose(0, 1)
-    views = (u_view, delta_view, A, B_view, C_view, skip, gate_view, bias)
+    packed = ScanOperands(u, delta, A, B, C, skip, gate, bias)
+    views = ScanOperands(u_view, delta_view, A, B_view, C_view, skip, gate_view, bias)
     assert not any(x.is_contiguous() for x in (u_view, delta_view, B_view, C_view, gate_view))
     for reverse in (False, True):
         assert_kernels_agree(views, reverse=reverse)
-        assert torch.equal(
-            cpp.selective_scan(*views, True, reverse),
-            cpp.selective_scan(u, delta, A, B, C, skip, gate, bias, True, reverse),
-        )
+        assert torch.equal(cpp.selective_scan(views, True, reverse), cpp.selective_scan(packed, True, reverse))
 
 
 @needs_kernels
 def test_channels_that_are_not_neighbours():
     inputs = operands(2, 12, 20)
-    scattered = tuple(x if x is None or x.ndim < 2 else x.mT.contiguous().mT for x in inputs)
+    scattered = ScanOperands(*(x if x is None or x.ndim < 2 else x.mT.contiguous().mT for x in inputs))
     assert_kernels_agree(scattered)
     grad = torch.randn(2, 20, 12).mT
     for a, b in zip(
-        cpp.selective_scan_backward(grad, *scattered, True, False),
-        cpp.selective_scan_backward(grad.contiguous(), *inputs, True, False),
+        cpp.selective_scan_backward(grad, scattered, True, False),
+        cpp.selective_scan_backward(grad.contiguous(), inputs, True, False),
         strict=True,
     ):
         assert torch.equal(a, b)
@@ -171,8 +170,8 @@ def test_huge_steps_and_rates(instruction_set):
 def test_what_decays_within_a_step_is_gone(instruction_set, step):
     """However long the step that multiplies it, the gradient of A is 0, not the smallest decay times that step."""
     u, delta, A, B, C, *_ = operands(1, 9, 17)
-    inputs = (u, torch.full_like(delta, step), A - 1, B, C, None, None, None)
-    _, _, dA, *_ = cpp.selective_scan_backward(torch.randn_like(u), *inputs, False, False)
+    inputs = ScanOperands(u, torch.full_like(delta, step), A - 1, B, C)
+    _, _, dA, *_ = cpp.selective_scan_backward(torch.randn_like(u), inputs, False, False)
     assert torch.equal(dA, torch.zeros_like(dA))
 
 
@@ -187,8 +186,8 @@ def test_nan_comes_out_as_nan(instruction_set, operand):
     spoilt = NAMES.index(operand)
     where = (0, 11, 3) if inputs[spoilt].ndim == 3 else (3,) if inputs[spoilt].ndim == 1 else (3, 2)
     inputs[spoilt][where] = torch.nan
-    actual = cpp.selective_scan(*inputs, True, False)
-    expected = reference.selective_scan(*inputs, True, False)
+    actual = cpp.selective_scan(inputs, True, False)
+    expected = reference.selective_scan(inputs, True, False)
     assert torch.equal(actual.isnan(), expected.isnan())
 
 
@@ -209,8 +208,8 @@ def test_results_do_not_depend_on_threads():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            out = cpp.selective_scan(*inputs, True, False)
-            results.append((out, *cpp.selective_scan_backward(grad, *inputs, True, False)))
+            out = cpp.selective_scan(inputs, True, False)
+            results.append((out, *cpp.selective_scan_backward(grad, inputs, True, False)))
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
@@ -219,7 +218,7 @@ def test_results_do_not_depend_on_threads():
 
 def _scan_into(queue):
     torch.manual_seed(0)
-    queue.put(cpp.selective_scan(*operands(2, 40, 64), True, False).sum().item())
+    queue.put(cpp.selective_scan(operands(2, 40, 64), True, False).sum().item())
 
 
 @needs_kernels
@@ -228,7 +227,7 @@ def test_a_forked_process_does_not_hang():
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     torch.manual_seed(0)
-    expected = cpp.selective_scan(*operands(2, 40, 64), True, False).sum().item()
+    expected = cpp.selective_scan(operands(2, 40, 64), True, False).sum().item()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python's own about forking with threads is what this test is about
         child = context.Process(target=_scan_into, args=(queue,))
@@ -244,6 +243,7 @@ def test_a_forked_process_does_not_hang():
 def test_own_threads_serve_when_openmp_is_missing():
     program = """
 import torch
+from rmeeto.ops import ScanOperands
 from rmeeto.ops.impl import cpp, reference
 from rmeeto.ops.impl.cpp import loading
 loading.share_threads = lambda library: None
@@ -251,7 +251,7 @@ torch.set_num_threads(2)
 torch.manual_seed(0)
 u, delta = torch.randn(2, 2, 50, 64).unbind()
 A, (B, C) = -torch.rand(64, 16), torch.randn(2, 2, 50, 16).unbind()
-args = (u, delta, A, B, C, None, None, None, True, False)
+args = (ScanOperands(u, delta, A, B, C), True, False)
 torch.testing.assert_close(cpp.selective_scan(*args), reference.selective_scan(*args))
 """
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
@@ -277,11 +277,13 @@ def test_reference_gradients_are_right(extras, reverse):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("without", [(), ("skip",), ("gate",), ("delta_bias",)], ids="-".join)
 def test_written_out_gradients_are_autograds(without, reverse):
-    leaves = tuple(x if x is None else x.double().requires_grad_() for x in operands(2, 6, 5, 3, without=without))
+    inputs = operands(2, 6, 5, 3, without=without)
+    leaves = ScanOperands(*(x if x is None else x.double().requires_grad_() for x in inputs))
     grad = torch.randn(2, 6, 5, dtype=torch.float64)
-    out = reference.selective_scan(*leaves, True, reverse)
+    out = reference.selective_scan(leaves, True, reverse)
     expected = torch.autograd.grad(out, [x for x in leaves if x is not None], grad)
-    found = reference.selective_scan_backward(grad, *(x if x is None else x.detach() for x in leaves), True, reverse)
+    detached = ScanOperands(*(x if x is None else x.detach() for x in leaves))
+    found = reference.selective_scan_backward(grad, detached, True, reverse)
     for actual, truth in zip((g for g, x in zip(found, leaves, strict=True) if x is not None), expected, strict=True):
         torch.testing.assert_close(actual, truth)
 
@@ -298,8 +300,8 @@ def test_reverse_is_a_flip_of_time():
     u, delta, A, B, C, skip, gate, bias = operands(2, 9, 5, 3)
     flipped = (x.flip(1) for x in (u, delta, B, C, gate))
     u_, delta_, B_, C_, gate_ = flipped
-    expected = reference.selective_scan(u_, delta_, A, B_, C_, skip, gate_, bias, True, False).flip(1)
-    actual = reference.selective_scan(u, delta, A, B, C, skip, gate, bias, True, True)
+    expected = reference.selective_scan(ScanOperands(u_, delta_, A, B_, C_, skip, gate_, bias), True, False).flip(1)
+    actual = reference.selective_scan(ScanOperands(u, delta, A, B, C, skip, gate, bias), True, True)
     torch.testing.assert_close(actual, expected)
 
 
@@ -463,7 +465,7 @@ def test_an_explicit_implementation_never_falls_back():
 
 @needs_kernels
 def test_float64_goes_to_the_reference_without_a_word():
-    inputs = in_double(operands(1, 4, 3)[:5])
+    inputs = in_double(operands(1, 4, 3)[:5])[:5]
     with warnings.catch_warnings():
         warnings.simplefilter("error", select.FallbackWarning)
         assert selective_scan(*inputs).dtype == torch.float64

@@ -47,7 +47,8 @@ def scan_of_few(u, delta, A, B, C, impl="auto"):
 
 def both(*operands, impl="auto"):
     *operands, gate = operands
-    return ops.bidirectional_scan(ops.Walk(*operands[:7]), ops.Walk(*operands[7:]), gate, impl=impl)
+    forward, backward = (ops.ScanOperands(*others, delta_bias=bias) for *others, bias in (operands[:7], operands[7:]))
+    return ops.bidirectional_scan(forward, backward, gate, impl=impl)
 
 
 def conv(x, weight, bias, impl="auto"):

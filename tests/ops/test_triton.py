@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rmeeto.errors import UnsupportedInput
-from rmeeto.ops import causal_conv, selective_scan
+from rmeeto.ops import ScanOperands, causal_conv, selective_scan
 from rmeeto.ops.impl import reference
 from triton_kernels import assert_within_budget, call_on_device, wide
 
@@ -31,8 +31,7 @@ def scan_operands(batch, length, width, states=16, dtype=torch.float32, absent=(
 
 
 def check_scan(kernel, operands, softplus=True, reverse=False, **tile):
-    flags = (softplus, reverse)
-    args = (*operands, *flags)
+    args = (ScanOperands(*operands), softplus, reverse)
     out = kernel("selective_scan", *args, **tile)
     truth = reference.selective_scan(*map(wide, args))
     assert_within_budget(out, reference.selective_scan(*args), truth, "out")
@@ -46,17 +45,13 @@ def check_scan(kernel, operands, softplus=True, reverse=False, **tile):
 
 def check_both(kernel, batch, length, width, states=16, dtype=torch.float32):
     first, second = (scan_operands(batch, length, width, states, dtype) for _ in range(2))
-    gate = first[6]
-    walks = [(*operands[:6], operands[7]) for operands in (first, second)]
+    forward, backward = ScanOperands(*first), ScanOperands(*second)._replace(gate=first[6])
 
     def one_after_the_other(convert):
-        scans = (
-            reference.selective_scan(*map(convert, (*walk[:6], gate, walk[6])), True, reverse)
-            for walk, reverse in zip(walks, (False, True), strict=True)
-        )
-        return sum(scans)
+        ahead = reference.selective_scan(convert(forward), True, False)
+        return ahead + reference.selective_scan(convert(backward), True, True)
 
-    out = kernel("scan_both", *walks, gate)
+    out = kernel("bidirectional_scan", forward, backward)
     assert_within_budget(out, one_after_the_other(lambda x: x), one_after_the_other(wide), "out")
 
 

@@ -12,9 +12,9 @@ import pytest
 from triton_kernels import PACKAGE
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
-conv, merge, norm, pairs, scan_backward, scan_forward, search, tile = (
+conv, merge, nearest, norm, pairs, scan, scan_backward, tile = (
     import_module(f"{PACKAGE}.{file}")
-    for file in ("conv", "merge", "norm", "pairs", "scan_backward", "scan_forward", "search", "tile")
+    for file in ("conv", "merge", "nearest", "norm", "pairs", "scan", "scan_backward", "tile")
 )
 
 pytestmark = [
@@ -30,20 +30,20 @@ def sizes(chosen):
 SCAN = {"SOFTPLUS": True, "REVERSE": True, "STATES": 16}
 CONV = {"SILU": True, "REVERSE": True, "TAPS": 4, "TOKENS": conv.CONV_TOKENS, "CHANNELS": conv.CONV_CHANNELS}
 FORWARD, BACKWARD = (SCAN | sizes(tiles["many"]) for tiles in (tile.FORWARD_TILES, tile.BACKWARD_TILES))
-PRODUCTS, DIFFERENCES = {"DISTANCE": "cosine"} | sizes(search.PRODUCTS), sizes(search.DIFFERENCES)
+PRODUCTS, DIFFERENCES = {"DISTANCE": "cosine"} | sizes(nearest.PRODUCTS), sizes(nearest.DIFFERENCES)
 MERGE = {"ROWS": merge.ELEMENTS // 512, "CHANNELS": 512, "SOURCES": merge.SOURCES}
 NORM = {"ROWS": norm.ELEMENTS // 512, "WIDTH": 512, "SEGMENT": norm.SEGMENT}
 WIDEST = {"ROWS": 1, "WIDTH": 8192, "SEGMENT": norm.SEGMENT, "WARPS": 16}
 # kernel, choices, an instruction that must be there
 COMPILED = [
-    (scan_forward._scan_forward, FORWARD, "ex2.approx"),
+    (scan._scan_forward, FORWARD, "ex2.approx"),
     (scan_backward._scan_backward, BACKWARD, "ex2.approx"),
     (conv._conv_forward, CONV, "ex2.approx"),
     (conv._conv_backward, CONV | {"SEGMENT": conv.CONV_SEGMENT, "WARPS": 1}, "ex2.approx"),
-    (search._nearest, PRODUCTS | {"PRECISION": "ieee"}, "fma.rn.f32"),
-    (search._nearest, PRODUCTS | {"PRECISION": "tf32"}, "mma.sync"),
-    (search._nearest, DIFFERENCES | {"PRECISION": "ieee", "DISTANCE": "l1"}, "abs.f32"),
-    (search._nearest, DIFFERENCES | {"PRECISION": "ieee", "DISTANCE": "l2"}, "sqrt.rn"),
+    (nearest._nearest, PRODUCTS | {"PRECISION": "ieee"}, "fma.rn.f32"),
+    (nearest._nearest, PRODUCTS | {"PRECISION": "tf32"}, "mma.sync"),
+    (nearest._nearest, DIFFERENCES | {"PRECISION": "ieee", "DISTANCE": "l1"}, "abs.f32"),
+    (nearest._nearest, DIFFERENCES | {"PRECISION": "ieee", "DISTANCE": "l2"}, "sqrt.rn"),
     (pairs._split, {"FIXED": 1, "ROWS": pairs.SPLIT_ROWS}, "__assertfail"),
     (pairs._rank, {"ROWS": pairs.RANKED, "OTHERS": pairs.OTHERS}, "setp.gt"),
     (merge._merge, MERGE, "__assertfail"),

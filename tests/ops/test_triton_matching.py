@@ -22,8 +22,8 @@ def assert_same(found, expected, tolerance=1e-5):
 
 
 def check_nearest(kernel, a, b, distance="cosine", nth=1, reach=1000):
-    found = kernel("nearest", a, b, distance, nth, reach)
-    assert_same(found, reference.nearest(a.double(), b.double(), distance, nth, reach))
+    found = kernel("find_nearest", a, b, distance, nth, reach)
+    assert_same(found, reference.find_nearest(a.double(), b.double(), distance, nth, reach))
 
 
 @pytest.mark.parametrize(("distance", "nth", "reach"), list(product(["cosine", "l1", "l2"], [1, 3, 50], [50, 1, 5])))
@@ -49,14 +49,14 @@ def test_equal_columns_rank_by_index(kernel, distance):
     a, b = torch.randn(1, 1, 8), torch.randn(1, 70, 8)
     b[:, 62:] = a
     for nth in (1, 2, 3, 4):
-        assert kernel("nearest", a, b, distance, nth, 1000)[1].item() == 61 + nth
+        assert kernel("find_nearest", a, b, distance, nth, 1000)[1].item() == 61 + nth
 
 
 @pytest.mark.parametrize("distance", ["l1", "l2"])
 def test_equal_vectors_have_no_distance(kernel, distance):
     """Products would leave a thousandth of the vectors' length."""
     b = torch.randn(1, 60, 64) + 100
-    score, index = kernel("nearest", b, b, distance, 1, 1000)
+    score, index = kernel("find_nearest", b, b, distance, 1, 1000)
     assert (score == 0).all()
     assert torch.equal(index[0], torch.arange(60))
 
@@ -78,7 +78,7 @@ def test_lengths_do_not_matter_to_the_cosine(kernel):
 def test_zero_vectors_and_nan_leave_an_index_that_exists(kernel, reach, nth):
     a, b = torch.randn(1, 6, 4), torch.randn(1, 6, 4)
     a[0, 1], b[0, 2], a[0, 3], b[0, 4] = 0, 0, torch.nan, torch.nan
-    index = kernel("nearest", a, b, "cosine", nth, reach)[1]
+    index = kernel("find_nearest", a, b, "cosine", nth, reach)[1]
     row = torch.arange(6)
     assert ((index >= (row - reach).clamp(min=0)) & (index < (row + reach).clamp(max=6))).all()
 
@@ -122,7 +122,7 @@ def test_nan_leaves_positions_that_exist(kernel):
 
 
 def test_no_images_no_work(kernel):
-    assert kernel("nearest", torch.randn(0, 5, 4), torch.randn(0, 5, 4), "cosine", 1, 9)[1].shape == (0, 5)
+    assert kernel("find_nearest", torch.randn(0, 5, 4), torch.randn(0, 5, 4), "cosine", 1, 9)[1].shape == (0, 5)
     found = kernel("closest_pairs", torch.randn(0, 9, 4), PROTECTED[:0], 2, "cosine", 1, 9)
     assert [x.shape[1] for x in found] == [2, 2, 4, 3]
 

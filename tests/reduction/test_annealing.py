@@ -7,8 +7,12 @@ from rmeeto.config import ModelConfig
 from rmeeto.cost import stack_of
 from rmeeto.errors import ConfigError
 from rmeeto.models.vim.backbone import VisionMamba
-from rmeeto.reduction import annealed, parse_reduction
+from rmeeto.models.vim.zoo import ZOO
+from rmeeto.reduction import ReleasedMerge, TokenMerge, annealed, parse_reduction
+from rmeeto.reduction.annealing import Annealing
 from rmeeto.reduction.protocol import Stack
+
+STACK = stack_of(ZOO["vim_tiny"].config)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,22 @@ def test_any_moment_fits_a_model():
 def test_there_is_nothing_outside_of_training(progress):
     with pytest.raises(ConfigError, match="from 0 to 1"):
         annealed(parse_reduction("evit:r=1"), Stack(4, 17, features=frozenset({"X", "y"})), progress)
+
+
+def test_the_reduction_grows_until_it_is_whole():
+    annealing = Annealing(TokenMerge(r=10), STACK, steps=4)
+    removed = [sum(annealing.at(step).schedule(STACK).counts) for step in (0, 1, 2, 3, 4, 9)]
+    assert removed[0] == 0
+    assert removed == sorted(removed)
+    assert removed[4] == removed[5] == sum(TokenMerge(r=10).schedule(STACK).counts)
+
+
+def test_without_annealing_every_step_has_the_whole_reduction():
+    reduction = TokenMerge(r=10)
+    assert Annealing(reduction, STACK, steps=0).at(0) is reduction
+    assert Annealing(None, STACK, steps=4).at(0) is None
+
+
+def test_a_reduction_that_cannot_be_annealed_is_refused_at_once():
+    with pytest.raises(ConfigError, match="no smaller version"):
+        Annealing(ReleasedMerge(r=5), STACK, steps=4)

@@ -66,9 +66,9 @@ app = typer.Typer(
 )
 
 
-def show_version(wanted: bool) -> None:
+def show_version(asked: bool) -> None:
     """Print the version and stop."""
-    if wanted:
+    if asked:
         typer.echo(f"rmeeto {__version__}")
         raise typer.Exit
 

@@ -11,7 +11,6 @@ from rich.table import Column, Table
 from rmeeto.cli import console, options
 from rmeeto.cli.flops import default_reductions
 from rmeeto.cli.model import RANDOM, build, fitting_reductions
-from rmeeto.cli.numbers import whole_numbers
 from rmeeto.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,20 +43,20 @@ def bench(
 
     Variants take turns, so that noise hits them alike. Weights are random unless given.
     """
-    batches = whole_numbers("--batch", batch, least=1)
+    batches = options.whole_numbers("--batch", batch, least=1)
     precisions = [name.strip() for name in precision.split(",")]
     lines = list(reduce or [])
     if r is not None:
-        lines += ["merge:r=" + str(number) for number in whole_numbers("--r", r, least=0)]
+        lines += ["merge:r=" + str(number) for number in options.whole_numbers("--r", r, least=0)]
 
-    from rmeeto.models.description import describe
+    from rmeeto.models.description import describe, is_folder
     from rmeeto.speed import bench as measure
 
     described = describe(model)
     lines = lines or default_reductions(described)
     parsed = fitting_reductions(described, (line for line in lines if line != "merge:r=0"))
     report = measure(
-        build(model, weights or unimportant_weights(model), impl=impl),
+        build(model, weights or (None if is_folder(model) else RANDOM), impl=impl),  # speed does not depend on weights
         [reduction for reduction in parsed if reduction is not None],
         name=described.name,
         batches=batches,
@@ -83,20 +82,13 @@ def how(*, compile: bool, record: bool) -> Running:
     return "compiled" if compile else "recorded" if record else "eager"
 
 
-def unimportant_weights(model: str) -> str | None:
-    """Random weights if none are given: speed does not depend on their values, and they need no download."""
-    from rmeeto.models.description import is_folder
-
-    return None if is_folder(model) else RANDOM
-
-
 def print_report(report: BenchReport) -> None:
     """A table per setting with its verdicts under it."""
     out, machine = console.out(), report.machine
-    place = machine.processor if report.device == "cpu" else ", ".join(machine.accelerators)
+    hardware = machine.processor if report.device == "cpu" else ", ".join(machine.accelerators)
     how = f"{report.impl} kernels, {report.running}, {report.rounds} rounds"
     threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
-    out.print(f"[bold]{escape(report.model)}[/] on {escape(place)}, {threads}, {how}")
+    out.print(f"[bold]{escape(report.model)}[/] on {escape(hardware)}, {threads}, {how}")
     for setting in report.settings():
         out.print("", setting_table(setting))
         print_verdicts(setting)

@@ -49,8 +49,8 @@ def evaluate(
     described = describe(model)
     lines = reduce or ([described.reduction] if described.reduction else [])
     reductions = fitting_reductions(described, ["none", *lines])
-    runs_on = find_device(device)
-    computes_in = find_precision(precision, runs_on)
+    torch_device = find_device(device)
+    actual_precision = find_precision(precision, torch_device)
     source = open_data(data, "val")
     views = Views(sampling, frame_stride, segments, crops)
     network = build(model, weights, impl=impl)
@@ -59,14 +59,14 @@ def evaluate(
         {str(reduction or "unreduced"): reduction for reduction in reductions},
         source,
         batch_size=batch,
-        device=runs_on,
+        device=torch_device,
         precision=precision,
         workers=workers,
         allow_missing=allow_missing,
         views=views,
         progress=console.progress(),
     )
-    rows = add_speeds(scores, reductions, network, source, batch, runs_on, computes_in)
+    rows = add_speeds(scores, reductions, network, source, batch, torch_device, actual_precision)
     kind = Preparation.of(network).kind
     looked = {"views": asdict(views)} if kind is CLIPS else {}
     rough = speeds_are_rough(rows, batch)

@@ -15,15 +15,9 @@ if TYPE_CHECKING:
     from rmeeto.models.description import Description
 
 PAPER_R = {  # Table 2, and for clips Table 13
-    "vim_tiny": 5,
-    "vim_small": 11,
-    "vim_base": 11,
-    "videomamba_tiny": 5,
-    "videomamba_small": 11,
-    "videomamba_base": 11,
-    "videomamba_tiny_video": 88,
-    "videomamba_small_video": 88,
-    "videomamba_middle_video": 88,
+    **dict.fromkeys(("vim_tiny", "videomamba_tiny"), 5),
+    **dict.fromkeys(("vim_small", "vim_base", "videomamba_small", "videomamba_base"), 11),
+    **dict.fromkeys(("videomamba_tiny_video", "videomamba_small_video", "videomamba_middle_video"), 88),
 }
 PAPER, EXACT = "paper convention\nG operations", "exact convention\nGFLOPs"
 

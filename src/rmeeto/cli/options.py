@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from rmeeto.errors import ConfigError
+
 Impl = Literal["auto", "reference", "cpp", "triton"]
 Sampling = Literal["sparse", "dense"]
 
@@ -59,3 +61,26 @@ CropsOption = Annotated[
     int, typer.Option(min=1, metavar="N", help="Crops per frame along its longer side, scores averaged.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]
+
+
+def whole_numbers(option: str, text: str, *, least: int) -> list[int]:
+    """The numbers of a comma-separated list, each once, in order.
+
+    Raises:
+        ConfigError: one is not a whole number, or too small.
+    """
+    numbers: dict[int, None] = {}
+    for part in text.split(","):
+        try:
+            number = int(part)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise ConfigError(
+                f"read {option} {text}",
+                given=repr(part.strip()),
+                why=f"it takes whole numbers from {least} on, separated by commas",
+                fix=f"for instance {option} {least + 1},{least + 8}",
+            )
+        numbers[number] = None
+    return list(numbers)

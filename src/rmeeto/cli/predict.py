@@ -37,19 +37,23 @@ def predict(
 
     A file that cannot be read is named and left out, and the exit code is then 1.
     """
-    from rmeeto.evaluation.prediction import find_files, read_class_names
+    from rmeeto.evaluation.prediction import find_files, read_class_names, saved_class_names
     from rmeeto.evaluation.prediction import predict as run
     from rmeeto.models.description import describe
 
-    names = read_class_names(labels) if labels is not None else saved_names(model)
-    (reduction,) = fitting_reductions(describe(model), [reduce]) if reduce is not None else [None]
+    described = describe(model)
+    saved = None if described.folder is None else saved_class_names(described.folder)
+    names = saved if labels is None else read_class_names(labels)
+    (reduction,) = fitting_reductions(described, [reduce]) if reduce is not None else [None]
     paths = find_files(files, kind_of_files(model))  # before weights are downloaded
     network = build(model, weights, impl=impl, reduction=reduction)
     predictions = list(run(network, paths, top=top, batch_size=batch, names=names, progress=console.progress()))
     if as_json:
         console.print_json({"model": model, "predictions": [prediction.to_dict() for prediction in predictions]})
     else:
-        print_predictions(predictions)
+        for prediction in predictions:
+            if prediction.error is None:
+                console.out().print(f"[bold]{escape(prediction.image)}[/]", guesses_table(prediction), "")
     unreadable = [prediction for prediction in predictions if prediction.error is not None]
     for prediction in unreadable:
         console.note(f"unreadable: {prediction.image}: {prediction.error}")
@@ -57,24 +61,8 @@ def predict(
         raise typer.Exit(UNREADABLE)
 
 
-def saved_names(model: str) -> list[str] | None:
-    """The class names in a saved model; None for a model of the zoo, which has no names."""
-    from rmeeto.evaluation.prediction import saved_class_names
-    from rmeeto.models.description import describe
-
-    folder = describe(model).folder
-    return None if folder is None else saved_class_names(folder)
-
-
-def print_predictions(predictions: list[Prediction]) -> None:
-    """One block per image: class, probability, and a bar."""
-    for prediction in predictions:
-        if prediction.error is None:
-            console.out().print(f"[bold]{escape(prediction.image)}[/]", guesses_table(prediction), "")
-
-
 def guesses_table(prediction: Prediction) -> Table:
-    """The likeliest classes, likeliest first."""
+    """The likeliest classes of one image, likeliest first: probability, a bar, and the class."""
     rows = Table.grid(
         Column(justify="right", width=8),
         Column(width=BAR_WIDTH, style="cyan"),

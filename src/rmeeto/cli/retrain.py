@@ -117,11 +117,11 @@ def retrain(
     An interrupted run loses nothing: the same command with --resume goes on.
     """
     given = {name: value for name, value in context.params.items() if value is not None and name not in NOT_IN_RECIPES}
-    wanted = recipe_from(recipe, given)
+    chosen = recipe_from(recipe, given)
 
     from rmeeto.training import retrain as run
 
-    results = run(wanted, resume=resume, progress=console.progress())
+    results = run(chosen, resume=resume, progress=console.progress())
     if as_json:
         console.print_json(results.to_dict())
     else:

@@ -9,7 +9,6 @@ import typer
 
 from rmeeto.cli import console, options
 from rmeeto.cli.model import build, fitting_reductions, kind_of_files
-from rmeeto.cli.numbers import whole_numbers
 from rmeeto.errors import ConfigError
 from rmeeto.files.paths import check_output
 
@@ -41,7 +40,7 @@ def show(
 
     Every group is filled with its mean colour, in all frames the same; pruned patches are grey and hatched.
     """
-    wanted = None if blocks is None else whole_numbers("--blocks", blocks, least=0)
+    numbers = None if blocks is None else options.whole_numbers("--blocks", blocks, least=0)
 
     from rmeeto import viz
     from rmeeto.data import CLIPS
@@ -52,7 +51,10 @@ def show(
     kind = kind_of_files(model)
     viz.check_format(output, films=kind is CLIPS)
     check_output(output)
-    paths = at_most(MOST_CLIPS if kind is CLIPS else MOST_IMAGES, find_files(files, kind), kind.many)
+    paths, most = find_files(files, kind), MOST_CLIPS if kind is CLIPS else MOST_IMAGES
+    if len(paths) > most:
+        console.note(f"drawing the first {most} of {len(paths)} {kind.many}")
+        paths = paths[:most]
     network = build(model, weights, impl=impl, reduction=reduction)
     if not viz.reducing_blocks(network):
         raise ConfigError(
@@ -61,7 +63,7 @@ def show(
             why="every token is still its own patch",
             fix="say how to reduce, for instance --reduce merge:r=11",
         )
-    chosen = viz.typical_blocks(network) if wanted is None else wanted
+    chosen = viz.typical_blocks(network) if numbers is None else numbers
     draw = draw_clips if kind is CLIPS else draw_images
     draw(network, paths, chosen, output)
     if as_json:
@@ -77,13 +79,6 @@ def show(
         )
     else:
         console.out().print(f"wrote [bold]{output}[/]: {network.reduction}, blocks {', '.join(map(str, chosen))}")
-
-
-def at_most(count: int, paths: list[Path], many: str) -> list[Path]:
-    """The first files, with a note about the others."""
-    if len(paths) > count:
-        console.note(f"drawing the first {count} of {len(paths)} {many}")
-    return paths[:count]
 
 
 def draw_images(network: ReducibleModel, paths: Sequence[Path], blocks: Sequence[int], output: Path) -> None:

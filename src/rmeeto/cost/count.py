@@ -169,9 +169,9 @@ def _count(
             terms |= {"timing": timing} if timing else {}
         blocks.append(BlockCost(after, removed, terms))
         before = after
-    found = schedule if seen is None else Schedule(tuple(block.removed for block in blocks), schedule.start)
+    actual = schedule if seen is None else Schedule(tuple(block.removed for block in blocks), schedule.start)
     lower_bound = reduction is not None and reduction.varies and seen is None
-    return Cost(convention, found, tuple(blocks), network.outside(before, convention), lower_bound)
+    return Cost(convention, actual, tuple(blocks), network.outside(before, convention), lower_bound)
 
 
 def _paper_reduction(dim: int, tokens: int, removed: int) -> float:

@@ -30,13 +30,7 @@ class MambaNetwork:
     def widths(self) -> Widths:
         """Hidden state and residual move together."""
         config = self.config
-        features = {
-            "X": config.dim,
-            "B": config.state,
-            "C": config.state,
-            "delta": config.inner,
-            "y": config.inner,
-        }
+        features = {"X": config.dim, "B": config.state, "C": config.state, "delta": config.inner, "y": config.inner}
         return Widths(features=features, directional=("B", "C", "delta", "y"), moved=2 * config.dim)
 
     def block(self, before: int, after: int, convention: Convention) -> Terms:

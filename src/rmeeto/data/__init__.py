@@ -1,16 +1,14 @@
 """Labelled images and clips: where they come from, how they are prepared, in which order they are drawn."""
 
-from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.batch_plan import BatchPlan
-from rmeeto.data.loader import evaluation_batches, training_batches
+from rmeeto.data.loader import evaluation_batches, stratified, training_batches
 from rmeeto.data.media import CLIPS, IMAGES
 from rmeeto.data.open import open_data
 from rmeeto.data.reading import evaluation_reading, training_reading
 from rmeeto.data.samples import Batch
 from rmeeto.data.sampling import ONE_VIEW, ClipSampling, Views
-from rmeeto.data.source import ImageSource, Source, Split, check_classes, fingerprint
-from rmeeto.data.subset import stratified
-from rmeeto.data.transforms import Preparation, evaluation_transform, training_transform
+from rmeeto.data.source import ImageSource, Source, check_classes, fingerprint
+from rmeeto.data.transforms import Augmentation, Preparation, evaluation_transform
 
 __all__ = [
     "CLIPS",
@@ -23,7 +21,6 @@ __all__ = [
     "ImageSource",
     "Preparation",
     "Source",
-    "Split",
     "Views",
     "check_classes",
     "evaluation_batches",
@@ -34,5 +31,4 @@ __all__ = [
     "stratified",
     "training_batches",
     "training_reading",
-    "training_transform",
 ]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from torch.utils.data import Dataset
 
-from rmeeto.data.clips import ClipFiles
+from rmeeto.data.folder import ClipFiles
 from rmeeto.data.lists import WrongLines
 from rmeeto.data.open import open_data, splits_of
 from rmeeto.data.samples import UNREADABLE, failure
@@ -93,7 +93,11 @@ def check_data(
 
 
 def _check_split(data: str, split: Split, workers: int, timeout_seconds: float, progress: Progress) -> SplitReport:
-    source, wrong_lines = _opened(data, split)
+    wrong_lines: tuple[str, ...] = ()
+    try:
+        source = open_data(data, split)
+    except WrongLines as error:
+        source, wrong_lines = error.rest, error.lines
     if isinstance(source, ClipFiles):
         source = replace(source, timeout_seconds=timeout_seconds)
     findings = []
@@ -105,14 +109,6 @@ def _check_split(data: str, split: Split, workers: int, timeout_seconds: float, 
     problems = tuple(finding.problem for finding in findings if finding.problem is not None)
     kind = "clips" if isinstance(source, ClipFiles) else "images"
     return SplitReport(split, kind, tuple(_by_class(source, findings)), (*wrong_lines, *problems))
-
-
-def _opened(data: str, split: Split) -> tuple[Source, tuple[str, ...]]:
-    """The source, and the lines of its list that cannot be used."""
-    try:
-        return open_data(data, split), ()
-    except WrongLines as error:
-        return error.rest, error.lines
 
 
 class Inspection(Dataset[Finding]):

@@ -11,7 +11,7 @@ from rmeeto.errors import DataError
 
 DELIMITERS = {".tsv": "\t", ".csv": ","}
 INDEX_COLUMNS = ("index", "id", "label")
-NAME_COLUMNS = ("name", "dir", "class")  # the first that is there is what people are shown
+NAME_COLUMNS = ("name", "dir", "class")  # the first one present is shown to people
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from torch import Tensor
 from torchvision import transforms as tv
 from torchvision.transforms import functional as tvf
 
-from rmeeto.data.augmentation import Augmentation
-from rmeeto.data.transforms import Preparation, Transform, as_mode, evaluation_steps, training_transform
+from rmeeto.data.transforms import Augmentation, Preparation, Transform, as_mode, evaluation_steps, training_transform
 from rmeeto.data.video import Frames
 from rmeeto.runtime.randomness import seeded
 

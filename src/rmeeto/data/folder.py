@@ -1,10 +1,9 @@
-"""A folder per class, its name the class's; labels by rank of the names, as torchvision has them."""
+"""Images or clips in a folder per class, its name the class's; labels by rank of the names, as torchvision has them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 from unicodedata import normalize
 
 from PIL import Image
@@ -12,6 +11,7 @@ from PIL import Image
 from rmeeto.data.image_file import read_image_file
 from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.data.source import Split, shortened
+from rmeeto.data.video import TIMEOUT_SECONDS, Frames, Pick, read_frames, require_av
 from rmeeto.data.walk import Walk, above, entries, is_folder
 from rmeeto.errors import DataError, listed
 from rmeeto.files.paths import given_path, shown
@@ -46,17 +46,33 @@ class FolderSource(Files):
         return read_image_file(self.paths[index])
 
 
-class Listing(NamedTuple):
-    """The files of one split: names by label, and a label per path."""
+@dataclass(frozen=True)
+class ClipFiles(Files):
+    """The clips of one split. timeout_seconds: after which a clip counts as unreadable."""
 
-    classes: tuple[str, ...]
-    labels: tuple[int, ...]
-    paths: tuple[str, ...]
+    timeout_seconds: float = TIMEOUT_SECONDS
+
+    def read(self, index: int, pick: Pick) -> Frames:
+        """Decode the frames whose places ``pick`` chooses, given how many there are."""
+        return read_frames(self.paths[index], pick, timeout_seconds=self.timeout_seconds)
+
+
+Listing = tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]]  # names by label, a label per path, paths
 
 
 def open_folder(address: str, split: Split) -> FolderSource:
     """List the images of one split. Raises what :func:`list_folder` raises."""
     return FolderSource(str(address), split, *list_folder(address, split, IMAGES))
+
+
+def open_clip_folder(address: str, split: Split) -> ClipFiles:
+    """List the clips of one split, laid out as image folders are.
+
+    Raises:
+        DataError: what :func:`list_folder` raises, or PyAV is missing.
+    """
+    require_av()
+    return ClipFiles(address, split, *list_folder(address, split, CLIPS))
 
 
 def holds_clips(address: str, split: Split) -> bool:
@@ -119,7 +135,7 @@ def list_folder(address: str, split: Split, kind: Kind) -> Listing:
             why=f"none of them holds {kind.one} ({', '.join(kind.extensions)})",
             fix=fix,
         )
-    return Listing(tuple(classes), tuple(labels), tuple(paths))
+    return tuple(classes), tuple(labels), tuple(paths)
 
 
 def _split_folder(root: Path, split: Split, fix: str) -> Path:
@@ -143,7 +159,7 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _unknown_classes(strangers: list[str], classes: list[str], base: Path, train: Path) -> DataError:
-    """Validation has classes that training has not, or spells in another way."""
+    """Validation has classes that training does not have, or spells in another way."""
     known = {normalize("NFC", name): name for name in classes}
     twin = known.get(normalize("NFC", strangers[0]))
     why = "validation has classes that training does not know"

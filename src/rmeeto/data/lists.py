@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from rmeeto.data.classes import Classes, read_classes
-from rmeeto.data.clips import ClipFiles
-from rmeeto.data.folder import SPLIT_NAMES
+from rmeeto.data.folder import SPLIT_NAMES, ClipFiles
 from rmeeto.data.media import CLIPS, IMAGES
 from rmeeto.data.source import SPLITS, Split
 from rmeeto.data.video import require_av
@@ -80,7 +79,8 @@ def open_lists(address: str, split: Split) -> ClipFiles:
     classes = read_classes(folder)
     labels, paths, wrong = [], [], []
     find = _finder(prefixes)
-    limit = _label_limit(folder)
+    # labels without names are below this: a few rows do not have a million classes, so that is a mistake
+    limit = max(MANY_CLASSES, sum(1 for each in _lists(folder).values() for _ in _lines(each)))
     for number, line in _lines(path):
         try:
             name, label = split_line(line, classes)
@@ -165,12 +165,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, line.strip()
     except OSError as error:
         raise DataError(asked, why=error.strerror or str(error), fix="make the file readable") from error
-
-
-def _label_limit(folder: Path) -> int:
-    """Labels without names are below this: a few rows do not have a million classes, so that is a mistake."""
-    rows = sum(1 for path in _lists(folder).values() for _ in _lines(path))
-    return max(MANY_CLASSES, rows)
 
 
 def _lists(folder: Path) -> dict[Split, Path]:

@@ -1,22 +1,39 @@
-"""The order in which images are drawn, and the loaders that read them."""
+"""Which training images are drawn and in which order, and the loaders that read them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from random import Random
 
 import torch
 from torch.utils.data import Sampler
 
-from rmeeto.data.augmentation import AS_DEIT, Augmentation
 from rmeeto.data.batch_plan import BatchPlan
 from rmeeto.data.reading import evaluation_reading, training_reading
 from rmeeto.data.samples import Batch, Draw, EvaluationSamples, TrainingSamples, collate
 from rmeeto.data.sampling import ONE_VIEW, ClipSampling, Views
 from rmeeto.data.source import Source
-from rmeeto.data.transforms import Preparation
+from rmeeto.data.transforms import AS_DEIT, Augmentation, Preparation
 from rmeeto.data.workers import Stream
 from rmeeto.errors import DataError
 from rmeeto.runtime.randomness import seed_of
+
+
+def stratified(labels: Sequence[int], share: float, seed: int) -> tuple[int, ...]:
+    """Indices of a share of the images (paper, Table 8), ascending; of each class that share, rounded, at least one.
+
+    A smaller share with the same seed is contained in a larger one.
+    """
+    if share == 1.0:
+        return tuple(range(len(labels)))
+    by_class: dict[int, list[int]] = {}
+    for index, label in enumerate(labels):
+        by_class.setdefault(label, []).append(index)
+    chosen: list[int] = []
+    for label, members in by_class.items():
+        Random(seed_of(seed, "subset", label)).shuffle(members)
+        chosen += members[: max(1, round(share * len(members)))]
+    return tuple(sorted(chosen))
 
 
 class TrainingOrder(Sampler[list[Draw]]):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmeeto.data.clips import open_clip_folder
 from rmeeto.data.digits import DigitSource
-from rmeeto.data.folder import holds_clips, open_folder
+from rmeeto.data.folder import holds_clips, open_clip_folder, open_folder
 from rmeeto.data.lists import listed_splits, open_lists
 from rmeeto.data.source import SPLITS, Source, Split
 from rmeeto.data.timm_source import is_timm_address, open_timm
@@ -31,13 +30,14 @@ def open_data(source: str | Path, split: Split) -> Source:
     if split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
     address = str(source)
-    if given_path(address, f"open {address}").exists():  # a folder that happens to be called "digits" is still a folder
-        return _open_place(address, split)
-    if address == "digits":
-        return DigitSource(split)
-    if is_timm_address(address):
-        return open_timm(address, split)
-    return _open_place(address, split)
+    if not given_path(address, f"open {address}").exists():  # a folder may be called "digits" as well
+        if address == "digits":
+            return DigitSource(split)
+        if is_timm_address(address):
+            return open_timm(address, split)
+    if listed_splits(address):
+        return open_lists(address, split)
+    return open_clip_folder(address, split) if holds_clips(address, split) else open_folder(address, split)
 
 
 def splits_of(source: str | Path) -> tuple[Split, ...]:
@@ -48,11 +48,3 @@ def splits_of(source: str | Path) -> tuple[Split, ...]:
     if not root.is_dir():
         return SPLITS
     return tuple(split for split in SPLITS if (root / split).is_dir()) or ("val",)
-
-
-def _open_place(address: str, split: Split) -> Source:
-    if listed_splits(address):
-        return open_lists(address, split)
-    if holds_clips(address, split):
-        return open_clip_folder(address, split)
-    return open_folder(address, split)

@@ -12,15 +12,13 @@ from typing import cast
 from PIL.Image import Image
 from torch import Tensor
 
-from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.clip_transforms import CropsOverFrames, clip_training_transform
-from rmeeto.data.clips import ClipFiles
-from rmeeto.data.folder import FolderSource
+from rmeeto.data.folder import ClipFiles, FolderSource
 from rmeeto.data.media import CLIPS
 from rmeeto.data.samples import Reading
 from rmeeto.data.sampling import ONE_VIEW, ClipSampling, Sampling, Views
 from rmeeto.data.source import ImageSource, Source
-from rmeeto.data.transforms import Preparation, Transform, evaluation_transform, training_transform
+from rmeeto.data.transforms import Augmentation, Preparation, Transform, evaluation_transform, training_transform
 from rmeeto.data.video import Frames
 from rmeeto.errors import ConfigError, DataError
 
@@ -66,14 +64,9 @@ def evaluation_reading(source: Source, preparation: Preparation, views: Views) -
 
 def file_reading(paths: Sequence[str | Path], preparation: Preparation) -> Reading:
     """Files without labels, by their number, in one view: images or clips, whichever the model takes."""
-    files: Source
-    names = tuple(map(str, paths))
-    nothing: tuple[int, ...] = (0,) * len(names)
-    if preparation.kind is CLIPS:
-        files = ClipFiles("files", "val", (), nothing, names)
-    else:
-        files = FolderSource("files", "val", (), nothing, names)
-    return evaluation_reading(files, preparation, ONE_VIEW)
+    files = ClipFiles if preparation.kind is CLIPS else FolderSource
+    source = files("files", "val", classes=(), labels=(0,) * len(paths), paths=tuple(map(str, paths)))
+    return evaluation_reading(source, preparation, ONE_VIEW)
 
 
 @dataclass(frozen=True)
@@ -123,10 +116,10 @@ def _check_kind(source: Source, preparation: Preparation) -> None:
     clips, wants_clips = isinstance(source, ClipFiles), preparation.kind is CLIPS
     if clips == wants_clips:
         return
-    wanted = f"clips of {preparation.frames} frames" if wants_clips else "images"
+    takes = f"clips of {preparation.frames} frames" if wants_clips else "images"
     raise DataError(
         f"use {source.address} with this model",
-        given=f"{len(source.labels)} {'clips' if clips else 'images'}, a model of {wanted}",
+        given=f"{len(source.labels)} {'clips' if clips else 'images'}, a model of {takes}",
         why="a model of images sees no motion, and a model of clips needs frames",
         fix="take a video model for clips, such as videomamba_tiny with frames=8, and an image model for images",
     )

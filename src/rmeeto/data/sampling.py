@@ -1,26 +1,17 @@
-"""Which frames of a clip a model sees: a random choice in training, fixed ones in evaluation."""
+"""Which frames of a clip a model sees: a random choice in training, fixed ones in evaluation.
+
+Places of frames count from 0, never fall, and repeat where a clip is too short.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from random import Random
-from typing import Literal, Protocol
+from typing import Literal
 
 from rmeeto.errors import ConfigError, UnknownName
 
 SamplingName = Literal["sparse", "dense"]
-
-
-class Sampling(Protocol):
-    """A way to choose frames. Places count from 0, never fall, and repeat where a clip is too short."""
-
-    def draw(self, length: int, random: Random) -> tuple[int, ...]:
-        """Places in a clip of ``length`` frames, for training."""
-        ...
-
-    def segment(self, length: int, number: int, count: int) -> tuple[int, ...]:
-        """The same for evaluation: choice ``number`` of ``count`` that are spread over the clip."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -33,11 +24,11 @@ class Sparse:
     frames: int
 
     def draw(self, length: int, random: Random) -> tuple[int, ...]:
-        """A random place within each part."""
+        """For training, a random place within each part of a clip of ``length`` frames."""
         return tuple(self._place(length, part, random.random()) for part in range(self.frames))
 
     def segment(self, length: int, number: int, count: int) -> tuple[int, ...]:
-        """The same place within each part."""
+        """For evaluation, choice ``number`` of ``count``: the same place within each part."""
         return tuple(self._place(length, part, (number + 1) / (count + 1)) for part in range(self.frames))
 
     def _place(self, length: int, part: int, within: float) -> int:
@@ -56,11 +47,11 @@ class Dense:
     stride: int
 
     def draw(self, length: int, random: Random) -> tuple[int, ...]:
-        """From a random first frame."""
+        """For training, from a random first frame of ``length``."""
         return self._stretch(length, random.randint(0, self._latest(length)))
 
     def segment(self, length: int, number: int, count: int) -> tuple[int, ...]:
-        """From a fixed first frame."""
+        """For evaluation, choice ``number`` of ``count``: from a fixed first frame."""
         share = number / (count - 1) if count > 1 else 0.5
         return self._stretch(length, int(share * self._latest(length)))
 
@@ -70,6 +61,9 @@ class Dense:
 
     def _stretch(self, length: int, first: int) -> tuple[int, ...]:
         return tuple(min(first + step * self.stride, length - 1) for step in range(self.frames))
+
+
+Sampling = Sparse | Dense
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,7 @@ class ClipSampling:
                 raise ConfigError(f"set {name}", given=str(number), why=f"{name} counts from 1")
 
     def of(self, frames: int) -> Sampling:
-        """The sampling for a model of so many frames."""
+        """The sampling for a model of ``frames`` frames."""
         return Sparse(frames) if self.sampling == "sparse" else Dense(frames, self.frame_stride)
 
 

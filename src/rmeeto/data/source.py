@@ -40,7 +40,7 @@ class Source(Protocol):
 
 
 class ImageSource(Source, Protocol):
-    """Labelled images. Of clips only the wanted frames are read: see :class:`rmeeto.data.clips.ClipFiles`."""
+    """Labelled images. Of clips only the wanted frames are read: see :class:`rmeeto.data.folder.ClipFiles`."""
 
     def read(self, index: int) -> Image:
         """Decode one image fully, in whatever mode it is stored.

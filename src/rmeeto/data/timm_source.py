@@ -63,13 +63,16 @@ def open_timm(address: str, split: Split) -> TimmSource:
     from timm.data.dataset_factory import create_dataset
 
     name, _, folder = address.partition(":")
-    root = os.path.expanduser(folder or (CACHE if name.lower().startswith("torch/") else "")) or None
-    if name.lower().startswith("torch/") and not folder:
+    of_torchvision = name.lower().startswith("torch/")
+    root = os.path.expanduser(folder or (CACHE if of_torchvision else "")) or None
+    if of_torchvision and not folder:
         Path(str(root)).mkdir(parents=True, exist_ok=True)
+    # readers of Hugging Face data fetch by themselves
+    download = of_torchvision and not name.lower().endswith(("folder", "imagenet"))
     refusals: list[str] = []
     for split_name in SPLIT_NAMES[split]:
         try:
-            dataset = create_dataset(name, root=root, split=split_name, download=_downloads(name))
+            dataset = create_dataset(name, root=root, split=split_name, download=download)
         except (OSError, RuntimeError, ValueError, TypeError, AssertionError, ImportError, KeyError) as error:
             refusals.append(f"{type(error).__name__}: {str(error).strip() or 'no further message'}")
         else:
@@ -80,11 +83,6 @@ def open_timm(address: str, split: Split) -> TimmSource:
         why="; ".join(dict.fromkeys(line.splitlines()[0][:200] for line in refusals)),
         fix="check the name (torch/cifar10, hfds/owner/name), or say where the data is: torch/cifar10:FOLDER",
     )
-
-
-def _downloads(name: str) -> bool:
-    """Whether timm takes ``download=True`` for this data set (readers of Hugging Face data fetch by themselves)."""
-    return name.lower().startswith("torch/") and not name.lower().endswith(("folder", "imagenet"))
 
 
 def _classes_and_labels(images: Any, address: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

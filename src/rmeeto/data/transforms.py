@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms as tv
 
-from rmeeto.data.augmentation import Augmentation
 from rmeeto.data.media import CLIPS, IMAGES, Kind
 from rmeeto.data.policy import check_policy, complete
 from rmeeto.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from rmeeto.models.reducible import ReducibleModel
 
 Transform = Callable[[Image.Image], Tensor]
 MODES = {1: "L", 3: "RGB"}
 
 
-class Describes(Protocol):
-    """A model that says how its images are prepared, as timm's do."""
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes of a training image, as timm has them; the defaults are those of DeiT, which Vim was trained with.
 
-    @property
-    def pretrained_cfg(self) -> Any:
-        """``input_size``, ``mean``, ``std``, ``crop_pct``, ``interpolation``, ``num_classes``."""
-        ...
+    auto_augment: a policy such as ``rand-m9-mstd0.5-inc1``, or None. flip: probability of mirroring.
+    """
+
+    auto_augment: str | None = "rand-m9-mstd0.5-inc1"
+    color_jitter: float = 0.4
+    random_erasing: float = 0.25
+    flip: float = 0.5
+
+
+AS_DEIT = Augmentation()
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Preparation:
     frames: int = 1
 
     @classmethod
-    def of(cls, model: Describes) -> Preparation:
+    def of(cls, model: ReducibleModel) -> Preparation:
         """Read it from a model.
 
         Raises:

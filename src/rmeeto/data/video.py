@@ -1,4 +1,4 @@
-"""Clips on disk: the frames that are wanted of one, and no others. The only room of PyAV.
+"""Clips on disk: reads the requested frames of a clip, and no others. Only this module imports PyAV.
 
 What is wrong with a file becomes one :class:`UnreadableClip`, so that it can be named and skipped like an image.
 """
@@ -73,7 +73,7 @@ def read_frames(path: str | Path, pick: Pick, *, timeout_seconds: float = TIMEOU
     """The frames of a clip that ``pick`` chooses, given how many there are: places from 0, ascending or not.
 
     Packets are listed first (without decoding), so that places are exact also where the header is silent or the
-    rate changes; then the decoder starts at the nearest key frame before each wanted place.
+    rate changes; then the decoder starts at the nearest key frame before each requested place.
 
     Raises:
         UnreadableClip: not a video, empty, without pictures, truncated, damaged, or too slow.
@@ -213,7 +213,7 @@ def _index(container: Any, stream: Any, late: Event) -> Index:
 
 
 def _check_whole(stream: Any, times: list[int]) -> None:
-    """Compare the frames found with the length that the file declares, where it declares one.
+    """Compare the frames found with the length that the file declares, if it declares one.
 
     A broadcast (.ts) declares none: its beginning is a shorter clip, not a broken one.
     """
@@ -221,9 +221,9 @@ def _check_whole(stream: Any, times: list[int]) -> None:
     if len(times) >= stream.frames > 0 or declared is None:
         return
     steps = max(len(times) - 1, 1)
-    found = float((times[-1] - times[0]) * stream.time_base) * (1 + 1 / steps)
-    if found < (1 - MISSING_SHARE) * declared:
-        raise UnreadableClip(f"truncated: {found:.1f} of {declared:.1f} s are there")
+    seconds = float((times[-1] - times[0]) * stream.time_base) * (1 + 1 / steps)
+    if seconds < (1 - MISSING_SHARE) * declared:
+        raise UnreadableClip(f"truncated: {seconds:.1f} of {declared:.1f} s are there")
 
 
 def _declared_seconds(stream: Any) -> float | None:
@@ -237,11 +237,11 @@ def _declared_seconds(stream: Any) -> float | None:
         return None
 
 
-def _decode(container: Any, stream: Any, index: Index, wanted: Sequence[int], late: Event) -> dict[int, Image.Image]:
-    """The frames at some places, ascending. A frame that the decoder leaves out is stood for by the next."""
+def _decode(container: Any, stream: Any, index: Index, places: Sequence[int], late: Event) -> dict[int, Image.Image]:
+    """The frames at some places, ascending. If the decoder leaves a frame out, the next one is taken."""
     images: dict[int, Image.Image] = {}
     frames, frame = iter(()), None
-    for place in wanted:
+    for place in places:
         target = index.times[place]
         start = index.start_before(target)
         if frame is None or start.time > frame.pts:

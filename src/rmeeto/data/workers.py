@@ -1,4 +1,4 @@
-"""The processes that read images: deaf to Ctrl-C, and gone as soon as the main process says so or is gone itself."""
+"""The processes that read images. They ignore Ctrl-C, and end when the main process tells them to or has ended."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Stream(Iterator[T]):
         return item
 
     def close(self) -> None:
-        """End the workers, within two seconds even where they are stuck."""
+        """End the workers, within two seconds even if they are stuck."""
         self._closed = True
         iterator: Any = self._iterator
         self._iterator = None
@@ -106,14 +106,10 @@ class Leash:
     """
 
     def __init__(self) -> None:
-        self._told, self._tell = multiprocessing.Pipe(duplex=False)
+        told, self._tell = multiprocessing.Pipe(duplex=False)
+        self.worker_start = WorkerStart(told)  # what a worker does first
         self._let_go = False
         _LEASHES.add(self)
-
-    @property
-    def worker_start(self) -> WorkerStart:
-        """What a worker does first."""
-        return WorkerStart(self._told)
 
     def let_go(self) -> None:
         """End the workers that still live. Their exit code is 0, so that PyTorch does not take it for a failure."""
@@ -186,17 +182,17 @@ def lost_worker(error: BaseException | None) -> RunError | None:
         return None
     asked = "read images in worker processes"
     # PyTorch notices a killed worker twice, and its second message, which names no signal, can hide the first.
-    if found := LOST_WORKER.search(str(error.__cause__)) or LOST_WORKER.search(str(error)):
-        how = f"was killed by the signal {found['signal'].strip()}" if found["signal"] else "ended unexpectedly"
+    if report := LOST_WORKER.search(str(error.__cause__)) or LOST_WORKER.search(str(error)):
+        how = f"was killed by the signal {report['signal'].strip()}" if report["signal"] else "ended unexpectedly"
         return RunError(
             asked,
             why=f"a worker process {how}; most often the machine has run out of memory",
             fix="use fewer workers (--workers 1, or 0 for none) or a smaller batch",
         )
-    if found := STUCK_WORKER.search(str(error)):
+    if report := STUCK_WORKER.search(str(error)):
         return RunError(
             asked,
-            why=f"no images came for {float(found['seconds']):.0f} s: a worker process is stuck, perhaps on a disk "
+            why=f"no images came for {float(report['seconds']):.0f} s: a worker process is stuck, perhaps on a disk "
             "that does not answer",
             fix="check that the files can be read (rmeeto data check)",
         )

@@ -23,31 +23,31 @@ BENCH_BATCHES, BENCH_WARMUP, BENCH_LEAST_ROUNDS = (512, 128, 32, 8), 2, 5
 
 @dataclass(frozen=True)
 class Fit:
-    """A recipe that fits into some time, and the seconds it will take. shortened: whether it is less than wanted."""
+    """A recipe that fits into some time, and the seconds it will take. shortened: whether it is not the full one."""
 
     recipe: Recipe
     seconds: float
     shortened: bool
 
 
-def fit(wanted: Recipe, *, step_seconds: float, train_images: int, val_images: int, seconds: float) -> Fit:
-    """The longest re-training that fits: fewer epochs than wanted, or one epoch on part of the images.
+def fit(full: Recipe, *, step_seconds: float, train_images: int, val_images: int, seconds: float) -> Fit:
+    """The longest re-training that fits: fewer epochs than the full recipe has, or one epoch on part of the images.
 
     At least one step is taken, even without time. There are two evaluations before training and one after each epoch.
     """
-    batch, steps = wanted.images_per_step, train_images // wanted.images_per_step
+    batch, steps = full.images_per_step, train_images // full.images_per_step
     evaluation = EVALUATION_SHARE * step_seconds * val_images / batch
     left = seconds - 2 * evaluation
-    epochs = min(wanted.epochs, int(left / (steps * step_seconds + evaluation)))
+    epochs = min(full.epochs, int(left / (steps * step_seconds + evaluation)))
     share = 1.0
     if epochs < 1:
         epochs, steps = 1, max(1, int((left - evaluation) / step_seconds))
         share = min(1.0, (steps + 0.5) * batch / train_images)  # and half a step, for classes that round down
-    recipe = wanted.changed(epochs=epochs, subset=share, warmup_steps=min(wanted.warmup_steps, epochs * steps // 4))
+    recipe = full.changed(epochs=epochs, subset=share, warmup_steps=min(full.warmup_steps, epochs * steps // 4))
     return Fit(
         recipe,
         seconds=2 * evaluation + epochs * (steps * step_seconds + evaluation),
-        shortened=epochs < wanted.epochs or share < 1,
+        shortened=epochs < full.epochs or share < 1,
     )
 
 
@@ -86,13 +86,13 @@ def bench_batch(image_seconds: float, seconds: float) -> int:
     return max(fitting, default=min(BENCH_BATCHES))
 
 
-def announcement(plan: Fit, wanted: Recipe, step_seconds: float, budget_seconds: float) -> str:
+def announcement(plan: Fit, full: Recipe, step_seconds: float, budget_seconds: float) -> str:
     """A sentence about what the time allows, and what is left out."""
-    found = f"a training step takes {1e3 * step_seconds:.0f} ms here, so re-training takes about {plan.seconds:.0f} s"
+    start = f"a training step takes {1e3 * step_seconds:.0f} ms here, so re-training takes about {plan.seconds:.0f} s"
     if not plan.shortened:
-        return f"{found} for all of its {wanted.epochs} epochs"
+        return f"{start} for all of its {full.epochs} epochs"
     if plan.recipe.subset < 1:
         much = f"one epoch on {100 * plan.recipe.subset:.0f} % of the images"
     else:
         much = f"{plan.recipe.epochs} epoch{'s' if plan.recipe.epochs > 1 else ''}"
-    return f"{found} for {much}; {wanted.epochs} epochs would not fit into {budget_seconds:g} s, so expect less of it"
+    return f"{start} for {much}; {full.epochs} epochs would not fit into {budget_seconds:g} s, so expect less of it"

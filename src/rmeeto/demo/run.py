@@ -77,20 +77,20 @@ def run_demo(output: Path, *, budget_seconds: float = 120.0, progress: Progress 
     started = time.monotonic()
     if not budget_seconds > 0:
         raise ConfigError(f"run the demo in {budget_seconds:g} s", why="that is no time", fix="--seconds 120")
-    wanted = load_recipe(RECIPE, output=str(unused_folder(output)))
-    train, val = open_data(wanted.data, "train"), open_data(wanted.data, "val")
+    full = load_recipe(RECIPE, output=str(unused_folder(output)))
+    train, val = open_data(full.data, "train"), open_data(full.data, "val")
 
-    step_seconds = measure_step(wanted, train, progress)
+    step_seconds = measure_step(full, train, progress)
     bench_seconds = min(BENCH_MOST_SECONDS, BENCH_SHARE * budget_seconds)
     left = MARGIN * (budget_seconds - (time.monotonic() - started)) - bench_seconds - PAGE_SECONDS
     plan = fit(
-        wanted,
+        full,
         step_seconds=step_seconds,
         train_images=len(train.labels),
         val_images=len(val.labels),
         seconds=left,
     )
-    progress.message(announcement(plan, wanted, step_seconds, budget_seconds))
+    progress.message(announcement(plan, full, step_seconds, budget_seconds))
 
     results = retrain(plan.recipe, progress=progress)
     run = Path(plan.recipe.output)
@@ -99,8 +99,8 @@ def run_demo(output: Path, *, budget_seconds: float = 120.0, progress: Progress 
     speed = bench(
         model,
         [model.reduction],
-        name=wanted.model,
-        batches=(bench_batch(step_seconds / wanted.images_per_step, bench_seconds),),
+        name=full.model,
+        batches=(bench_batch(step_seconds / full.images_per_step, bench_seconds),),
         warmup=BENCH_WARMUP,
         rounds=BENCH_ROUNDS,
         budget_seconds=bench_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,10 @@ def evaluate(
     if (skipped and not allow_missing) or not images:
         raise _refusal(source, skipped)
     if skipped:
-        progress.message(_left_out(skipped, round(images)))
+        lines = "".join(f"\n  {name}" for name in skipped)
+        progress.message(
+            f"{len(skipped)} unreadable ones left out; the accuracy is about the other {images:.0f}:{lines}"
+        )
     return Evaluation(
         top1_percent=100 * right / images,
         top5_percent=100 * among5 / images if model.num_classes >= TOP5_CLASSES else None,
@@ -252,8 +255,3 @@ def _refusal(source: Source, unreadable: list[str]) -> DataError:
         why="accuracy over the readable images alone would be that of another set",
         fix="restore or remove the files; an evaluation alone can also allow missing images (--allow-missing)",
     )
-
-
-def _left_out(skipped: Sequence[str], images: int) -> str:
-    lines = "\n".join(f"  {name}" for name in skipped)
-    return f"{len(skipped)} unreadable ones left out; the accuracy is about the other {images}:\n{lines}"

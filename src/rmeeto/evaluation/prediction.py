@@ -60,7 +60,7 @@ class Prediction:
         return asdict(self)
 
 
-def find_files(places: Sequence[str], kind: Kind = IMAGES) -> list[Path]:
+def find_files(addresses: Sequence[str], kind: Kind = IMAGES) -> list[Path]:
     """The files of one kind that files, folders (searched to the bottom) and patterns stand for, each once, in order.
 
     A file given by its path is taken with any ending.
@@ -68,25 +68,25 @@ def find_files(places: Sequence[str], kind: Kind = IMAGES) -> list[Path]:
     Raises:
         DataError: nothing there, or none of that kind in it.
     """
-    found: dict[Path, None] = {}
-    for place in places:
-        path = given_path(place, f"read {place}")
+    listed: dict[Path, None] = {}
+    for address in addresses:
+        path = given_path(address, f"read {address}")
         if path.is_dir():
             files = [file for file in map(Path, Walk(above(path)).files(path, kind.fits)) if file.is_file()]
         elif path.exists():
             files = [path]
-        elif GLOB_SIGNS & set(place):
+        elif GLOB_SIGNS & set(address):
             files = [file for file in sorted(map(Path, matches(str(path)))) if kind.fits(file.name) and file.is_file()]
         else:
-            raise DataError(f"read {place}", why="there is no such file or folder", fix="check the path")
+            raise DataError(f"read {address}", why="there is no such file or folder", fix="check the path")
         if not files:
             raise DataError(
-                f"read the {kind.many} in {place}",
+                f"read the {kind.many} in {address}",
                 why=f"there are none ({', '.join(kind.extensions)})",
                 fix=f"give {kind.many}, a folder of them, or a pattern such as 'folder/{kind.example}'",
             )
-        found.update(dict.fromkeys(files))
-    return list(found)
+        listed.update(dict.fromkeys(files))
+    return list(listed)
 
 
 def matches(pattern: str) -> list[str]:
@@ -97,8 +97,8 @@ def matches(pattern: str) -> list[str]:
         return glob.glob(pattern)
     bases = glob.glob(before) if before else [os.curdir]
     folders = [folder for base in bases for folder in Walk(above(Path(base))).folders(base)]
-    found = [path for folder in folders for path in matches(os.path.join(glob.escape(folder), behind[1:]))]
-    return [os.path.normpath(path) for path in found] if not before else found
+    paths = [path for folder in folders for path in matches(os.path.join(glob.escape(folder), behind[1:]))]
+    return [os.path.normpath(path) for path in paths] if not before else paths
 
 
 def read_image(path: Path) -> Image.Image:
@@ -145,7 +145,7 @@ def predict(
     default the model's own, or :func:`class_names` of their number.
 
     Raises:
-        ConfigError: the names are not as many as the model's classes.
+        ConfigError: there are more or fewer names than the model has classes.
 
     >>> for prediction in predict(model, find_files(["photos"])):
     ...     print(prediction.image, prediction.guesses[0].name)

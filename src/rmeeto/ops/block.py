@@ -14,15 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmeeto.errors import UnsupportedInput
 from rmeeto.ops.autocast import autocast_dtype
-from rmeeto.ops.bidirectional import Walk, bidirectional_scan
+from rmeeto.ops.bidirectional import bidirectional_scan
 from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.impl import reference
 from rmeeto.ops.memory import is_dense
 from rmeeto.ops.norm import add_norm, stream_dtype
-from rmeeto.ops.operands import PARAMETER_NAMES, ROOM, BlockKept, BlockParameters, shapes, unfit
-from rmeeto.ops.registration import register_gradient
+from rmeeto.ops.operands import PARAMETER_NAMES, ROOM, BlockKept, BlockParameters, ScanOperands, misfit, unfit
+from rmeeto.ops.registration import needed, register
 from rmeeto.ops.select import Impl, check_impl, choose, is_intercepted, training_obstacle, why_no_kernel
 
 if TYPE_CHECKING:
@@ -104,7 +103,8 @@ def _by_parts(
         v = causal_conv(u, side.conv_weight, side.conv_bias, reverse=reverse, impl=impl)
         rank, states = side.dt_proj.shape[1], side.A.shape[1]
         dt, B, C = torch.split(F.linear(v, side.x_proj), [rank, states, states], dim=-1)
-        walks.append(Walk(v, F.linear(dt, side.dt_proj), side.A, B, C, side.skip, side.delta_bias))
+        delta = F.linear(dt, side.dt_proj)
+        walks.append(ScanOperands(v, delta, side.A, B, C, side.skip, delta_bias=side.delta_bias))
     return F.linear(bidirectional_scan(walks[0], walks[1], gate, impl=impl), p.out_proj) * scale, stream
 
 
@@ -125,7 +125,7 @@ def _check(x: Tensor, residual: Tensor | None, parameters: BlockParameters) -> N
         wrong += [name for name, t in given.items() if t is not None and t.device != x.device]
         why = f"{wrong[0]} must be {wanted[wrong[0]]} on {x.device}" if wrong else None
     if why is not None:
-        raise UnsupportedInput("mamba_block", given=shapes(given), why=why, fix="see its docstring for the shapes")
+        raise misfit("mamba_block", given, why)
 
 
 def _shapes(x: Tensor, parameters: BlockParameters) -> dict[str, tuple[int, ...]]:
@@ -169,10 +169,6 @@ def _backward(grad: Tensor, grad_stream: Tensor, *args: Any) -> tuple[Tensor, ..
     return dstream, *gradients.flat()
 
 
-def _plain(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tensor, ...]:
-    return _forward(x, residual, *args, "reference")
-
-
 def _plain_backward(grad: Tensor, grad_stream: Tensor, stream: Tensor, *args: Any) -> tuple[Tensor, ...]:
     """From the stream and the parameters alone, on which everything else that was kept depends."""
     *flat, eps, scale = args[len(BlockKept._fields) - 1 :]
@@ -214,13 +210,11 @@ def _differentiate(ctx: Any, grad: Tensor | None, grad_stream: Tensor | None, *_
     grad = torch.zeros_like(stream, dtype=ctx.out_dtype) if grad is None else grad
     grad_stream = torch.zeros_like(stream) if grad_stream is None else grad_stream
     dstream, *gradients = torch.ops.rmeeto.mamba_block_backward(grad, grad_stream, *saved, ctx.eps, ctx.scale, ctx.impl)
-    found = (dstream.to(ctx.x_dtype), dstream, *gradients)
-    wanted = zip(found, ctx.needs_input_grad, strict=False)
-    return (*(gradient if needed else None for gradient, needed in wanted), None, None, None)
+    return needed(ctx, (dstream.to(ctx.x_dtype), dstream, *gradients))
 
 
 class _Recorded(torch.autograd.Function):
-    """The operation and its gradients, as `register_gradient` below connects them, without PyTorch's work around it.
+    """The operation and its gradients, as `register` below connects them, without PyTorch's work around it.
 
     What `torch.library.register_autograd` makes looks up all arguments in the schema at each call. With so many, that
     takes longer than the whole forward pass of a small block.
@@ -235,8 +229,7 @@ class _Recorded(torch.autograd.Function):
     backward = staticmethod(_differentiate)
 
 
-torch.library.impl("rmeeto::mamba_block", "default", _forward)
-torch.library.impl("rmeeto::mamba_block_backward", "default", _backward)
-torch.library.register_fake("rmeeto::mamba_block", _fake_forward)
-torch.library.register_fake("rmeeto::mamba_block_backward", _fake_backward)
-register_gradient("mamba_block", plain=_plain, plain_backward=_plain_backward, save=_save, differentiate=_differentiate)
+register(
+    *("mamba_block", _forward, _backward, _fake_forward, _fake_backward, _save, _differentiate),
+    plain_backward=_plain_backward,
+)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
-from rmeeto.errors import UnsupportedInput
-from rmeeto.ops.impl import reference
-from rmeeto.ops.operands import shapes, unfit
-from rmeeto.ops.registration import register_gradient, run
+from rmeeto.ops.operands import misfit, unfit
+from rmeeto.ops.registration import register_with_gradients, run
 from rmeeto.ops.select import Impl, check_impl, choose
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-OPERANDS = ("x", "weight", "bias")
 
 
 def causal_conv(
@@ -76,14 +72,14 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     elif weight.device != x.device or (bias is not None and bias.device != x.device):
         why = f"x is on {x.device}, the weights are not"
     if why is not None:
-        raise UnsupportedInput("causal_conv", given=shapes(given), why=why, fix="see its docstring for the shapes")
+        raise misfit("causal_conv", given, why)
 
 
 # The same construction as in `rmeeto.ops.scan`.
 
-_OPERAND_TYPES = "Tensor x, Tensor weight, Tensor? bias, bool silu, bool reverse, str impl"
-torch.library.define("rmeeto::causal_conv", f"({_OPERAND_TYPES}) -> Tensor")
-torch.library.define("rmeeto::causal_conv_backward", f"(Tensor grad, {_OPERAND_TYPES}) -> (Tensor, Tensor, Tensor)")
+_ARGUMENTS = "Tensor x, Tensor weight, Tensor? bias, bool silu, bool reverse, str impl"
+torch.library.define("rmeeto::causal_conv", f"({_ARGUMENTS}) -> Tensor")
+torch.library.define("rmeeto::causal_conv_backward", f"(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
 
 
 def _present(x: Tensor, weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
@@ -102,33 +98,4 @@ def _backward(
     return module.causal_conv_backward(grad, x, weight, bias, silu, reverse)
 
 
-def _fake_forward(x: Tensor, *rest: Any) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-def _fake_backward(grad: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    return tuple(grad.new_empty(0) if x is None else x.new_empty(x.shape) for x in args[: len(OPERANDS)])
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[: len(OPERANDS)])
-    ctx.choices = inputs[len(OPERANDS) :]
-
-
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = run("causal_conv_backward", grad, *ctx.saved_tensors, *ctx.choices)
-    wanted = zip(gradients, ctx.needs_input_grad, strict=False)
-    return (*(g if needed else None for g, needed in wanted), None, None, None)
-
-
-torch.library.impl("rmeeto::causal_conv", "default", _forward)
-torch.library.impl("rmeeto::causal_conv_backward", "default", _backward)
-torch.library.register_fake("rmeeto::causal_conv", _fake_forward)
-torch.library.register_fake("rmeeto::causal_conv_backward", _fake_backward)
-register_gradient(
-    "causal_conv",
-    plain=reference.causal_conv,
-    plain_backward=reference.causal_conv_backward,
-    save=_save,
-    differentiate=_differentiate,
-)
+register_with_gradients("causal_conv", _forward, _backward, tensors=3)

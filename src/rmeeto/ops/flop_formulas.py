@@ -24,6 +24,7 @@ SILU_SLOPE = SIGMOID + 4
 SOFTPLUS = 3  # exp, add, log
 
 Shape = torch.Size
+Optional = torch.Size | None  # an operand that may be absent
 Formula = Callable[..., int]
 
 
@@ -33,7 +34,7 @@ def register() -> None:
 
     for name, formula in FORMULAS.items():
         operation = getattr(torch.ops.rmeeto, name)
-        register_flop_formula(operation, get_raw=formula is nearest_seen)(_by_name(operation, formula))
+        register_flop_formula(operation, get_raw=formula is find_nearest_seen)(_by_name(operation, formula))
 
 
 def _by_name(operation: Any, formula: Formula) -> Formula:
@@ -50,14 +51,7 @@ def _by_name(operation: Any, formula: Formula) -> Formula:
 
 
 def selective_scan(
-    *,
-    u: Shape,
-    A: Shape,
-    skip: Shape | None,
-    gate: Shape | None,
-    delta_bias: Shape | None,
-    delta_softplus: bool,
-    **rest: Any,
+    *, u: Shape, A: Shape, skip: Optional, gate: Optional, delta_bias: Optional, delta_softplus: bool, **rest: Any
 ) -> int:
     """Per state: Δ·A, exp, B·Δu, h·Ā + that (2), C·h summed (2). Per channel: Δu and what is asked for."""
     step = (delta_bias is not None) + SOFTPLUS * delta_softplus
@@ -66,14 +60,7 @@ def selective_scan(
 
 
 def selective_scan_backward(
-    *,
-    u: Shape,
-    A: Shape,
-    skip: Shape | None,
-    gate: Shape | None,
-    delta_bias: Shape | None,
-    delta_softplus: bool,
-    **rest: Any,
+    *, u: Shape, A: Shape, skip: Optional, gate: Optional, delta_bias: Optional, delta_softplus: bool, **rest: Any
 ) -> int:
     """Per state: the forward walk without C (5), dh (2), what is passed on (1), w (1), six sums of products (12)."""
     per_channel = 1 + 1 + 2  # Δu, du, dΔ
@@ -93,12 +80,12 @@ def bidirectional_scan_backward(*, u: Shape, **rest: Any) -> int:
     return 2 * selective_scan_backward(u=u, delta_softplus=True, **rest) + u.numel()
 
 
-def causal_conv(*, x: Shape, weight: Shape, bias: Shape | None, silu: bool, **rest: Any) -> int:
+def causal_conv(*, x: Shape, weight: Shape, bias: Optional, silu: bool, **rest: Any) -> int:
     """A product for each tap, their sum, the bias."""
     return x.numel() * (2 * weight[2] - (bias is None) + SILU * silu)
 
 
-def causal_conv_backward(*, x: Shape, weight: Shape, bias: Shape | None, silu: bool, **rest: Any) -> int:
+def causal_conv_backward(*, x: Shape, weight: Shape, bias: Optional, silu: bool, **rest: Any) -> int:
     """Two gradients of products; before SiLU's slope, the convolution once more."""
     once_more = (2 * weight[2] - (bias is None) + SILU_SLOPE + 1) * silu
     return x.numel() * (4 * weight[2] + (bias is not None) + once_more)
@@ -152,12 +139,12 @@ def merge_rows_backward(*, grad: Shape, kept: Shape, source: Shape, **rest: Any)
     return (kept.numel() + source.numel()) * grad[2]
 
 
-def nearest(*, a: Shape, b: Shape, reach: int, **rest: Any) -> int:
+def find_nearest(*, a: Shape, b: Shape, reach: int, **rest: Any) -> int:
     """Normalise all rows, compare those within reach."""
     return _compare(a, b, a[0] * _pairs(a[1], b[1], reach))
 
 
-def nearest_seen(*, a: Tensor, b: Tensor, low: Tensor, high: Tensor, **rest: Any) -> int:
+def find_nearest_seen(*, a: Tensor, b: Tensor, low: Tensor, high: Tensor, **rest: Any) -> int:
     """Normalise all rows, compare those seen: all where tensors have no values. It takes tensors, not their shapes."""
     with_values = type(low) is Tensor and not low.is_meta
     pairs = int((high - low).clamp(min=0).sum()) if with_values else low.numel() * b.shape[1]
@@ -165,11 +152,11 @@ def nearest_seen(*, a: Tensor, b: Tensor, low: Tensor, high: Tensor, **rest: Any
 
 
 def closest_pairs(*, features: Shape, protected: Shape, reach: int, **rest: Any) -> int:
-    """As `nearest`, of candidates and targets."""
+    """As `find_nearest`, of candidates and targets."""
     batch, length, width = features
     rows = length - protected[1]
     targets = rows // 2
-    return nearest(a=Shape((batch, rows - targets, width)), b=Shape((batch, targets, width)), reach=reach)
+    return find_nearest(a=Shape((batch, rows - targets, width)), b=Shape((batch, targets, width)), reach=reach)
 
 
 def lay_out(**operands: Any) -> int:
@@ -192,6 +179,6 @@ FORMULAS: dict[str, Formula] = {
         *(selective_scan, selective_scan_backward, bidirectional_scan, bidirectional_scan_backward),
         *(causal_conv, causal_conv_backward, add_norm, add_norm_backward, mamba_block, mamba_block_backward),
         *(merge_rows, merge_rows_backward),
-        *(nearest, nearest_seen, closest_pairs, lay_out),
+        *(find_nearest, find_nearest_seen, closest_pairs, lay_out),
     )
 }

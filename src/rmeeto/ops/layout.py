@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from rmeeto.errors import UnsupportedInput
+from rmeeto.ops.operands import misfit
 from rmeeto.ops.registration import register_decision
 from rmeeto.ops.select import Impl, choose
 
@@ -42,14 +42,10 @@ def lay_out(
     why = None
     if source.ndim != 2 or source.dtype != torch.int64 or source.shape[1] > length:
         why = f"source must be (b, r) int64 with r at most length={length}"
-    elif target is not None and (target.shape, target.dtype, target.device) != (
-        *(source.shape, source.dtype),
-        source.device,
-    ):
+    elif target is not None and any(getattr(target, a) != getattr(source, a) for a in ("shape", "dtype", "device")):
         why = "target must be like source"
     if why is not None:
-        given = f"source {tuple(source.shape)} {source.dtype}"
-        raise UnsupportedInput("lay_out", given=given, why=why, fix="see its docstring for the shapes")
+        raise misfit("lay_out", {"source": source, "target": target}, why)
     return cast(tuple[Tensor, Tensor], torch.ops.rmeeto.lay_out(source, target, length, impl))
 
 
@@ -67,6 +63,4 @@ def _fake(source: Tensor, target: Tensor | None, length: int, impl: str) -> tupl
     return source.new_empty((batch, length - r)), source.new_empty((batch, length))
 
 
-torch.library.impl("rmeeto::lay_out", "default", _forward)
-torch.library.register_fake("rmeeto::lay_out", _fake)
-register_decision("lay_out")
+register_decision("lay_out", _forward, _fake)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from rmeeto.errors import UnsupportedInput
-from rmeeto.ops.impl import reference
-from rmeeto.ops.registration import register_gradient, run
+from rmeeto.ops.operands import misfit
+from rmeeto.ops.registration import needed, register, run
 from rmeeto.ops.select import Impl, choose
 
 if TYPE_CHECKING:
@@ -70,8 +69,8 @@ def _check(values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: 
     elif any(x.dtype != torch.int64 for x in positions) or any(x.device != values.device for x in (*positions, share)):
         why = "positions are int64 and lie where the values do"
     if why is not None:
-        given = f"values {tuple(values.shape)} {values.dtype}, kept {tuple(kept.shape)}, source {tuple(source.shape)}"
-        raise UnsupportedInput("merge_rows", given=given, why=why, fix="see its docstring for the shapes")
+        given = {"values": values, "kept": kept, "source": source, "target": target, "share": share}
+        raise misfit("merge_rows", given, why)
 
 
 # The same construction as in `rmeeto.ops.scan`.
@@ -104,17 +103,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (run("merge_rows_backward", grad, *ctx.saved_tensors, ctx.impl), *[None] * 5)
+    return needed(ctx, [run("merge_rows_backward", grad, *ctx.saved_tensors, ctx.impl)])
 
 
-torch.library.impl("rmeeto::merge_rows", "default", _forward)
-torch.library.impl("rmeeto::merge_rows_backward", "default", _backward)
-torch.library.register_fake("rmeeto::merge_rows", _fake_forward)
-torch.library.register_fake("rmeeto::merge_rows_backward", _fake_backward)
-register_gradient(
-    "merge_rows",
-    plain=reference.merge_rows,
-    plain_backward=reference.merge_rows_backward,
-    save=_save,
-    differentiate=_differentiate,
-)
+register("merge_rows", _forward, _backward, _fake_forward, _fake_backward, _save, _differentiate)

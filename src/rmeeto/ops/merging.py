@@ -7,21 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from rmeeto.errors import UnknownName, UnsupportedInput
 from rmeeto.ops.impl import cpp
-from rmeeto.ops.nearest import DISTANCES, Distance
+from rmeeto.ops.nearest import Distance
+from rmeeto.ops.operands import misfit
+from rmeeto.ops.pairs import Matching, check_pairs
 from rmeeto.ops.select import infers_on_processor
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
-
-
-class Matching(NamedTuple):
-    """How pairs are found; see `closest_pairs`."""
-
-    distance: Distance = "cosine"
-    nth: int = 1
-    reach: int | None = None
 
 
 class Merged(NamedTuple):
@@ -76,9 +69,8 @@ def merge_closest(
         UnsupportedInput: shapes do not fit each other, or fewer than r candidates. UnknownName: there is no such
             distance. IndexError: a protected position lies outside.
     """
-    _check(features, x, residual, size, protected, r)
-    if distance not in DISTANCES:
-        raise UnknownName("distance", distance, DISTANCES)
+    check_pairs("merge_closest", features, protected, r, Matching(distance, nth, reach))
+    _check(features, x, residual, size, r)
     operands = [t for t in (features, x, residual, size, protected) if t is not None]
     if not infers_on_processor(x) or cpp.absence() is not None or not all(t.is_contiguous() for t in operands):
         return None
@@ -89,18 +81,13 @@ def merge_closest(
     return Merged(*cpp.merge_closest(features, x, residual, size, protected, r, distance, nth, span))
 
 
-def _check(
-    features: Tensor, x: Tensor, residual: Tensor | None, size: Tensor | None, protected: Tensor, r: int
-) -> None:
+def _check(features: Tensor, x: Tensor, residual: Tensor | None, size: Tensor | None, r: int) -> None:
     why = None
-    if x.ndim != 3 or features.ndim != 3 or features.shape[:2] != x.shape[:2]:
+    if x.ndim != 3 or features.shape[:2] != x.shape[:2]:
         why = "x must be (b, l, d) and features (b, l, f)"
     elif (residual is not None and residual.shape != x.shape) or (size is not None and size.shape != x.shape[:2]):
         why = "the residual must be as x, and size (b, l)"
-    elif protected.ndim != 2 or protected.shape[0] != x.shape[0] or protected.dtype != torch.int64:
-        why = "protected must be (b, p) int64"
-    elif (rows := x.shape[1] - protected.shape[1]) < 2 or not 0 < r <= (rows + 1) // 2:
-        why = f"of {rows} rows that are not protected, {(rows + 1) // 2} are candidates"
+    elif r == 0:
+        why = "r is 0: nothing is merged"
     if why is not None:
-        given = f"x {tuple(x.shape)}, features {tuple(features.shape)}, protected {tuple(protected.shape)}, r={r}"
-        raise UnsupportedInput("merge_closest", given=given, why=why, fix="see its docstring for the shapes")
+        raise misfit("merge_closest", {"features": features, "x": x, "residual": residual, "size": size}, why)

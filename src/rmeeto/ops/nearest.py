@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from rmeeto.errors import UnknownName, UnsupportedInput
+from rmeeto.errors import UnknownName
+from rmeeto.ops.operands import misfit
 from rmeeto.ops.registration import register_decision
 from rmeeto.ops.select import Impl, choose
 
@@ -60,10 +61,10 @@ def find_nearest(
     _check(a, b, distance, nth, reach, seen)
     a, b, everything = a.detach(), b.detach(), max(a.shape[1], b.shape[1])
     if seen is not None:
-        found = torch.ops.rmeeto.nearest_seen(a, b, *seen, distance, nth, impl)
+        found = torch.ops.rmeeto.find_nearest_seen(a, b, *seen, distance, nth, impl)
     else:
         span = everything if reach is None else min(reach, everything)
-        found = torch.ops.rmeeto.nearest(a, b, distance, nth, span, impl)
+        found = torch.ops.rmeeto.find_nearest(a, b, distance, nth, span, impl)
     return cast(tuple[Tensor, Tensor], found)
 
 
@@ -90,29 +91,28 @@ def _check(
     elif nth < 1:
         why = f"the closest is nth=1, not nth={nth}"
     if why is not None:
-        given = f"a {tuple(a.shape)} {a.dtype}, b {tuple(b.shape)} {b.dtype}"
-        raise UnsupportedInput("find_nearest", given=given, why=why, fix="see its docstring for the shapes")
+        raise misfit("find_nearest", {"a": a, "b": b}, why)
 
 
 # The same construction as in `rmeeto.ops.scan`, without gradients.
 
 torch.library.define(
-    "rmeeto::nearest", "(Tensor a, Tensor b, str distance, int nth, SymInt reach, str impl) -> (Tensor, Tensor)"
+    "rmeeto::find_nearest", "(Tensor a, Tensor b, str distance, int nth, SymInt reach, str impl) -> (Tensor, Tensor)"
 )
 torch.library.define(
-    "rmeeto::nearest_seen",
+    "rmeeto::find_nearest_seen",
     "(Tensor a, Tensor b, Tensor low, Tensor high, str distance, int nth, str impl) -> (Tensor, Tensor)",
 )
 
 
 def _forward(a: Tensor, b: Tensor, distance: str, nth: int, reach: int, impl: str) -> tuple[Tensor, Tensor]:
-    return choose("nearest", impl, {"a": a, "b": b}).nearest(a, b, distance, nth, reach)
+    return choose("find_nearest", impl, {"a": a, "b": b}).find_nearest(a, b, distance, nth, reach)
 
 
 def _forward_seen(
     a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int, impl: str
 ) -> tuple[Tensor, Tensor]:
-    return choose("nearest_seen", impl, {"a": a, "b": b}).nearest_seen(a, b, low, high, distance, nth)
+    return choose("find_nearest_seen", impl, {"a": a, "b": b}).find_nearest_seen(a, b, low, high, distance, nth)
 
 
 def _fake(a: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -121,9 +121,5 @@ def _fake(a: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return similarity, a.new_empty(shape, dtype=torch.int64)
 
 
-torch.library.impl("rmeeto::nearest", "default", _forward)
-torch.library.register_fake("rmeeto::nearest", _fake)
-register_decision("nearest")
-torch.library.impl("rmeeto::nearest_seen", "default", _forward_seen)
-torch.library.register_fake("rmeeto::nearest_seen", _fake)
-register_decision("nearest_seen")
+register_decision("find_nearest", _forward, _fake)
+register_decision("find_nearest_seen", _forward_seen, _fake)

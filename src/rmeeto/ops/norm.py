@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from rmeeto.errors import UnsupportedInput
-from rmeeto.ops.impl import reference
-from rmeeto.ops.registration import register_gradient, run
-from rmeeto.ops.select import Impl, Implementation, choose
+from rmeeto.ops.operands import misfit
+from rmeeto.ops.registration import needed, register, run
+from rmeeto.ops.select import Impl, choose
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -73,10 +72,7 @@ def _check(x: Tensor, residual: Tensor | None, weight: Tensor) -> None:
     elif weight.device != x.device or (residual is not None and residual.device != x.device):
         why = f"x is on {x.device}, the others are not"
     if why is not None:
-        given = f"x {tuple(x.shape)} {x.dtype}, weight {tuple(weight.shape)}"
-        if residual is not None:
-            given += f", residual {tuple(residual.shape)} {residual.dtype}"
-        raise UnsupportedInput("add_norm", given=given, why=why, fix="see its docstring for the shapes")
+        raise misfit("add_norm", {"x": x, "residual": residual, "weight": weight}, why)
 
 
 # The same construction as in `rmeeto.ops.scan`.
@@ -91,20 +87,17 @@ torch.library.define(
 )
 
 
-def _choose(impl: str, **present: Tensor) -> Implementation:
-    return choose("add_norm", impl, present)
-
-
 def _forward(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype, impl: str
 ) -> tuple[Tensor, Tensor]:
-    return _choose(impl, x=x, weight=weight).add_norm(x, residual, weight, eps, dtype)
+    return choose("add_norm", impl, {"x": x, "weight": weight}).add_norm(x, residual, weight, eps, dtype)
 
 
 def _backward(
     grad: Tensor, grad_stream: Tensor, stream: Tensor, weight: Tensor, eps: float, impl: str
 ) -> tuple[Tensor, Tensor]:
-    return _choose(impl, x=stream, weight=weight).add_norm_backward(grad, grad_stream, stream, weight, eps)
+    module = choose("add_norm", impl, {"x": stream, "weight": weight})
+    return module.add_norm_backward(grad, grad_stream, stream, weight, eps)
 
 
 def _fake_forward(
@@ -125,23 +118,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _differentiate(ctx: Any, grad: Tensor, grad_stream: Tensor) -> tuple[Tensor | None, ...]:
     dstream, dweight = run("add_norm_backward", grad, grad_stream, *ctx.saved_tensors, *ctx.choices)
-    of_x, of_residual, of_weight = ctx.needs_input_grad[:3]
-    return (
-        dstream.to(ctx.x_dtype) if of_x else None,
-        dstream if of_residual else None,
-        dweight if of_weight else None,
-        *[None] * 3,
-    )
+    return needed(ctx, (dstream.to(ctx.x_dtype), dstream, dweight))
 
 
-torch.library.impl("rmeeto::add_norm", "default", _forward)
-torch.library.impl("rmeeto::add_norm_backward", "default", _backward)
-torch.library.register_fake("rmeeto::add_norm", _fake_forward)
-torch.library.register_fake("rmeeto::add_norm_backward", _fake_backward)
-register_gradient(
-    "add_norm",
-    plain=reference.add_norm,
-    plain_backward=reference.add_norm_backward,
-    save=_save,
-    differentiate=_differentiate,
-)
+register("add_norm", _forward, _backward, _fake_forward, _fake_backward, _save, _differentiate)

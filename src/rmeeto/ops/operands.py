@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from rmeeto.errors import UnsupportedInput
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 DTYPES = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 ROOM = 16  # states for which a stored row of B or C has room; more make it longer
@@ -26,33 +31,59 @@ def unfit(operands: Mapping[str, Any]) -> str | None:
     return None
 
 
-def shapes(operands: Mapping[str, Any]) -> str:
-    """The operands that are there, with their shapes, for a message."""
-    return ", ".join(
-        f"{name} {tuple(x.shape)}" if isinstance(x, Tensor) else f"{name} {type(x).__name__}"
-        for name, x in operands.items()
-        if x is not None
-    )
+def misfit(op_name: str, operands: Mapping[str, Any], why: str) -> UnsupportedInput:
+    """The error for operands (by name, absent ones None) that do not fit each other."""
+    given = ", ".join(f"{name} {_describe(x)}" for name, x in operands.items() if x is not None)
+    return UnsupportedInput(op_name, given=given, why=why, fix="see its docstring for the shapes")
+
+
+def _describe(x: object) -> str:
+    return f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+
+
+class ScanOperands(NamedTuple):
+    """Operands of a scan, or their gradients: see `rmeeto.ops.selective_scan` for their meaning."""
+
+    u: Float[Tensor, "b l e"]
+    delta: Float[Tensor, "b l e"]
+    A: Float[Tensor, "e n"]
+    B: Float[Tensor, "b l n"]
+    C: Float[Tensor, "b l n"]
+    skip: Float[Tensor, " e"] | None = None
+    gate: Float[Tensor, "b l e"] | None = None
+    delta_bias: Float[Tensor, " e"] | None = None
+
+    def present(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        return {name: x for name, x in zip(self._fields, self, strict=True) if x is not None}
+
+    def tokens_in(self, dtype: torch.dtype) -> ScanOperands:
+        """The same with all that is stored per token in this dtype."""
+        u, delta, A, B, C, skip, gate, delta_bias = self
+        if u.dtype == delta.dtype == B.dtype == C.dtype == dtype and (gate is None or gate.dtype == dtype):
+            return self
+        gate = None if gate is None else gate.to(dtype)
+        return ScanOperands(u.to(dtype), delta.to(dtype), A, B.to(dtype), C.to(dtype), skip, gate, delta_bias)
 
 
 class DirectionParameters(NamedTuple):
     """Parameters of one direction of a Mamba block."""
 
-    conv_weight: Tensor  # (e, 1, width)
-    conv_bias: Tensor  # (e,)
-    A: Tensor  # (e, n)
-    skip: Tensor  # (e,)
-    delta_bias: Tensor  # (e,)
-    x_proj: Tensor  # (rank + 2n, e)
-    dt_proj: Tensor  # (e, rank)
+    conv_weight: Float[Tensor, "e 1 k"]
+    conv_bias: Float[Tensor, " e"]
+    A: Float[Tensor, "e n"]
+    skip: Float[Tensor, " e"]
+    delta_bias: Float[Tensor, " e"]
+    x_proj: Float[Tensor, "rank+2*n e"]
+    dt_proj: Float[Tensor, "e rank"]
 
 
 class BlockParameters(NamedTuple):
     """Parameters of a Mamba block, or their gradients."""
 
-    norm_weight: Tensor  # (d,)
-    in_proj: Tensor  # (2e, d)
-    out_proj: Tensor  # (d, e)
+    norm_weight: Float[Tensor, " d"]
+    in_proj: Float[Tensor, "2*e d"]
+    out_proj: Float[Tensor, "d e"]
     forward: DirectionParameters
     backward: DirectionParameters
 
@@ -81,12 +112,12 @@ PARAMETER_NAMES = (
 class BlockKept(NamedTuple):
     """What the forward pass of a Mamba block keeps for its gradients; the rest is computed again.
 
-    In pairs the forward direction comes first.
+    In pairs the forward direction comes first. The stream, B and C are at least float32.
     """
 
-    stream: Tensor  # (b, l, d), at least float32: the residual stream
-    b_and_c: Tensor  # (2, b, l, 2, 16), at least float32: B and C, filled up with zeros to `ROOM` states
-    dt: Tensor  # (2, b, l, rank): what Δ is projected from
-    normed: Tensor  # (b, l, d)
-    projected: Tensor  # (b, l, 2e): what the convolutions read, and the gate
-    walked: Tensor  # (b, l, e): both scans' sum before the gate
+    stream: Float[Tensor, "b l d"]
+    b_and_c: Float[Tensor, "2 b l 2 room"]  # B and C, filled up with zeros to `ROOM` states
+    dt: Float[Tensor, "2 b l rank"]  # what Δ is projected from
+    normed: Float[Tensor, "b l d"]
+    projected: Float[Tensor, "b l 2*e"]  # what the convolutions read, and the gate
+    walked: Float[Tensor, "b l e"]  # both scans' sum before the gate

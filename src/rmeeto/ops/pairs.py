@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rmeeto.errors import UnknownName, UnsupportedInput
+from rmeeto.errors import UnknownName
 from rmeeto.ops.nearest import DISTANCES, Distance
+from rmeeto.ops.operands import misfit
 from rmeeto.ops.registration import register_decision
 from rmeeto.ops.select import Impl, choose
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
+
+
+class Matching(NamedTuple):
+    """How pairs are found; see :func:`closest_pairs`."""
+
+    distance: Distance = "cosine"
+    nth: int = 1
+    reach: int | None = None
 
 
 class Pairs(NamedTuple):
@@ -62,12 +71,14 @@ def closest_pairs(
     >>> closest_pairs(torch.rand(2, 197, 192), torch.tensor([[98], [98]]), 11).source.shape
     torch.Size([2, 11])
     """
-    _check(features, protected, r, distance, nth, reach)
+    check_pairs("closest_pairs", features, protected, r, Matching(distance, nth, reach))
     span = features.shape[1] if reach is None else min(reach, features.shape[1])
     return Pairs(*torch.ops.rmeeto.closest_pairs(features.detach(), protected, r, distance, nth, span, impl))
 
 
-def _check(features: Tensor, protected: Tensor, r: int, distance: str, nth: int, reach: int | None) -> None:
+def check_pairs(op_name: str, features: Tensor, protected: Tensor, r: int, matching: Matching) -> None:
+    """Raise an error unless so many pairs can be found."""
+    distance, nth, reach = matching
     if distance not in DISTANCES:
         raise UnknownName("distance", distance, DISTANCES)
     why = None
@@ -80,8 +91,7 @@ def _check(features: Tensor, protected: Tensor, r: int, distance: str, nth: int,
     elif (reach is not None and reach < 1) or nth < 1:
         why = f"the nearest is nth=1 within reach=1, not nth={nth} within reach={reach}"
     if why is not None:
-        given = f"features {tuple(features.shape)} {features.dtype}, protected {tuple(protected.shape)}"
-        raise UnsupportedInput("closest_pairs", given=given, why=why, fix="see its docstring for the shapes")
+        raise misfit(op_name, {"features": features, "protected": protected}, why)
 
 
 # The same construction as in `rmeeto.ops.scan`, without gradients.
@@ -105,6 +115,4 @@ def _fake(features: Tensor, protected: Tensor, r: int, *rest: Any) -> tuple[Tens
     return tuple(protected.new_empty((batch, count)) for count in (r, r, patches - patches // 2, patches // 2))
 
 
-torch.library.impl("rmeeto::closest_pairs", "default", _forward)
-torch.library.register_fake("rmeeto::closest_pairs", _fake)
-register_decision("closest_pairs")
+register_decision("closest_pairs", _forward, _fake)

@@ -57,30 +57,81 @@ def _run_plain(name: str, *args: Any) -> Any:
     return _registered[name].plain(*operands)
 
 
-def register_gradient(
+def register(
     name: str,
-    *,
-    plain: Callable[..., Any],
-    plain_backward: Callable[..., Any],
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    fake: Callable[..., Any],
+    fake_backward: Callable[..., Any],
     save: Save,
     differentiate: Differentiate,
+    plain_backward: Callable[..., Any] | None = None,
 ) -> None:
-    """Give operation ``name`` its gradients, and those of ``{name}_backward``; both have been defined and implemented.
+    """Implement operation ``name`` and its gradients, ``{name}_backward``; both schemas have been defined.
 
     Args:
         name: without namespace.
-        plain: the operation without its last argument, ``impl``, in PyTorch operations that can be differentiated.
-        plain_backward: the same of ``{name}_backward``.
+        forward: the operation. With ``impl="reference"``, its last argument, it consists of PyTorch operations that
+            can be differentiated.
+        backward: the same of ``{name}_backward``.
+        fake: the operation's results without their values.
+        fake_backward: the same of ``{name}_backward``.
         save: ``(ctx, inputs, output)``, keeps what the gradients need.
         differentiate: ``(ctx, *grads)``, the gradients of all arguments, by `run` of ``{name}_backward``.
+        plain_backward: ``backward`` without its last argument, to be differentiated in its place.
     """
-    _register(name, plain, save, differentiate)
+    plain_backward = plain_backward or _plain(backward)
+    _implement(name, forward, fake)
+    _implement(f"{name}_backward", backward, fake_backward)
+    _register(name, _plain(forward), save, differentiate)
     _register(f"{name}_backward", plain_backward, _save_all, _differentiate_plain(plain_backward))
 
 
-def register_decision(name: str) -> None:
-    """Let operation ``name`` take part in transforms; nothing that it gives has a derivative."""
+def register_with_gradients(
+    name: str, forward: Callable[..., Tensor], backward: Callable[..., tuple[Tensor, ...]], *, tensors: int
+) -> None:
+    """:func:`register` an operation that gives a tensor like its first one, and a gradient of each of its tensors.
+
+    Its arguments begin with ``tensors`` tensors, from which the gradients are computed. That of an absent one has no
+    elements.
+    """
+
+    def fake(lead: Tensor, *rest: Any) -> Tensor:
+        return lead.new_empty(lead.shape)
+
+    def fake_backward(grad: Tensor, *args: Any) -> tuple[Tensor, ...]:
+        return tuple(grad.new_empty(0) if x is None else x.new_empty(x.shape) for x in args[:tensors])
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:tensors])
+        ctx.choices = inputs[tensors:]
+
+    def differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return needed(ctx, run(f"{name}_backward", grad, *ctx.saved_tensors, *ctx.choices))
+
+    register(name, forward, backward, fake, fake_backward, save, differentiate)
+
+
+def register_decision(name: str, forward: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Implement operation ``name``, whose schema has been defined; nothing that it gives has a derivative."""
+    _implement(name, forward, fake)
     torch.library.register_vmap(f"rmeeto::{name}", _each_slice(name))
+
+
+def needed(ctx: Any, gradients: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """The gradients of the first arguments as autograd wants those of all: None for each that is not needed."""
+    absent = len(ctx.needs_input_grad) - len(gradients)
+    wanted = zip(gradients, ctx.needs_input_grad, strict=False)
+    return (*(gradient if is_needed else None for gradient, is_needed in wanted), *[None] * absent)
+
+
+def _implement(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    torch.library.impl(f"rmeeto::{name}", "default", function)
+    torch.library.register_fake(f"rmeeto::{name}", fake)
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *operands: function(*operands, "reference")
 
 
 def _register(name: str, plain: Callable[..., Any], save: Save, differentiate: Differentiate) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from rmeeto.errors import UnsupportedInput
-from rmeeto.ops.impl import reference
-from rmeeto.ops.operands import shapes, unfit
-from rmeeto.ops.registration import register_gradient, run
-from rmeeto.ops.select import Impl, Implementation, check_impl, choose
+from rmeeto.ops.operands import ScanOperands, misfit, unfit
+from rmeeto.ops.registration import register_with_gradients, run
+from rmeeto.ops.select import Impl, check_impl, choose
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-OPERANDS = ("u", "delta", "A", "B", "C", "skip", "gate", "delta_bias")
 
 
 def selective_scan(
@@ -75,107 +70,56 @@ def selective_scan(
     torch.Size([2, 197, 768])
     """
     check_impl(impl)
-    operands = (u, delta, A, B, C, skip, gate, delta_bias)
+    operands = ScanOperands(u, delta, A, B, C, skip, gate, delta_bias)
+    check_operands(operands)
+    return cast(Tensor, run("selective_scan", *operands.tokens_in(u.dtype), delta_softplus, reverse, impl))
+
+
+def check_operands(operands: ScanOperands) -> None:
+    """Raise `UnsupportedInput` unless the operands fit each other."""
+    given, (u, A) = operands._asdict(), (operands.u, operands.A)
     if any(x is None for x in operands[:5]):
-        raise _misfit(dict(zip(OPERANDS, operands, strict=True)), "u, delta, A, B and C are needed")
-    check_operands(u, A, dict(zip(OPERANDS, operands, strict=True)))
-    dtype = u.dtype
-    return cast(
-        Tensor,
-        run(
-            "selective_scan",
-            u,
-            delta.to(dtype),
-            A,
-            B.to(dtype),
-            C.to(dtype),
-            skip,
-            gate if gate is None else gate.to(dtype),
-            delta_bias,
-            delta_softplus,
-            reverse,
-            impl,
-        ),
-    )
-
-
-def check_operands(u: Tensor, A: Tensor, given: Mapping[str, Tensor | None]) -> None:
-    """Raise `UnsupportedInput` unless the operands (by name, absent ones None or left out) fit these two."""
+        raise misfit("selective_scan", given, "u, delta, A, B and C are needed")
     if (why := unfit(given)) is not None:
-        raise _misfit(given, why)
+        raise misfit("selective_scan", given, why)
     if u.ndim != 3 or A.ndim != 2 or u.shape[1] == 0:
-        raise _misfit(given, f"u must be floating (b, l, e) with at least one token, and A (e, n); u is {u.dtype}")
+        why = f"u must be floating (b, l, e) with at least one token, and A (e, n); u is {u.dtype}"
+        raise misfit("selective_scan", given, why)
     (batch, length, e), n = u.shape, A.shape[1]
     tokens, states, channels = (batch, length, e), (batch, length, n), (e,)
-    wanted = dict(zip(OPERANDS, (tokens, tokens, (e, n), states, states, channels, tokens, channels), strict=True))
-    for name, x in given.items():
-        shape = wanted[name]
+    expected = (tokens, tokens, (e, n), states, states, channels, tokens, channels)
+    for (name, x), shape in zip(given.items(), expected, strict=True):
         if x is not None and x.shape != shape:
-            raise _misfit(given, f"with u (b, l, e) = {tokens} and A (e, n) = {(e, n)}, {name} must be {shape}")
+            why = f"with u (b, l, e) = {tokens} and A (e, n) = {(e, n)}, {name} must be {shape}"
+            raise misfit("selective_scan", given, why)
         if x is not None and x.device != u.device:
-            raise _misfit(given, f"{name} is on {x.device}, u on {u.device}")
-
-
-def _misfit(given: Mapping[str, Tensor | None], why: str) -> UnsupportedInput:
-    return UnsupportedInput("selective_scan", given=shapes(given), why=why, fix="see its docstring for the shapes")
+            raise misfit("selective_scan", given, f"{name} is on {x.device}, u on {u.device}")
 
 
 # One opaque operation with the implementation chosen inside: a compiled or exported graph carries the
 # name, not the choice, and impl="auto" is resolved on the machine that runs it.
 
-_OPERAND_TYPES = (
+_ARGUMENTS = (
     "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? skip, Tensor? gate, Tensor? delta_bias, "
     "bool delta_softplus, bool reverse, str impl"
 )
-torch.library.define("rmeeto::selective_scan", f"({_OPERAND_TYPES}) -> Tensor")
+_TENSORS = len(ScanOperands._fields)
+torch.library.define("rmeeto::selective_scan", f"({_ARGUMENTS}) -> Tensor")
 torch.library.define(
-    "rmeeto::selective_scan_backward",
-    f"(Tensor grad, {_OPERAND_TYPES}) -> ({', '.join(['Tensor'] * len(OPERANDS))})",
+    "rmeeto::selective_scan_backward", f"(Tensor grad, {_ARGUMENTS}) -> ({', '.join(['Tensor'] * _TENSORS)})"
 )
-
-
-def _choose(impl: str, inputs: list[Any]) -> Implementation:
-    present = {name: x for name, x in zip(OPERANDS, inputs, strict=False) if x is not None}
-    return choose("selective_scan", impl, present)
 
 
 def _forward(*args: Any) -> Tensor:
-    *inputs, impl = args
-    return _choose(impl, inputs).selective_scan(*inputs)
+    operands, (delta_softplus, reverse, impl) = ScanOperands(*args[:_TENSORS]), args[_TENSORS:]
+    module = choose("selective_scan", impl, operands.present())
+    return module.selective_scan(operands, delta_softplus, reverse)
 
 
 def _backward(grad: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    *inputs, impl = args
-    return _choose(impl, inputs).selective_scan_backward(grad, *inputs)
+    operands, (delta_softplus, reverse, impl) = ScanOperands(*args[:_TENSORS]), args[_TENSORS:]
+    module = choose("selective_scan", impl, operands.present())
+    return module.selective_scan_backward(grad, operands, delta_softplus, reverse)
 
 
-def _fake_forward(u: Tensor, *rest: Any) -> Tensor:
-    return u.new_empty(u.shape)
-
-
-def _fake_backward(grad: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    return tuple(grad.new_empty(0) if x is None else x.new_empty(x.shape) for x in args[: len(OPERANDS)])
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[: len(OPERANDS)])
-    ctx.choices = inputs[len(OPERANDS) :]
-
-
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = run("selective_scan_backward", grad, *ctx.saved_tensors, *ctx.choices)
-    wanted = zip(gradients, ctx.needs_input_grad, strict=False)
-    return (*(g if needed else None for g, needed in wanted), None, None, None)
-
-
-torch.library.impl("rmeeto::selective_scan", "default", _forward)
-torch.library.impl("rmeeto::selective_scan_backward", "default", _backward)
-torch.library.register_fake("rmeeto::selective_scan", _fake_forward)
-torch.library.register_fake("rmeeto::selective_scan_backward", _fake_backward)
-register_gradient(
-    "selective_scan",
-    plain=reference.selective_scan,
-    plain_backward=reference.selective_scan_backward,
-    save=_save,
-    differentiate=_differentiate,
-)
+register_with_gradients("selective_scan", _forward, _backward, tensors=_TENSORS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Literal, Protocol, cast
 
@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from rmeeto.errors import UnknownName, UnsupportedInput
-from rmeeto.ops.operands import BlockKept, BlockParameters
+from rmeeto.ops.operands import BlockKept, BlockParameters, ScanOperands
+from rmeeto.ops.without_kernels import SLOWDOWN
 
 Impl = Literal["auto", "reference", "cpp", "triton"]
 IMPLEMENTATIONS = ("reference", "cpp", "triton")
@@ -37,42 +38,19 @@ class Implementation(Protocol):
     def unsupported_reasons(self, op_name: str, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return why these tensors (by operand name, absent ones left out) cannot be taken, if so."""
 
-    def selective_scan(
-        self,
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        skip: Tensor | None,
-        gate: Tensor | None,
-        delta_bias: Tensor | None,
-        delta_softplus: bool,
-        reverse: bool,
-    ) -> Tensor:
+    def selective_scan(self, operands: ScanOperands, delta_softplus: bool, reverse: bool) -> Tensor:
         """Return the contiguous output (b, l, e) in u's dtype."""
 
-    def scan_both(self, forward: Sequence[Tensor], backward: Sequence[Tensor], gate: Tensor) -> Tensor:
-        """Return both gated scans' sum, contiguous in the dtype of u; left out where it gains nothing.
-
-        forward, backward: u, delta, A, B, C, skip, delta_bias.
-        """
-
     def selective_scan_backward(
-        self,
-        grad: Tensor,
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        skip: Tensor | None,
-        gate: Tensor | None,
-        delta_bias: Tensor | None,
-        delta_softplus: bool,
-        reverse: bool,
+        self, grad: Tensor, operands: ScanOperands, delta_softplus: bool, reverse: bool
     ) -> tuple[Tensor, ...]:
         """Return eight contiguous gradients, each in its operand's dtype, of shape (0,) for absent operands."""
+
+    def bidirectional_scan(self, forward: ScanOperands, backward: ScanOperands) -> Tensor:
+        """Return both scans' sum, contiguous in the dtype of u; left out where it gains nothing.
+
+        Both have the same gate.
+        """
 
     def causal_conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
         """Return the contiguous output (b, l, e) in x's dtype."""
@@ -102,10 +80,10 @@ class Implementation(Protocol):
     ) -> tuple[Tensor, BlockParameters]:
         """Return the gradients of the stream (grad_stream in it) and of all parameters."""
 
-    def nearest(self, a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
+    def find_nearest(self, a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
         """Return similarity and index, both contiguous (b, n)."""
 
-    def nearest_seen(
+    def find_nearest_seen(
         self, a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int
     ) -> tuple[Tensor, Tensor]:
         """Return the same where row i sees the columns low … high-1 of its own."""
@@ -267,7 +245,7 @@ def _warn_once(reason: str) -> None:
         return
     _warned = True  # before warning: a filter may turn the warning into an error
     warnings.warn(
-        f"{reason}. The plain PyTorch loop runs instead: the same results, 10 to 20 times slower on a scan. "
+        f"{reason}. The plain PyTorch loop runs instead: the same results, a scan {SLOWDOWN}. "
         "`rmeeto doctor` shows what is missing and how to get it.",
         FallbackWarning,
         stacklevel=2,

@@ -13,12 +13,6 @@ from rmeeto.reduction.protocol import Stack
 MOST = 2**62  # of a whole number: tensors count in 64 bits
 
 
-def literal_fields(kind: Any) -> dict[str, tuple[object, ...]]:
-    """The ``Literal`` fields of a dataclass and their choices."""
-    hints = get_type_hints(kind)
-    return {f.name: get_args(hints[f.name]) for f in fields(kind) if get_origin(hints[f.name]) is Literal}
-
-
 def check_types(value: Any) -> None:
     """Bring the numbers of a reduction to the types of their fields.
 
@@ -53,9 +47,9 @@ def _as_one_of(name: str, given: object, kinds: tuple[Any, ...]) -> object:
 
 def check_choices(value: Any) -> None:
     """Raise :class:`UnknownName` for a ``Literal`` field that holds none of its choices."""
-    for name, choices in literal_fields(type(value)).items():
-        if getattr(value, name) not in choices:
-            raise UnknownName(name, str(getattr(value, name)), map(str, choices))
+    for name, hint in get_type_hints(type(value)).items():
+        if get_origin(hint) is Literal and getattr(value, name) not in get_args(hint):
+            raise UnknownName(name, str(getattr(value, name)), map(str, get_args(hint)))
 
 
 def check_count(name: str, value: object) -> None:

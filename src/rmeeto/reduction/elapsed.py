@@ -7,7 +7,7 @@ reduction the state no longer decays at the removed tokens. An elapsed time adds
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from torch import Tensor
 
@@ -16,18 +16,6 @@ if TYPE_CHECKING:
 
 Missing = Literal["mean", "neighbour", "last"]
 Pair = tuple[Tensor, Tensor]
-
-
-class ElapsedTime(Protocol):
-    """How a mixer changes the step sizes of the remaining tokens."""
-
-    def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
-        """Changed step sizes (after softplus) and inputs of a scan, both ``(b, l, e)``."""
-        ...
-
-    def moved(self, plan: Plan) -> ElapsedTime:
-        """The elapsed time of the tokens that a plan keeps."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +28,7 @@ class Stretch:
     factor: Tensor
 
     def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
-        """Longer steps, the same inputs."""
+        """Longer step sizes (after softplus), and the same inputs, of a scan: both ``(b, l, e)``."""
         return delta * self.factor[..., None], u
 
     def moved(self, plan: Plan) -> Self:
@@ -75,7 +63,7 @@ class Gaps:
         return cls((plan.carry(forward), plan.carry(backward, reverse=True)), missing)
 
     def steps(self, delta: Tensor, u: Tensor, *, reverse: bool) -> Pair:
-        """Longer steps over the gaps, and inputs scaled so that they add the same to the state."""
+        """Longer step sizes over the gaps, and inputs scaled so that they add the same to the state: ``(b, l, e)``."""
         gap = self.gap[reverse]
         if self.missing != "last":
             gap = gap * (delta.mean(dim=1, keepdim=True) if self.missing == "mean" else delta)
@@ -91,3 +79,7 @@ class Gaps:
         """The sum of two gaps."""
         forward, backward = (a + b for a, b in zip(self.gap, other.gap, strict=True))
         return type(self)((forward, backward), self.missing)
+
+
+ElapsedTime = Stretch | Gaps
+"""How a mixer changes the step sizes of the remaining tokens, and how that moves with them."""

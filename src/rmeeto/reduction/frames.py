@@ -26,7 +26,7 @@ def patch_frames(tokens: Tokens, time: int) -> Tensor:
 
 
 def targets_near(frame: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """The targets [low, high) that lie at most so many frames from each candidate, both ``(b, n - n//2)``.
+    """The targets [low, high) that lie at most ``frames`` frames from each candidate, both ``(b, n - n//2)``.
 
     frame: ``(b, n)``, of patches that are candidates and targets in turn, ascending. The range is empty if all
     those targets have been removed; low is then the next target's number.
@@ -38,7 +38,7 @@ def targets_near(frame: Tensor, frames: int) -> tuple[Tensor, Tensor]:
 
 
 def pairs_near(patches: int, time: int, frames: int) -> int:
-    """Pairs of a candidate and a target at most so many frames apart, if all frames have equally many patches.
+    """Pairs of a candidate and a target at most ``frames`` frames apart, if all frames have equally many patches.
 
     That is exact before the first reduction. Later it is an estimate: similar frames lose more than others.
     """

@@ -64,7 +64,7 @@ def match(
 
     nth: take each candidate's nth closest target instead of the closest (Table 15). rank: the r most similar
     candidates, or r at random; pairing: the partner found, or one at random (Table 22). window: with odd-even
-    grouping, compare with targets at most so many patches away; None for all of them. seen: two ``(b, candidates)``,
+    grouping, compare with targets at most ``window`` patches away; None for all of them. seen: two ``(b, candidates)``,
     each candidate is compared with the targets [low, high) only. A candidate whose range is empty is ranked after all
     others and joins target number low, the next one in the sequence (the last target if there is no next one).
     Random draws come from torch's global generator.
@@ -78,7 +78,8 @@ def match(
     )
     if pairing == "random":
         if reach is not None:
-            seen = seen_targets(torch.arange(partner.shape[1], device=partner.device), targets.shape[1], reach)
+            candidate = torch.arange(partner.shape[1], device=partner.device)
+            seen = (candidate - reach).clamp(min=0), (candidate + reach).clamp(max=targets.shape[1])
         partner = random_partners(partner, targets.shape[1], seen)
     if rank == "random":
         score = torch.where(score == -torch.inf, score, rand_by_image(score.shape, score.device, score.dtype))
@@ -92,17 +93,12 @@ def random_partners(partner: Tensor, targets: int, seen: tuple[Tensor, Tensor] |
     return torch.where(low < high, drawn, partner)
 
 
-def seen_targets(candidate: Tensor, targets: int, reach: int) -> tuple[Tensor, Tensor]:
-    """The targets [low, high) that candidates see by their numbers."""
-    return (candidate - reach).clamp(min=0), (candidate + reach).clamp(max=targets)
-
-
 def matching_operations(
     widths: Widths, features: str, patches: int, r: int, window: int | None = None, *, pairs: int | None = None
 ) -> float:
     """Exact operations of comparing candidates with targets and merging r of them.
 
-    window: compare pairs at most so many patches apart, None for all. pairs: how many pairs are compared, if another
+    window: compare pairs at most this many patches apart, None for all. pairs: how many pairs are compared, if another
     neighbourhood than a window decides that.
     """
     width = widths.features[features]
@@ -116,6 +112,6 @@ def matching_operations(
 
 
 def pairs_within(patches: int, window: int) -> int:
-    """Pairs of a candidate and a target at most so many patches apart."""
+    """Pairs of a candidate and a target at most ``window`` patches apart."""
     targets, reach = patches // 2, reach_of(window)
     return sum(min(targets, i + reach) - max(0, i - reach) for i in range(patches - targets))

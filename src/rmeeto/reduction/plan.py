@@ -145,16 +145,7 @@ class OrderedPlan(Plan):
         return size.new_zeros(self.kept.shape).scatter_add(1, self.place, size)
 
 
-def survivors(source: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Close the gaps that the sources leave, keeping order.
-
-    Returns ``kept (b, l-r)``, the survivors' input positions, and ``place (b, l)``, each survivor's output
-    position (meaningless at the sources).
-    """
-    return lay_out(source, None, length)
-
-
 def interleave(row: Tensor, items: Tensor, places: Tensor) -> Tensor:
     """Lay out ``row (b, k)`` with ``items (b, p)`` at the output places ``(b, p)``, giving ``(b, k + p)``."""
-    others, _ = survivors(places, row.shape[1] + places.shape[1])
+    others, _ = lay_out(places, None, row.shape[1] + places.shape[1])
     return torch.cat([row, items], dim=1).gather(1, torch.cat([others, places], dim=1).argsort(dim=1))

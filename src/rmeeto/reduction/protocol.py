@@ -137,9 +137,9 @@ class Reduction(Protocol):
         ...
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
-        """Exact floating-point operations per image of a step, with so many patches before it."""
+        """Exact floating-point operations per image of a step that sees ``patches`` patches."""
         ...
 
     def timing_operations(self, widths: Widths, tokens: int) -> float:
-        """Exact operations of the changed step sizes in a block of so many tokens, once tokens have been removed."""
+        """Exact operations of the changed step sizes in a block of ``tokens`` tokens, once some have been removed."""
         ...

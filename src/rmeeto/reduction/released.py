@@ -24,16 +24,17 @@ import torch
 from torch import Tensor
 
 from rmeeto.errors import ConfigError
+from rmeeto.ops import lay_out
+from rmeeto.ops.nearest import Distance
 from rmeeto.reduction.choices import check_choices, check_count, check_features, check_types
 from rmeeto.reduction.match import matching_operations
+from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.partners import ComparesFeatures
-from rmeeto.reduction.plan import Plan, flat_index, interleave, survivors, take
+from rmeeto.reduction.plan import Plan, flat_index, interleave, take
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
 from rmeeto.reduction.schedule import block_numbers
 from rmeeto.reduction.spec import OneLine
 from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
-
-Distance = Literal["cosine", "l1", "l2"]
 
 
 class _Released(OneLine, ComparesFeatures):
@@ -63,7 +64,7 @@ class ReleasedMerge(_Released):
     r: tokens to remove per reducing block, cut to half of what is there.
     final: tokens that the last reducing block leaves, or None for no such rule. The program's option ``compare`` is
         ``final = 197 - 11·compare``: 142 as the paper means Vim-Ti, 76 (compare = 11) as its scripts run.
-    every: reduce every so many blocks; odd: one block earlier than the multiples.
+    every: reduce at every n-th block; odd: one block earlier than the multiples.
     features, distance, nth, op, ordered, pruned: the program's metric, distance, choose, merge_mode, if_order
         and if_prune.
     shuffle: share of the patches permuted before each reduction, or None.
@@ -135,14 +136,14 @@ class ReleasedMerge(_Released):
         The reported place is read later as the class token's, even where the token itself stands elsewhere.
         """
         length = metric.shape[1]
-        patches, _ = survivors(cls_index[:, None], length)
+        patches, _ = lay_out(cls_index[:, None], None, length)
         candidates, targets = patches[:, 0::2], patches[:, 1::2]
         score, partner = best_partners(take(metric, candidates), take(metric, targets), self.distance, self.nth)
         order = score.argsort(dim=1, descending=True)
         source = candidates.gather(1, order[:, :r])
         target = targets.gather(1, partner.gather(1, order[:, :r]))
         if self.ordered:
-            remaining, _ = survivors(torch.cat([source, cls_index[:, None]], dim=1), length)
+            remaining, _ = lay_out(torch.cat([source, cls_index[:, None]], dim=1), None, length)
             place = cls_index * (length - r) // length
         else:
             remaining = torch.cat([candidates.gather(1, order[:, r:]), targets], dim=1)
@@ -187,16 +188,9 @@ class ReleasedMerge(_Released):
         moved = chosen[torch.randperm(count)]
         permuted = torch.arange(length)
         permuted[chosen] = moved
-        patches, _ = survivors(tokens.cls_index[:, None], tokens.length)
+        patches, _ = lay_out(tokens.cls_index[:, None], None, tokens.length)
         kept = interleave(patches[:, permuted.to(patches.device)], tokens.protected, tokens.protected)
-        plan = Plan(kept, kept[:, :0], kept[:, :0])
-        return Tokens(
-            x=take(tokens.x, kept),
-            residual=None if tokens.residual is None else take(tokens.residual, kept),
-            protected=tokens.protected,
-            size=None if tokens.size is None else take(tokens.size, kept),
-            plans=(*tokens.plans, plan),
-        )
+        return pruned(tokens, Plan(kept, kept[:, :0], None))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -238,14 +232,7 @@ class ReleasedTransformerMerge(_Released):
     def step(self, tokens: Tokens, features: AttentionFeatures, step: Step) -> Tokens:
         """Merge values weighted by size, and add the sizes up."""
         metric = tokens.x if self.features == "X" else features.mean(self.features)
-        plan, size = self.plan(metric, tokens.protected, step.r), tokens.sizes()
-        return Tokens(
-            x=plan.merge(tokens.x, plan.shares(size)),
-            residual=None,
-            protected=plan.follow(tokens.protected),
-            size=None if self.pruned else plan.merge_sizes(size),
-            plans=(*tokens.plans, plan),
-        )
+        return merged(tokens, self.plan(metric, tokens.protected, step.r), tokens.sizes())
 
     def plan(self, metric: Tensor, protected: Tensor, r: int) -> Plan:
         """The decision for ``(b, l, f)`` metric vectors and the class token's place ``(b, 1)``, or none, ``(b, 0)``."""
@@ -257,7 +244,7 @@ class ReleasedTransformerMerge(_Released):
         order = score.argsort(dim=1, descending=True)
         ranked = candidates.gather(1, order)
         source, target = ranked[:, :r], targets.gather(1, partner.gather(1, order[:, :r]))
-        kept, _ = survivors(source, length)
+        kept, _ = lay_out(source, None, length)
         if not self.ordered:
             remaining = ranked[:, r:]
             if protected.shape[1]:  # only for the sake of the class token does the program sort here

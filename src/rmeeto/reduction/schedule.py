@@ -123,7 +123,7 @@ def _position(place: int, chosen: range) -> float:
 
 
 def check_room(count: int, block: int, left: int, stack: Stack) -> None:
-    """Raise :class:`ConfigError` unless a block to which so many tokens are left can remove the count."""
+    """Raise :class:`ConfigError` unless a block that sees ``left`` tokens can remove ``count`` of them."""
     room = stack.capacity(left)
     if count > room:
         raise ConfigError(

@@ -64,9 +64,9 @@ def parse_spec(text: str, methods: Mapping[str, type]) -> Any:
     name, _, rest = text.strip().partition(":")
     if name not in methods:
         raise UnknownName("reduction method", name, methods)
-    kind = methods[name]
-    hints = get_type_hints(kind)
-    known = [field.name for field in fields(kind)]
+    method = methods[name]
+    hints = get_type_hints(method)
+    known = [field.name for field in fields(method)]
     options: dict[str, object] = {}
     for part in filter(None, rest.split(",")):
         option, equals, value = (piece.strip() for piece in part.partition("="))
@@ -80,12 +80,12 @@ def parse_spec(text: str, methods: Mapping[str, type]) -> Any:
                 fix=f"write {name}:{option}=VALUE",
             )
         options[option] = _read(option, value, hints[option])
-    for field in fields(kind):
+    for field in fields(method):
         if field.default is MISSING and field.default_factory is MISSING and field.name not in options:
             raise ConfigError(
                 f"read the reduction {text!r}", why=f"it needs {field.name}", fix=f"write {name}:{field.name}=VALUE"
             )
-    return kind(**options)
+    return method(**options)
 
 
 def read_line(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,9 @@ class Features:
 
     def pair(self, name: str) -> Pair:
         """``(forward, backward)`` of the feature called B, C, delta or y."""
-        found = {"B": self.B, "C": self.C, "delta": self.delta, "y": self.y}[name]
-        assert found is not None, f"the mixer was not told that {name} is needed"
-        return found
+        pair = {"B": self.B, "C": self.C, "delta": self.delta, "y": self.y}[name]
+        assert pair is not None, f"the mixer was not told that {name} is needed"
+        return pair
 
     def mean(self, name: str) -> Tensor:
         """``(b, l, f)``: the feature called B, C, delta or y, averaged over both directions."""
@@ -162,3 +163,17 @@ class Tokens:
         for plan in reversed(self.plans):
             values = plan.unmerge(values)
         return values
+
+
+def _former(name: str, now: str) -> property:
+    """A name that goes on working for one version."""
+
+    def value(tokens: Tokens) -> object:
+        warnings.warn(f"Tokens.{name} is called Tokens.{now}", DeprecationWarning, stacklevel=2)
+        return getattr(tokens, now)
+
+    return property(value)
+
+
+for _name, _now in (("present", "lengths"), ("there", "token_mask"), ("places", "origins")):
+    setattr(Tokens, _name, _former(_name, _now))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from rmeeto.data.media import CLIPS, IMAGES, Kind
+from rmeeto.errors import RmeetoError
 from rmeeto.evaluation.results import Results
+from rmeeto.models.description import describe
 from rmeeto.recipe import Recipe
-from rmeeto.report.kinds import kind_of
 from rmeeto.report.words import duration, plural
 from rmeeto.runtime.doctor import Machine
 
@@ -12,7 +14,7 @@ from rmeeto.runtime.doctor import Machine
 def facts(results: Results, recipe: Recipe, machine: Machine) -> list[tuple[str, str]]:
     """Names and values, in the order of reading."""
     many = kind_of(recipe).many
-    found = [
+    lines = [
         ("model", recipe.model),
         ("reduction", recipe.reduction),
         (
@@ -36,9 +38,20 @@ def facts(results: Results, recipe: Recipe, machine: Machine) -> list[tuple[str,
         ("time", duration(results.seconds)),
     ]
     if machine.accelerators:
-        found.append(("accelerators", ", ".join(machine.accelerators)))
+        lines.append(("accelerators", ", ".join(machine.accelerators)))
     if results.skipped_images:
-        found.append((f"unreadable {many}", f"{len(results.skipped_images)} left out of training"))
+        lines.append((f"unreadable {many}", f"{len(results.skipped_images)} left out of training"))
     if results.skipped_steps:
-        found.append(("skipped steps", f"{results.skipped_steps}, for a loss that was not finite"))
-    return found
+        lines.append(("skipped steps", f"{results.skipped_steps}, for a loss that was not finite"))
+    return lines
+
+
+def kind_of(recipe: Recipe) -> Kind:
+    """What the recipe's model takes; images if the model's folder no longer exists."""
+    frames = dict(recipe.model_options).get("frames")
+    if frames is None:
+        try:
+            frames = getattr(describe(recipe.model).config, "frames", 1)
+        except RmeetoError:
+            frames = 1
+    return CLIPS if isinstance(frames, int) and frames > 1 else IMAGES

@@ -20,8 +20,7 @@ from rmeeto.evaluation.results import Results, Row
 from rmeeto.recipe import parse_recipe
 from rmeeto.reduction import Schedule
 from rmeeto.report.charts import Chart, accuracy_chart, loss_chart, tokens_chart
-from rmeeto.report.facts import facts
-from rmeeto.report.kinds import kind_of
+from rmeeto.report.facts import facts, kind_of
 from rmeeto.report.table import table, timed
 from rmeeto.report.words import duration, plural, signed
 from rmeeto.runtime.doctor import Machine
@@ -71,14 +70,11 @@ def report(
 ) -> str:
     """Lay out a run as a self-contained HTML page.
 
-    Args:
-        results: of :func:`rmeeto.training.retrain`.
-        command: the command that repeats the run.
-        machine: where it ran.
-        log: records of the run's ``log.jsonl`` (:func:`rmeeto.training.runlog.read_log`), for the loss curve.
-        schedule: the reduced model's, for the chart of tokens per block.
-        speed: a benchmark of the same reduction, which then gives the speeds in place of the evaluation's.
-        pictures: of merged groups (:func:`rmeeto.viz.merged_groups`), the same blocks for every image.
+    results: of :func:`rmeeto.training.retrain`. command: the command that repeats the run. machine: where it ran.
+    log: records of the run's ``log.jsonl`` (:func:`rmeeto.training.runlog.read_log`), for the loss curve.
+    schedule: the reduced model's, for the chart of tokens per block. speed: a benchmark of the same reduction, which
+    then gives the speeds in place of the evaluation's. pictures: of merged groups
+    (:func:`rmeeto.viz.merged_groups`), the same blocks for every image.
     """
     recipe = parse_recipe(results.recipe)
     if speed is not None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from rmeeto import __version__
 from rmeeto.ops import selective_scan
 from rmeeto.ops.select import KERNELS, availability
+from rmeeto.ops.without_kernels import SLOWDOWN
 
 REQUIRED = ("torch", "torchvision", "timm", "accelerate", "safetensors", "huggingface_hub", "pillow")
 SHAPE = (2, 197, 96, 16)  # images, tokens, channels, states: a second of work for the slow reference
@@ -210,7 +211,7 @@ def kernel_advice(kernels: tuple[Kernel, ...]) -> list[Advice]:
     """Kernels that this machine could use and that are absent or wrong."""
     useful = {KERNELS[device] for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else []))}
     advice = [
-        Advice(f"{kernel.name} kernels", "scans run 10 to 20 times slower without them", REMEDIES[kernel.name])
+        Advice(f"{kernel.name} kernels", f"scans run {SLOWDOWN} without them", REMEDIES[kernel.name])
         for kernel in kernels
         if kernel.absence is not None and kernel.name in useful
     ]

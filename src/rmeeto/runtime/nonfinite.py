@@ -13,16 +13,16 @@ def first_nonfinite(model: nn.Module, replay: Callable[[], object]) -> str | Non
 
     ``input of M`` says that they come from what M's parent computes between its modules (a scan, a merge).
     """
-    found: list[str] = []
+    places: list[str] = []
 
     def watch(name: str) -> tuple[Callable[..., None], Callable[..., None]]:
         def before(module: nn.Module, inputs: tuple[object, ...]) -> None:
-            if not found and not _finite(inputs):
-                found.append(f"input of {name}")
+            if not places and not _finite(inputs):
+                places.append(f"input of {name}")
 
         def after(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            if not found and not _finite(output):
-                found.append(f"output of {name}")
+            if not places and not _finite(output):
+                places.append(f"output of {name}")
 
         return before, after
 
@@ -36,7 +36,7 @@ def first_nonfinite(model: nn.Module, replay: Callable[[], object]) -> str | Non
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else None
+    return places[0] if places else None
 
 
 def first_nonfinite_gradient(model: nn.Module) -> str | None:

@@ -47,21 +47,13 @@ def bench(
 ) -> BenchReport:
     """Measure the unreduced model and every reduction of it, on noise: the work does not depend on the images.
 
-    Args:
-        model: its weights are used as they are; its own reduction is left alone.
-        reductions: what to compare with the unreduced model.
-        name: what the report calls the model.
-        batches: images per forward pass.
-        precisions: float32, bfloat16 (autocast) or auto.
-        running: ``eager``; ``compiled``, through ``torch.compile``, one graph per variant; ``recorded``, as a CUDA
-            graph (:class:`rmeeto.models.inference.cuda_graph.CudaGraph`).
-        device: auto, cpu, cuda ….
-        warmup: untimed passes per variant and setting.
-        rounds: timed passes per variant and setting.
-        budget_seconds: stop a setting's rounds, after the fifth, when this long has been spent on them.
-        memory: also measure peak memory; on a processor this starts new processes.
-        clock: seconds that only grow.
-        progress: what receives messages.
+    model: its weights are used as they are; its own reduction is left alone. name: what the report calls it.
+    reductions: what to compare with the unreduced model. batches: images per forward pass. precisions: float32,
+    bfloat16 (autocast) or auto. running: ``eager``; ``compiled``, through ``torch.compile``, one graph per variant; or
+    ``recorded``, as a CUDA graph (:class:`rmeeto.models.inference.cuda_graph.CudaGraph`). device: auto, cpu, cuda ….
+    warmup, rounds: untimed and timed passes per variant and setting. budget_seconds: stop a setting's rounds, after
+    the fifth, when this long has been spent on them. memory: also measure peak memory; on a processor this starts new
+    processes. clock: seconds that only grow. progress: what receives messages.
 
     Raises:
         UnknownName: no such precision.
@@ -80,17 +72,17 @@ def bench(
                 why="the number of tokens that it removes depends on the images",
                 fix="rmeeto eval measures accuracy, operations and speed on images",
             )
-    where = find_device(device)
-    kinds = [find_precision(name, where) for name in precisions]
-    model = freeze(model.to(where))
+    torch_device = find_device(device)
+    actual_precisions = [find_precision(name, torch_device) for name in precisions]
+    model = freeze(model.to(torch_device))
     variants = [under(reduction, model) for reduction in (None, *reductions)]
-    stopwatch = Stopwatch(where, clock)
+    stopwatch = Stopwatch(torch_device, clock)
     measurements: list[Measurement] = []
     fewest = rounds
     for batch in batches:
-        for precision in kinds:
-            images = torch.randn(batch, *model.config.input_size, device=where)
-            with torch.inference_mode(), autocast(where, precision), runner(running) as ready:
+        for precision in actual_precisions:
+            images = torch.randn(batch, *model.config.input_size, device=torch_device)
+            with torch.inference_mode(), autocast(torch_device, precision), runner(running) as ready:
                 works = [partial(ready(variant, images), images) for variant in variants]
                 with progress.task(f"batch {batch}, {precision}", len(works) * (warmup + rounds)) as task:
                     for work in works:
@@ -105,15 +97,15 @@ def bench(
                     reduction_share(variant, images, stopwatch) if running == "eager" else None for variant in variants
                 ]
             unknown: list[float | None] = [None] * len(variants)
-            peaks = peak_memories_mib(variants, batch, precision, where) if memory else unknown
+            peaks = peak_memories_mib(variants, batch, precision, torch_device) if memory else unknown
             for variant, seconds, share, peak, way in zip(variants, times, shares, peaks, ways, strict=True):
                 measured = measurement(variant, variants[0], batch, precision, seconds, times[0], share, peak)
                 measurements.append(replace(measured, way=way))
             fewest = min(fewest, len(times[0]))
     return BenchReport(
         model=name,
-        device=str(where),
-        impl=backend(model.impl, where),
+        device=str(torch_device),
+        impl=backend(model.impl, torch_device),
         running=running,
         rounds=fewest,
         torch=torch.__version__,

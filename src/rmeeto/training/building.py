@@ -19,10 +19,10 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     Raises:
         ConfigError: an earlier run in this Python process has settled on another device.
     """
-    wanted = find_device(recipe.device)
+    device = find_device(recipe.device)
     with talking():
-        accelerator = Accelerator(cpu=wanted.type == "cpu")
-    if accelerator.device.type != wanted.type:
+        accelerator = Accelerator(cpu=device.type == "cpu")
+    if accelerator.device.type != device.type:
         raise ConfigError(
             f"train with device = {recipe.device}",
             given=f"{accelerator.device.type} in use",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from timm.layers.drop import DropPath
@@ -52,9 +52,7 @@ class DropPathByImage(DropPath):
         """The images whose branch is kept, divided by the share that is kept; zeros for the others."""
         if not self.training:
             return x
-        keep = 1 - self.drop_prob
-        kept = rand_by_image((len(x), *[1] * (x.ndim - 1)), x.device) < keep
-        return x * (kept.to(x.dtype) / keep if self.scale_by_keep and keep else kept.to(x.dtype))
+        return _kept(x, (len(x), *[1] * (x.ndim - 1)), 1 - self.drop_prob, scaled=self.scale_by_keep)
 
 
 class DropoutByImage(nn.Dropout):
@@ -62,8 +60,10 @@ class DropoutByImage(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """The values that are kept, divided by the share that is kept."""
-        if not self.training:
-            return x
-        keep = 1 - self.p
-        kept = rand_by_image(x.shape, x.device) < keep
-        return x * (kept.to(x.dtype) / keep if keep else kept.to(x.dtype))
+        return _kept(x, x.shape, 1 - self.p, scaled=True) if self.training else x
+
+
+def _kept(x: Tensor, shape: Sequence[int], keep: float, *, scaled: bool) -> Tensor:
+    """``x`` where a draw of this shape is below ``keep``, divided by ``keep`` if scaled; zero elsewhere."""
+    kept = (rand_by_image(shape, x.device) < keep).to(x.dtype)
+    return x * (kept / keep if scaled and keep else kept)

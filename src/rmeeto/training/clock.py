@@ -24,7 +24,7 @@ class RunClock:
         self._stepping_seconds += time.perf_counter() - started
 
     def left(self, steps: int) -> str:
-        """How long so many steps will take at the mean speed of this attempt, evaluations not counted."""
+        """How long ``steps`` more steps will take at the mean speed of this attempt, evaluations not counted."""
         return str(timedelta(seconds=round(self._stepping_seconds / self._steps * steps)))
 
     def state_saved(self) -> None:

@@ -1,4 +1,4 @@
-"""What the last digits of a run depend on beside its recipe and its data: where and by how many it is computed."""
+"""What the last digits of a run depend on beside recipe and data: device, kernels, number of processes and threads."""
 
 from __future__ import annotations
 

@@ -23,25 +23,25 @@ from rmeeto.models.dyvm import Rehearsal
 RATIO_WEIGHT = 10.0
 
 
-def keep_loss(found: Rehearsal) -> Tensor:
+def keep_loss(rehearsal: Rehearsal) -> Tensor:
     """Squared error of the share of patches left, mean over predictors and images.
 
     Every image is held to it by itself, because in eval mode each keeps the same number.
     """
-    errors = found.keep - found.keep.new_tensor(found.keep_aim)
-    return errors.square().sum(1).mean() / max(len(found.keep_aim), 1)
+    errors = rehearsal.keep - rehearsal.keep.new_tensor(rehearsal.keep_aim)
+    return errors.square().sum(1).mean() / max(len(rehearsal.keep_aim), 1)
 
 
-def directions_loss(found: Rehearsal) -> Tensor:
+def directions_loss(rehearsal: Rehearsal) -> Tensor:
     """Squared error of the mean share of directions that ran: images may differ, and so may blocks."""
-    return (found.directions.mean() - found.directions_aim).square()
+    return (rehearsal.directions.mean() - rehearsal.directions_aim).square()
 
 
-def token_divergence(teacher: Tensor, found: Rehearsal) -> Tensor:
+def token_divergence(teacher: Tensor, rehearsal: Rehearsal) -> Tensor:
     """KL(teacher ‖ student) of the last tokens, softmax over the width, mean over the patches that are left.
 
     teacher: ``(b, l, d)``, the normalised tokens that leave the whole network.
     """
-    student, wanted = found.x.float().log_softmax(-1), teacher.float().log_softmax(-1)
-    each = F.kl_div(student, wanted, reduction="none", log_target=True).sum(-1)
-    return (each * found.token_mask).sum() / found.token_mask.sum().clamp(min=1)
+    student, target = rehearsal.x.float().log_softmax(-1), teacher.float().log_softmax(-1)
+    each = F.kl_div(student, target, reduction="none", log_target=True).sum(-1)
+    return (each * rehearsal.token_mask).sum() / rehearsal.token_mask.sum().clamp(min=1)

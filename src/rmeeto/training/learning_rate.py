@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rmeeto.recipe import Recipe
-
 
 @dataclass(frozen=True)
 class LearningRate:
@@ -16,11 +14,6 @@ class LearningRate:
     min_lr: float
     warmup_steps: int
     total_steps: int
-
-    @classmethod
-    def of(cls, recipe: Recipe, total_steps: int) -> LearningRate:
-        """The rate that a recipe asks for."""
-        return cls(recipe.lr, recipe.min_lr, recipe.warmup_steps, total_steps)
 
     def at(self, step: int) -> float:
         """The rate of a step, counted from 0: a linear rise, then a cosine from ``lr`` that ends on ``min_lr``."""

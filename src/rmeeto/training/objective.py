@@ -1,4 +1,4 @@
-"""The loss of one micro-batch: mixed images, smoothed labels, and the unreduced model as a teacher where asked."""
+"""The loss of one micro-batch: mixed images, smoothed labels, and the unreduced model as a teacher if asked for."""
 
 from __future__ import annotations
 

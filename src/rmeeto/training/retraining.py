@@ -24,10 +24,10 @@ def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT
     ``best/`` with the best epoch, ``log.jsonl``, ``results.json`` and ``recipe.toml``; and while the run is under
     way ``state.pt``, from which ``resume=True`` goes on, bit for bit on a processor. ``resume=True`` also begins a
     run that has not begun, and returns the results of one that is complete. Under a launcher such as torchrun the
-    processes share each step's images; process 0 alone writes and speaks.
+    processes share each step's images, and only process 0 writes files and messages.
 
-    Whatever exception ends a run leaves as it is, with a note on how to go on. The state after the last whole step is
-    saved first, and no process that reads images is left.
+    An exception that ends a run is raised unchanged, with a note on how to go on. The state after the last whole step
+    is saved first, and no process that reads images is left.
 
     Raises:
         RunError: the output folder is in use, the disk is full, the loss is not finite, or the run was interrupted.

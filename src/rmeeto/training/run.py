@@ -28,16 +28,15 @@ from rmeeto.evaluation.results import Results, Score
 from rmeeto.evaluation.scores import add_speeds, score, warn_at_chance
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import Recipe
+from rmeeto.reduction.annealing import Annealing
 from rmeeto.runtime.devices import find_precision
 from rmeeto.runtime.processes import talking
 from rmeeto.runtime.progress import Progress, Task
-from rmeeto.training.annealing import Annealing
 from rmeeto.training.average import WeightAverage
 from rmeeto.training.building import build_model, check_same_classes
 from rmeeto.training.clock import RunClock
 from rmeeto.training.conditions import WHAT_FOLLOWS, changes, check_same_beginning, check_same_data, conditions_of
 from rmeeto.training.interruption import Interrupted, Interruption
-from rmeeto.training.learning_rate import LearningRate
 from rmeeto.training.objective import Objective, make_teacher
 from rmeeto.training.outcome import results_of, save_epoch
 from rmeeto.training.run_folder import RunFolder
@@ -58,8 +57,6 @@ class Run:
         self.model.class_names = self.train_data.classes
         self.indices = stratified(self.train_data.labels, recipe.subset, recipe.seed)
         self.plan = recipe.batch_plan(len(self.indices), accelerator.num_processes)
-        if accelerator.is_main_process and (warning := LearningRate.of(recipe, self.plan.total_steps).warning()):
-            warnings.warn(warning, RmeetoWarning, stacklevel=5)
         # impossible augmentations are refused here, before anything is written
         training_reading(self.train_data, Preparation.of(self.model), recipe.augmentation, recipe.views)
         self.precision = find_precision(recipe.precision, accelerator.device)
@@ -71,6 +68,8 @@ class Run:
         )
         objective = Objective(recipe, self.model.num_classes, make_teacher(self.model, recipe, accelerator.device))
         self.stepper = Stepper(accelerator, self.model, objective, recipe, self.plan, self.precision)
+        if accelerator.is_main_process and (warning := self.stepper.rate.warning()):
+            warnings.warn(warning, RmeetoWarning, stacklevel=5)  # at the caller of retrain
         self.average = None if recipe.ema_decay is None else WeightAverage(self.model, recipe.ema_decay)
         self._begin_or_resume()
         if accelerator.num_processes > 1:

@@ -147,22 +147,27 @@ class RunFolder:
         if not self.resume:
             what = "a run" if self.recipe_file.exists() else f"{len(content)} files, {content[0]} among them"
             raise self._in_use(f"it holds {what}", "resume it (--resume, resume=True), or choose another output")
+        asked, given, has_model = (
+            f"resume the run in {self.path}",
+            ", ".join(content[:5]),
+            (self.path / WEIGHTS).exists(),
+        )
         if not self.recipe_file.exists() and not self.results_file.exists():
-            model = " a model but" if (self.path / WEIGHTS).exists() else ""
+            model = " a model but" if has_model else ""
             raise RunError(
-                f"resume the run in {self.path}",
-                given=", ".join(content[:5]),
+                asked,
+                given=given,
                 why=f"the folder holds{model} no run: {RECIPE} is missing",
                 fix="check the output folder, or start a new run in an empty one",
             )
         if not self.results_file.exists() and not self.states.exist() and self._has_worked():
             raise RunError(
-                f"resume the run in {self.path}",
-                given=", ".join(content[:5]),
+                asked,
+                given=given,
                 why=f"its state is lost: there is neither {STATE} nor {RESULTS}, and to begin again would overwrite "
                 "what it has left",
                 fix=f"restore {STATE}, or start a new run in another output folder"
-                + (", with this one as its model" if (self.path / WEIGHTS).exists() else ""),
+                + (", with this one as its model" if has_model else ""),
             )
 
     def _is_stillborn(self, content: list[str]) -> bool:

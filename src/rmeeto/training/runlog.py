@@ -56,7 +56,8 @@ class RunLog:
         if not self._refused_line:
             return
         try:
-            is_written = _ends_with(path, self._refused_line)  # the error came after the writing
+            # the error may have come after the writing
+            is_written = path.is_file() and path.read_bytes().endswith(self._refused_line.encode("utf-8"))
         except OSError as error:
             raise self._refused(error) from error
         if not is_written:
@@ -77,10 +78,6 @@ class RunLog:
             why=f"the disk refused it ({error})",
             fix="free some space and resume; the last saved state is untouched",
         )
-
-
-def _ends_with(path: Path, line: str) -> bool:
-    return path.is_file() and path.read_bytes().endswith(line.encode("utf-8"))
 
 
 def _end_of_half_a_line(path: Path) -> str:

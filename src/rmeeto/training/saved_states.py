@@ -73,9 +73,9 @@ class SavedStates:
         files = [file for file in (self.newest, self.previous) if file.exists()]
         hash_of = cache(_hash)
         for age, state in enumerate(listed):
-            found = next((file for file in files if hash_of(file) == state.sha256), None)
-            if found is not None:
-                self._bring_to_front(found)
+            whole = next((file for file in files if hash_of(file) == state.sha256), None)
+            if whole is not None:
+                self._bring_to_front(whole)
                 self._valid = listed[age:]
                 if age == 0:
                     return None

@@ -67,7 +67,7 @@ class Stepper:
     ) -> None:
         self.accelerator, self.model, self.objective = accelerator, model, objective
         self.recipe, self.plan, self.precision = recipe, plan, precision
-        self.rate = LearningRate.of(recipe, plan.total_steps)
+        self.rate = LearningRate(recipe.lr, recipe.min_lr, recipe.warmup_steps, plan.total_steps)
         self.optimizer = make_optimizer(model.to(accelerator.device), recipe)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._layers = LayersByImage(model)
@@ -144,7 +144,7 @@ class Stepper:
         )
 
     def _diverged(self, step: int, loss: float, norm: float, batches: list[Batch]) -> RunError:
-        place = first_nonfinite_gradient(self.model)
+        where = first_nonfinite_gradient(self.model)
 
         def replay() -> None:
             for micro, batch in enumerate(batches):
@@ -152,11 +152,11 @@ class Stepper:
                 with drawing_for(part), self._layers.in_place():
                     self._loss(batch, part)
 
-        place = first_nonfinite(self.model, replay) or place
+        where = first_nonfinite(self.model, replay) or where
         return RunError(
             f"take step {step}",
             given=f"loss {loss:g}, gradient norm {norm:g}, learning rate {self.rate.at(step):.3g}, {self.precision}",
-            why=f"the third step in a row with non-finite values; they first appear in: {place or 'the loss'}",
+            why=f"the third step in a row with non-finite values; they first appear in: {where or 'the loss'}",
             fix="use a smaller lr, a smaller clip_grad, or precision = float32; "
             "the last saved model and state are untouched",
         )

@@ -46,14 +46,16 @@ class Calibration:
         precision: ActualPrecision,
         progress: Progress,
     ) -> Calibration:
-        """Read about ``count`` images, evenly spaced over the source and so over its classes.
+        """Read about ``images`` images, evenly spaced over the source and so over its classes.
 
         part, parts: different parts of a source have no image in common.
 
         Raises:
             DataError: no image can be read, or the model takes inputs of another kind.
         """
-        apart = max(parts, math.ceil(len(source.labels) / images))  # one process of so many reads every such image
+        apart = max(
+            parts, math.ceil(len(source.labels) / images)
+        )  # every such image is read, as by one of that many processes
         batches: list[Tensor] = []
         unreadable: list[str] = []
         reading = evaluation_batches(

@@ -87,19 +87,12 @@ def tune(
     schedule included; of these the best on equally many other training images is taken. Accuracy is measured on
     the validation images, which neither sees. The model keeps its weights and its own reduction.
 
-    Args:
-        model: with its trained weights.
-        data: what :func:`rmeeto.data.open_data` opens.
-        reduction: the method and its budget, such as ``"merge:gflops=3.6,features=C"``; its own schedule is where the
-            search begins and what the result is compared with.
-        images: to search on, and as many again to choose by, at most half of the training images each.
-        evaluations: schedules to try at most, each a forward pass over those images.
-        seed: decides the order in which exchanges are tried.
-        batch_size: images at a time.
-        device: auto, cpu, cuda ….
-        precision: float32, bfloat16 (autocast) or auto.
-        workers: processes that read images.
-        progress: what receives messages.
+    model: with its trained weights. data: what :func:`rmeeto.data.open_data` opens. reduction: the method and its
+    budget, such as ``"merge:gflops=3.6,features=C"``; its own schedule is where the search begins and what the result
+    is compared with. images: to search on, and as many again to choose by, at most half of the training images each.
+    evaluations: schedules to try at most, each a forward pass over those images. seed: decides the order in which
+    exchanges are tried. batch_size: images at a time. device: auto, cpu, cuda …. precision: float32, bfloat16
+    (autocast) or auto. workers: processes that read images. progress: what receives messages.
 
     Raises:
         ConfigError: a method without a schedule of its own, a budget out of reach, or no images or evaluations.
@@ -128,11 +121,11 @@ def tune(
         )
     problem = Problem(method, stack_of(model.config))
     method.schedule(problem.stack)  # or refuse the budget now
-    runs_on = find_device(device)
-    computes_in = find_precision(precision, runs_on)
+    torch_device = find_device(device)
+    actual_precision = find_precision(precision, torch_device)
     training, validation = open_data(data, "train"), open_data(data, "val")
     check_classes(training, model.num_classes)
-    with frozen(model.to(runs_on)):
+    with frozen(model.to(torch_device)):
         calibration, control = (
             Calibration.of(
                 model,
@@ -142,8 +135,8 @@ def tune(
                 parts=2,
                 batch_size=batch_size,
                 workers=workers,
-                device=runs_on,
-                precision=computes_in,
+                device=torch_device,
+                precision=actual_precision,
                 progress=progress,
             )
             for part in range(2)
@@ -165,7 +158,7 @@ def tune(
             {"unreduced": None, "given": method, "tuned": tuned},
             validation,
             batch_size=batch_size,
-            device=runs_on,
+            device=torch_device,
             precision=precision,
             workers=workers,
             progress=progress,

@@ -7,24 +7,18 @@ Pairs of blocks are tried in random order, first with large amounts, then with s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import permutations
 from random import Random
+from typing import NamedTuple
 
 Counts = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Found:
-    """Each improvement in the order found, and the number of evaluations."""
+class Searched(NamedTuple):
+    """Each improvement in the order found, so the last is the best, and the number of evaluations."""
 
     path: tuple[Counts, ...]
     evaluations: int
-
-    @property
-    def best(self) -> Counts:
-        """The best of all."""
-        return self.path[-1]
 
 
 def search(
@@ -35,7 +29,7 @@ def search(
     *,
     evaluations: int,
     seed: int = 0,
-) -> Found:
+) -> Searched:
     """Minimise an objective over counts that cost at most ``limit``; a function of the arguments alone.
 
     starts: counts within the limit; the search starts from the best of them. cost: falls as counts grow, and is
@@ -58,13 +52,13 @@ def search(
             if counts is None or counts in values:
                 continue
             if len(values) >= evaluations:
-                return Found(tuple(path), len(values))
+                return Searched(tuple(path), len(values))
             values[counts] = objective(counts)
             if values[counts] < values[best]:
                 best = counts
                 path.append(best)
         if best == before and amount == 1:
-            return Found(tuple(path), len(values))
+            return Searched(tuple(path), len(values))
         if best == before:
             amount //= 2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,13 +63,10 @@ def merged_groups(
     rows = []
     for image, name in zip(images, names, strict=True):
         prepared = transform(image)
-        trace = model.eval().trace(prepared[None].to(next(model.parameters()).device))
         seen = as_seen(prepared, preparation)
         panels = [Panel("image", enlarged(seen))]
-        for block in blocks:
-            tokens = trace.blocks[block]
-            picture = draw_groups(seen, patch_groups(tokens, model.config)[0])
-            panels.append(Panel(_title(model, block, tokens), picture))
+        for title, tokens in _at_blocks(model, prepared, blocks):
+            panels.append(Panel(title, draw_groups(seen, patch_groups(tokens, model.config)[0])))
         rows.append(Row(name, tuple(panels)))
     return rows
 
@@ -85,23 +82,23 @@ def merged_clip_groups(
     """
     _check_blocks(model, blocks)
     preparation = Preparation.of(model)
-    found = []
+    drawn = []
     for clip, name in zip(clips, names, strict=True):
-        trace = model.eval().trace(clip[None].to(next(model.parameters()).device))
         frames = [as_seen(frame, preparation) for frame in clip.unbind(1)]
         tracks = [Track("clip", tuple(map(enlarged, frames)))]
-        for block in blocks:
-            tokens = trace.blocks[block]
-            pictures = draw_clip_groups(frames, clip_groups(tokens, model.config)[0])
-            tracks.append(Track(_title(model, block, tokens), tuple(pictures)))
-        found.append(Clip(name, tuple(tracks)))
-    return found
+        for title, tokens in _at_blocks(model, clip, blocks):
+            tracks.append(Track(title, tuple(draw_clip_groups(frames, clip_groups(tokens, model.config)[0]))))
+        drawn.append(Clip(name, tuple(tracks)))
+    return drawn
 
 
-def _title(model: ReducibleModel, block: int, tokens: Tokens) -> str:
-    """The text above a column of pictures, with the number of tokens if it is the same for all."""
+def _at_blocks(model: ReducibleModel, prepared: Tensor, blocks: Sequence[int]) -> Iterator[tuple[str, Tokens]]:
+    """An input's tokens at each block, and a title that has their number if it is the same for all inputs."""
+    trace = model.eval().trace(prepared[None].to(next(model.parameters()).device))
     varies = model.reduction is not None and model.reduction.varies
-    return f"block {block}" if varies else f"block {block}: {tokens.length} tokens"
+    for block in blocks:
+        tokens = trace.blocks[block]
+        yield f"block {block}" if varies else f"block {block}: {tokens.length} tokens", tokens
 
 
 def strip(clips: Sequence[Clip]) -> list[Row]:
@@ -147,7 +144,7 @@ def typical_blocks(model: ReducibleModel) -> list[int]:
     return sorted({reducing[0], reducing[len(reducing) // 2], reducing[-1]}) if reducing else []
 
 
-def as_seen(prepared: torch.Tensor, preparation: Preparation) -> Image.Image:
+def as_seen(prepared: Tensor, preparation: Preparation) -> Image.Image:
     """The picture behind a ``(c, h, w)`` input: cropped and resized as the model sees it, colours undone."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (preparation.mean, preparation.std))
     pixels = (prepared * std + mean).clamp(0, 1).mul(255).round().byte()

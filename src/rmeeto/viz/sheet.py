@@ -113,7 +113,7 @@ def save_figure(sheet: Figure, path: Path) -> None:
 
 @contextmanager
 def _any_letters() -> Iterator[None]:
-    """Without a warning for each letter that the font lacks; matplotlib draws a box instead."""
+    """A block without warnings about letters that the font lacks; matplotlib draws a box for them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

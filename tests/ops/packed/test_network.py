@@ -9,7 +9,7 @@ from rmeeto.errors import UnsupportedInput
 from rmeeto.ops import Matching, merge_closest
 from rmeeto.ops.packed import block
 from rmeeto.ops.packed.block import PackedBlock
-from rmeeto.ops.packed.ends import PackedClassifier, PackedEmbedding
+from rmeeto.ops.packed.linear import PackedClassifier, PackedEmbedding
 from rmeeto.ops.packed.network import PackedNetwork
 
 pytestmark = needs_kernels

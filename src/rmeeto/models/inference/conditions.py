@@ -1,6 +1,6 @@
 """What stops a model from running in one call: every condition, as the sentence that is true if it is not met.
 
-Each function yields its sentences; if there are none, the faster way is taken. Executors decide by the same
+Each function gives its sentences; if there are none, the faster way is taken. Executors decide by the same
 functions, and between two images a :class:`Snapshot` tells them whether the answers could have changed.
 """
 
@@ -74,12 +74,14 @@ def why_not_pack(model: VisionMamba, dtype: torch.dtype) -> Iterator[str]:
             yield f"{name} is not plain memory"
 
 
-def why_not_these(images: Tensor, dtype: torch.dtype, size: tuple[int, ...]) -> Iterator[str]:
+def why_not_these(images: Tensor, dtype: torch.dtype, size: tuple[int, ...]) -> list[str]:
     """What stops images of another dtype or size than the model's."""
+    reasons = []  # asked in every frozen pass, where a generator would cost more
     if images.dtype != dtype:
-        yield f"the images are {images.dtype}, the weights {dtype}".replace("torch.", "")
+        reasons.append(f"the images are {images.dtype}, the weights {dtype}".replace("torch.", ""))
     if images.shape[1:] != size:
-        yield f"the images are {tuple(images.shape[1:])}, the model takes {tuple(size)}"
+        reasons.append(f"the images are {tuple(images.shape[1:])}, the model takes {tuple(size)}")
+    return reasons
 
 
 def why_not_embed(model: VisionMamba) -> Iterator[str]:

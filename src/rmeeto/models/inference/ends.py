@@ -12,7 +12,7 @@ from rmeeto.models.inference.snapshot import Snapshot
 from rmeeto.models.layers import join_tokens
 from rmeeto.models.vim.as_written import Method
 from rmeeto.models.vim.backbone import VisionMamba
-from rmeeto.ops.packed.ends import PackedClassifier, PackedEmbedding
+from rmeeto.ops.packed.linear import PackedClassifier, PackedEmbedding
 from rmeeto.reduction.tokens import Tokens
 
 

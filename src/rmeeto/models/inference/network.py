@@ -24,9 +24,9 @@ from rmeeto.models.layers.linear import product_dtype
 from rmeeto.models.vim.as_written import Method
 from rmeeto.models.vim.backbone import MODEL_METHODS, VisionMamba
 from rmeeto.models.vim.block import BLOCK_METHODS, Block
-from rmeeto.ops.merging import Matching
 from rmeeto.ops.packed.block import PackedBlock
 from rmeeto.ops.packed.network import PackedNetwork
+from rmeeto.ops.pairs import Matching
 from rmeeto.ops.select import inference_obstacle, infers_on_processor
 from rmeeto.reduction import Reduction, Schedule, TokenMerge
 
@@ -95,7 +95,7 @@ class FrozenNetwork:
 
     def network(self, model: VisionMamba, images: Tensor) -> PackedNetwork | None:
         """What takes these images the whole way now; None if something stops it."""
-        if any(why_not_these(images, self.ends.dtype, self.input_size)):
+        if why_not_these(images, self.ends.dtype, self.input_size):
             return None
         blocks = self.blocks or self.snapshot_blocks(model)
         if blocks is None or not blocks[0].holds():

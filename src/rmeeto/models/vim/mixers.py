@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rmeeto.config import ModelConfig
 from rmeeto.models.layers.linear import FORWARD_HOOKS, product_and_bias
-from rmeeto.ops import Walk, bidirectional_scan, causal_conv, selective_scan
+from rmeeto.ops import ScanOperands, bidirectional_scan, causal_conv, selective_scan
 from rmeeto.ops.operands import BlockParameters, DirectionParameters
 from rmeeto.ops.select import Impl
 from rmeeto.reduction.elapsed import ElapsedTime
@@ -136,7 +136,7 @@ class BidirectionalMixer(nn.Module):
         """One direction alone, from what :meth:`project` gave to what :meth:`combine` takes: ``(b, l, e)``."""
         return self.scan(self.project_direction(u, side, token_mask), gate, timing=None, reverse=side.reverse)
 
-    def project_direction(self, u: Tensor, side: Direction, token_mask: Tensor | None = None) -> Walk:
+    def project_direction(self, u: Tensor, side: Direction, token_mask: Tensor | None = None) -> ScanOperands:
         """Convolve and project to Δ, B and C. Nothing is flipped: the ops walk from either end.
 
         token_mask: ``(b, l)``, 1 for tokens that count and 0 for those that convolution and state must ignore;
@@ -150,7 +150,7 @@ class BidirectionalMixer(nn.Module):
             u = u * token_mask  # the convolution has put its bias and its neighbours there
         dt, B, C = side.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
         delta, bias = product_and_bias(side.dt_proj, dt)
-        return Walk(u, delta, side.decay_rates(), B, C, side.skip, bias)
+        return ScanOperands(u, delta, side.decay_rates(), B, C, side.skip, delta_bias=bias)
 
     def convolve(self, u: Tensor, side: Direction) -> Tensor:
         """A direction's causal convolution and SiLU of ``(b, l, e)``."""
@@ -161,9 +161,9 @@ class BidirectionalMixer(nn.Module):
         y = F.silu(conv(F.pad(ahead.mT, (self.conv_width - 1, 0))).mT)
         return y.flip(1) if side.reverse else y
 
-    def scan(self, walk: Walk, gate: Tensor, *, timing: ElapsedTime | None, reverse: bool) -> Tensor:
+    def scan(self, walk: ScanOperands, gate: Tensor, *, timing: ElapsedTime | None, reverse: bool) -> Tensor:
         """What one direction gives, gated."""
-        u, delta, A, B, C, skip, bias = walk
+        u, delta, A, B, C, skip, _, bias = walk
         if timing is None:
             return selective_scan(
                 *(u, delta, A, B, C),
@@ -174,6 +174,8 @@ class BidirectionalMixer(nn.Module):
                 reverse=reverse,
                 impl=self.impl,
             )
+        assert skip is not None
+        assert bias is not None
         # A timing may change what the state takes in, but never what the skip adds, so both are parted here.
         delta, entering = timing.steps(step_sizes(delta, bias), u, reverse=reverse)
         y = selective_scan(entering.to(u.dtype), delta, A, B, C, reverse=reverse, impl=self.impl)

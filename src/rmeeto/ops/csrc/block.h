@@ -6,6 +6,7 @@
 // the phase before left in the caches.
 #pragma once
 
+#include "arena.h"
 #include "block_inputs.h"
 #include "block_scans.h"
 #include "block_weights.h"
@@ -13,7 +14,6 @@
 #include "kernels.h"
 #include "norm.h"
 #include "parallel.h"
-#include "pieces.h"
 #include "product.h"
 
 namespace rmeeto::RMEETO_ISA {
@@ -57,7 +57,7 @@ static bool run_together(BlockJob<T> job, int threads) {
     job.parts = is_even ? 1 : smaller(TILE_VECTORS, divide_up(2 * threads, walks));
     job.chunks = divide_up(job.length(), TILE_ROWS);
     const size_t walk_bytes = sizeof(WalkScratch) + sizeof(Vec) * TILE_VECTORS * job.length();
-    return norm_forward(norm, threads) && multiply(in, threads) &&
+    return add_norm(norm, threads) && multiply(in, threads) &&
            for_each(job.count * job.chunks, threads, 0, convolve, &job) &&
            for_each(walks * job.parts, threads, walk_bytes, walk_item<T>, &job) && multiply(out, threads);
 }
@@ -97,44 +97,36 @@ static bool run_block(const PackedBlock<T>& packed, const BlockTokens& tokens, i
 
 // ---- for inference, by storage
 
-template <class T>
-static void* pack_block_of(const BlockWeights& weights) {
-    return pack_block<T>(weights, Pages::LARGE);
-}
-
 // As many images go through the block together as leave their work in the caches.
 template <class T>
-static size_t lay_out_block_of(const void* packed, BlockTokens& tokens, int64_t cache, int threads, void* room) {
+static size_t assign_block(const void* packed, BlockTokens& tokens, int64_t cache, int threads, void* workspace) {
     const BlockWeights& shape = static_cast<const PackedBlock<T>*>(packed)->shape;
     const int64_t work = 4 * shape.inner * tokens.tokens * (int64_t)sizeof(T);
     tokens.group = smaller(tokens.batch, threads * (cache > work ? cache / work : 1));
     const int64_t together = tokens.group * tokens.tokens, all = tokens.batch * tokens.tokens;
-    Pieces pieces(room);
-    tokens.b_and_c = pieces.take<float>(2 * all * B_AND_C);
-    tokens.dt = pieces.take<T>(2 * all * shape.rank);
-    tokens.normed = pieces.take<T>(together * shape.dim);
-    tokens.projected = pieces.take<T>(together * 2 * shape.inner);
-    tokens.u = pieces.take<T>(2 * together * shape.inner);
-    return pieces.taken();
+    Arena arena(workspace);
+    tokens.b_and_c = arena.take<float>(2 * all * B_AND_C);
+    tokens.dt = arena.take<T>(2 * all * shape.rank);
+    tokens.normed = arena.take<T>(together * shape.dim);
+    tokens.projected = arena.take<T>(together * 2 * shape.inner);
+    tokens.u = arena.take<T>(2 * together * shape.inner);
+    return arena.taken();
 }
 
 template <class T>
-static bool run_block_of(const void* packed, const BlockTokens& tokens, int threads) {
-    return run_block(*static_cast<const PackedBlock<T>*>(packed), tokens, threads);
-}
-
-template <class T>
-static void release_block_of(void* packed) {
-    delete static_cast<PackedBlock<T>*>(packed);
-}
-
-constexpr BlockKernels BLOCK_KERNELS[] = {
-    {pack_block_of<float>, lay_out_block_of<float>, run_block_of<float>, release_block_of<float>},
-    {pack_block_of<bfloat16>, lay_out_block_of<bfloat16>, run_block_of<bfloat16>, release_block_of<bfloat16>}};
+constexpr BlockKernels BLOCK_KERNELS_OF = {
+    [](const BlockWeights& weights) -> void* { return pack_block<T>(weights, Pages::LARGE); },
+    assign_block<T>,
+    [](const void* packed, const BlockTokens& tokens, int threads) {
+        return run_block(*static_cast<const PackedBlock<T>*>(packed), tokens, threads);
+    },
+    [](void* packed) { delete static_cast<PackedBlock<T>*>(packed); },
+};
+constexpr BlockKernels BLOCK_KERNELS[] = {BLOCK_KERNELS_OF<float>, BLOCK_KERNELS_OF<bfloat16>};
 
 // ---- for training
 
-static bool block_forward(const BlockWeights& weights, const BlockTokens& tokens, int threads) {
+static bool mamba_block(const BlockWeights& weights, const BlockTokens& tokens, int threads) {
     PackedBlock<float>* const packed = pack_block<float>(weights, Pages::ORDINARY);
     const bool is_done = packed && run_block(*packed, tokens, threads);
     delete packed;

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "block.h"
-#include "block_room.h"
+#include "block_workspace.h"
 #include "conv.h"
 #include "interface.h"
 #include "norm.h"
@@ -22,20 +22,20 @@ struct BlockBackwardJob {
     const BlockWeights& weights;
     const WeightsBackward& packed;
     const BlockGradients& tokens;
-    const BackwardRoom& room;
+    const BackwardWorkspace& workspace;
 
     int64_t mixed() const { return weights.rank + 2 * weights.states; }
     int64_t row(int64_t image) const { return image * tokens.tokens; }
     int64_t row(int direction, int64_t image) const { return row(direction * tokens.batch + image); }
     DirectionSums sums(int direction, int64_t image) const {
         DirectionSums sums{};
-        sums.lay_out(room.sums + (direction * tokens.batch + image) * room.sums_size, weights);
+        sums.assign(workspace.sums + (direction * tokens.batch + image) * workspace.sums_size, weights);
         return sums;
     }
-    ImageRoom image_room(int64_t worker) const {
-        ImageRoom image{};
-        const int64_t bytes = (int64_t)image.lay_out(nullptr, weights, tokens.tokens);
-        image.lay_out(room.images + worker * bytes, weights, tokens.tokens);
+    ImageWorkspace image_workspace(int64_t worker) const {
+        ImageWorkspace image{};
+        const int64_t bytes = (int64_t)image.assign(nullptr, weights, tokens.tokens);
+        image.assign(workspace.images + worker * bytes, weights, tokens.tokens);
         return image;
     }
 };
@@ -78,15 +78,15 @@ static void gate_backward(const void* pointer, int64_t item, void*) {
             const Vec y = load(walked + c, count), grad = scale * load(dy + c, count);
             Vec slope;
             const Vec open = silu(load(gates + c, count), slope);
-            store(job.room.gated + row * inner + c, scale * y * open, count);
-            store(job.room.dprojected + (2 * row + 1) * inner + c, grad * y * slope, count);
+            store(job.workspace.gated + row * inner + c, scale * y * open, count);
+            store(job.workspace.dprojected + (2 * row + 1) * inner + c, grad * y * slope, count);
             store(dy + c, grad * open, count);
         }
     }
 }
 
-static bool direction_backward(const BlockBackwardJob& job, int direction, int64_t image, const ImageRoom& room,
-                               int threads) {
+static bool direction_backward(const BlockBackwardJob& job, int direction, int64_t image,
+                               const ImageWorkspace& workspace, int threads) {
     const BlockWeights& weights = job.weights;
     const BlockDirection& side = weights.directions[direction];
     const auto& packed = job.packed.directions[direction];
@@ -95,14 +95,15 @@ static bool direction_backward(const BlockBackwardJob& job, int direction, int64
     const int64_t row = job.row(direction, image), mixed = job.mixed();
     const float* const b_and_c = job.tokens.b_and_c + row * B_AND_C;
     const float* const dt = job.tokens.dt + row * rank;
-    float* const delta = room.ddelta;  // its gradient takes its place
+    float* const delta = workspace.ddelta;  // its gradient takes its place
+    float* const dmixed = workspace.dmixed;
 
     Conv conv{};
     conv.batch = 1, conv.tokens = length, conv.channels = inner, conv.width = weights.width;
     conv.silu = true, conv.reverse = direction;
     conv.x = one_image(job.tokens.projected + job.row(image) * 2 * inner, 2 * inner);
-    conv.out = one_image(room.u, inner), conv.grad = one_image(room.du, inner);
-    conv.dx = one_image(job.room.dprojected + job.row(image) * 2 * inner, 2 * inner), conv.is_added = direction;
+    conv.out = one_image(workspace.u, inner), conv.grad = one_image(workspace.du, inner);
+    conv.dx = one_image(job.workspace.dprojected + job.row(image) * 2 * inner, 2 * inner), conv.is_added = direction;
     conv.weight = side.conv_weight, conv.bias = side.conv_bias;
     conv.dweight = sums.conv_weight, conv.dbias = sums.conv_bias;
 
@@ -112,31 +113,32 @@ static bool direction_backward(const BlockBackwardJob& job, int direction, int64
     scan.u = conv.out, scan.delta = scan.ddelta = one_image(delta, inner);
     scan.B = one_image(b_and_c, B_AND_C), scan.C = one_image(b_and_c + STATES, B_AND_C);
     scan.A = side.A, scan.skip = side.skip, scan.delta_bias = side.delta_bias;
-    scan.grad = one_image(room.dy, inner), scan.du = conv.grad;
-    scan.dB = one_image(room.dmixed + rank, mixed), scan.dC = one_image(room.dmixed + rank + states, mixed);
+    scan.grad = one_image(workspace.dy, inner), scan.du = conv.grad;
+    scan.dB = one_image(dmixed + rank, mixed), scan.dC = one_image(dmixed + rank + states, mixed);
     scan.dA = sums.A, scan.dskip = sums.skip, scan.ddelta_bias = sums.delta_bias;
 
     const Product<float> steps{dt, rank, packed.dt_proj_ahead, nullptr, delta, inner, length, rank, inner, false};
-    const Product<float> of_dt{delta, inner, packed.dt_proj, nullptr, room.dmixed, mixed, length, inner, rank, false};
-    const Product<float> of_u{room.dmixed, mixed, packed.x_proj, nullptr, room.du, inner, length, mixed, inner, true};
+    const Product<float> of_dt{delta, inner, packed.dt_proj, nullptr, dmixed, mixed, length, inner, rank, false};
+    const Product<float> of_u{dmixed, mixed, packed.x_proj, nullptr, workspace.du, inner, length, mixed, inner, true};
     // The few rows are those of dt, and the many columns those of Δ: transposed.
     const WeightProduct of_dt_proj{dt, rank, delta, inner, sums.dt_proj, length, rank, inner};
-    const WeightProduct of_x_proj{room.dmixed, mixed, room.u, inner, sums.x_proj, length, mixed, inner};
-    return conv_forward(conv, threads) && multiply(steps, threads) &&
+    const WeightProduct of_x_proj{dmixed, mixed, workspace.u, inner, sums.x_proj, length, mixed, inner};
+    return causal_conv(conv, threads) && multiply(steps, threads) &&
            scan_backward_of(scan, job.tokens.batch, threads) && multiply(of_dt, threads) &&
            multiply_tokens(of_dt_proj, threads) && multiply_tokens(of_x_proj, threads) && multiply(of_u, threads) &&
-           conv_backward(conv, threads);
+           causal_conv_backward(conv, threads);
 }
 
 static bool image_backward(const BlockBackwardJob& job, int64_t image, int64_t worker, int threads) {
     const int64_t inner = job.weights.inner, dim = job.weights.dim, length = job.tokens.tokens;
-    const ImageRoom room = job.image_room(worker);
+    const ImageWorkspace workspace = job.image_workspace(worker);
     const float* const grad = job.tokens.grad + job.row(image) * dim;
-    const Product<float> out{grad, dim, job.packed.out_proj, nullptr, room.dy, inner, length, dim, inner, false};
-    const GateJob gate{job, image, room.dy};
+    const Product<float> out{grad, dim, job.packed.out_proj, nullptr, workspace.dy, inner, length, dim, inner, false};
+    const GateJob gate{job, image, workspace.dy};
     return multiply(out, threads) &&
            for_each(divide_up(length, GATE_TOKENS), threads, 0, gate_backward, &gate) &&
-           direction_backward(job, 0, image, room, threads) && direction_backward(job, 1, image, room, threads);
+           direction_backward(job, 0, image, workspace, threads) &&
+           direction_backward(job, 1, image, workspace, threads);
 }
 
 struct ImageShares {
@@ -169,8 +171,8 @@ constexpr int64_t SUMMED = 1 << 12;  // floats, in an item of work
 // The images' summands in their order, into the first one's.
 static void sum_images(const void* pointer, int64_t item, void*) {
     const BlockBackwardJob& job = *static_cast<const BlockBackwardJob*>(pointer);
-    const int64_t size = job.room.sums_size, chunks = divide_up(size, SUMMED);
-    float* const first = job.room.sums + item / chunks * job.tokens.batch * size;
+    const int64_t size = job.workspace.sums_size, chunks = divide_up(size, SUMMED);
+    float* const first = job.workspace.sums + item / chunks * job.tokens.batch * size;
     const int64_t begin = item % chunks * SUMMED, end = smaller(begin + SUMMED, size);
     for (int64_t c = begin; c < end; c += LANES) {
         Vec x = load(first + c, LANES);
@@ -199,9 +201,10 @@ static void hand_out_sums(const BlockBackwardJob& job, int direction) {
 static bool weights_backward(const BlockBackwardJob& job, int threads) {
     const BlockGradients& tokens = job.tokens;
     const int64_t dim = job.weights.dim, inner = job.weights.inner, rows = job.row(tokens.batch);
-    const WeightProduct out_proj{tokens.grad, dim, job.room.gated, inner, tokens.dout_proj, rows, dim, inner};
-    const WeightProduct in_proj{job.room.dprojected, 2 * inner, tokens.normed, dim, tokens.din_proj, rows, 2 * inner, dim};
-    if (!for_each(2 * divide_up(job.room.sums_size, SUMMED), threads, 0, sum_images, &job)) return false;
+    const WeightProduct out_proj{tokens.grad, dim, job.workspace.gated, inner, tokens.dout_proj, rows, dim, inner};
+    const WeightProduct in_proj{job.workspace.dprojected, 2 * inner, tokens.normed, dim, tokens.din_proj,
+                                rows, 2 * inner, dim};
+    if (!for_each(2 * divide_up(job.workspace.sums_size, SUMMED), threads, 0, sum_images, &job)) return false;
     for (int direction = 0; direction < 2; direction++) hand_out_sums(job, direction);
     return multiply_tokens(out_proj, threads) && multiply_tokens(in_proj, threads);
 }
@@ -209,15 +212,15 @@ static bool weights_backward(const BlockBackwardJob& job, int threads) {
 static bool stream_backward(const BlockBackwardJob& job, int threads) {
     const BlockGradients& tokens = job.tokens;
     const int64_t dim = job.weights.dim, inner = job.weights.inner;
-    const Product<float> in{job.room.dprojected, 2 * inner, job.packed.in_proj, nullptr, job.room.dnormed, dim,
+    const Product<float> in{job.workspace.dprojected, 2 * inner, job.packed.in_proj, nullptr, job.workspace.dnormed, dim,
                             job.row(tokens.batch), 2 * inner, dim, false};
     const auto rows_of = [&](const float* data) { return Tokens{const_cast<float*>(data), tokens.tokens * dim, dim}; };
     Norm norm{};
     norm.batch = tokens.batch, norm.tokens = tokens.tokens, norm.channels = dim, norm.eps = job.weights.eps;
     norm.stream = rows_of(tokens.stream), norm.weight = job.weights.norm_weight;
-    norm.grad = rows_of(job.room.dnormed), norm.grad_stream = rows_of(tokens.grad_stream);
+    norm.grad = rows_of(job.workspace.dnormed), norm.grad_stream = rows_of(tokens.grad_stream);
     norm.dstream = rows_of(tokens.dstream), norm.dweight = tokens.dnorm_weight;
-    return multiply(in, threads) && norm_backward(norm, threads);
+    return multiply(in, threads) && add_norm_backward(norm, threads);
 }
 
 // One image per thread, unless that would leave threads idle; then several threads share an image.
@@ -227,17 +230,17 @@ static int64_t count_workers(int64_t batch, int threads) {
     return is_even || (threads > A_FEW && 2 * batch >= threads) ? smaller(batch, threads) : 1;
 }
 
-static bool block_backward(const BlockWeights& weights, const BlockGradients& tokens, int threads) {
+static bool mamba_block_backward(const BlockWeights& weights, const BlockGradients& tokens, int threads) {
     const int64_t workers = count_workers(tokens.batch, threads);
     WeightsBackward packed{};
-    BackwardRoom room{};
-    const Buffer packed_memory(packed.lay_out(nullptr, weights));
-    const Buffer room_memory(room.lay_out(nullptr, weights, tokens, workers));
-    if (!packed_memory.data() || !room_memory.data()) return false;
-    packed.lay_out(packed_memory.data(), weights);
-    room.lay_out(room_memory.data(), weights, tokens, workers);
+    BackwardWorkspace workspace{};
+    const Buffer packed_memory(packed.assign(nullptr, weights));
+    const Buffer workspace_memory(workspace.assign(nullptr, weights, tokens, workers));
+    if (!packed_memory.data() || !workspace_memory.data()) return false;
+    packed.assign(packed_memory.data(), weights);
+    workspace.assign(workspace_memory.data(), weights, tokens, workers);
     packed.pack(weights);
-    const BlockBackwardJob job{weights, packed, tokens, room};
+    const BlockBackwardJob job{weights, packed, tokens, workspace};
     return images_backward(job, workers, threads) && weights_backward(job, threads) && stream_backward(job, threads);
 }
 

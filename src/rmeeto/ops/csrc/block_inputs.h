@@ -8,7 +8,7 @@
 
 namespace rmeeto::RMEETO_ISA {
 
-// Images [first, first + count) of the batch, with the room from that of image `slot` on.
+// Images [first, first + count) of the batch, with the workspace from that of image `slot` on.
 template <class T>
 struct BlockJob {
     const PackedBlock<T>& packed;
@@ -56,7 +56,7 @@ INLINE void convolve_token(const BlockJob<T>& job, int64_t image, int64_t token,
     for (int64_t i = first; i < last; i++) {
         const int64_t channel = i * LANES;
         const int count = (int)smaller(LANES, job.shape().inner - channel);
-        const Taps &forward = packed.taps[i], &backward = packed.taps[packed.blocks + i];
+        const Taps &forward = packed.taps[i], &backward = packed.taps[packed.lane_groups + i];
         Vec sum = forward.bias, other = backward.bias;
         UNROLL for (int j = 0; j < WIDTH; j++) {
             sum += forward.weight[j] * load(window[REACH - j] + channel, count);
@@ -93,9 +93,9 @@ static void convolve_item(const void* pointer, int64_t item, void*) {
     const BlockJob<T>& job = *static_cast<const BlockJob<T>*>(pointer);
     const int64_t image = item / job.chunks, begin = item % job.chunks * TILE_ROWS;
     const int rows = (int)smaller(TILE_ROWS, job.length() - begin);
-    for (int64_t first = 0; first < job.packed.blocks; first += TILE_VECTORS)
+    for (int64_t first = 0; first < job.packed.lane_groups; first += TILE_VECTORS)
         for (int64_t token = begin; token < begin + rows; token++)
-            convolve_token<T, WIDTH>(job, image, token, first, smaller(first + TILE_VECTORS, job.packed.blocks));
+            convolve_token<T, WIDTH>(job, image, token, first, smaller(first + TILE_VECTORS, job.packed.lane_groups));
     for (int direction = 0; direction < 2; direction++) project_steps(job, direction, image, begin, rows);
 }
 

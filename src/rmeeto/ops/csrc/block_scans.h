@@ -28,7 +28,7 @@ struct PanelWalk {
 
     int64_t sign() const { return direction ? -1 : 1; }
     const Walker* walkers() const {
-        return job.packed.walkers + direction * job.packed.blocks + panel * TILE_VECTORS;
+        return job.packed.walkers + direction * job.packed.lane_groups + panel * TILE_VECTORS;
     }
     const T* weight() const { return job.packed.dt_proj_of(direction) + panel * panel_size<T>(job.shape().rank); }
     Vec* y(int v, int64_t token) const { return scratch.y + v * job.length() + token; }
@@ -64,8 +64,8 @@ INLINE void prepare_tile(const PanelWalk<T>& walk, int64_t start, int tokens) {
         multiply_rows(rows, job.dt(walk.direction, walk.image, token), sign * rank, walk.weight(), rank,
                       walk.weight(), delta);
         for (int v = walk.begin; v < walk.end; v++) {
-            const int64_t channel = walkers[v].block.channel;
-            const int count = walkers[v].block.count;
+            const int64_t channel = walkers[v].lanes.channel;
+            const int count = walkers[v].lanes.count;
             const Vec bias = walkers[v].delta_bias;
             Vec longest = scratch.longest[v];
             for (int i = 0; i < rows; i++) {
@@ -84,7 +84,7 @@ INLINE void prepare_tile(const PanelWalk<T>& walk, int64_t start, int tokens) {
 template <bool TAME, bool FIRST>
 static void walk_tile(int tokens, const Vec* step, const Vec* x, const Row* rows, Vec* y, int64_t sign,
                       const Walker& walker, Vec* state) {
-    const Vec* const rate = walker.block.rate;
+    const Vec* const rate = walker.lanes.rate;
     const Vec skip = walker.skip;
     Vec h[STATES];
     for (int n = 0; n < STATES; n++) h[n] = state[n];
@@ -114,7 +114,7 @@ static void walk_panel(const PanelWalk<T>& walk) {
         const Row* const rows = reinterpret_cast<const Row*>(job.b_and_c(walk.direction, walk.image, start));
         for (int v = walk.begin; v < walk.end; v++) {
             const Walker& walker = walk.walkers()[v];
-            const bool tame = is_tame(walker.block, Vec{}, scratch.longest[v]);
+            const bool tame = is_tame(walker.lanes, Vec{}, scratch.longest[v]);
             const auto recurrence = walk.direction ? (tame ? walk_tile<true, false> : walk_tile<false, false>)
                                                    : (tame ? walk_tile<true, true> : walk_tile<false, true>);
             recurrence(tokens, scratch.step[v], scratch.x[v], rows, walk.y(v, start), walk.sign(), walker,
@@ -126,10 +126,10 @@ static void walk_panel(const PanelWalk<T>& walk) {
             T* const out = job.u(0, walk.image, token);
             float* const walked = job.walked(walk.image, token);
             for (int v = walk.begin; v < walk.end; v++) {
-                const Block& block = walk.walkers()[v].block;
-                const Vec y = *walk.y(v, token), open = silu(load(gate + block.channel, block.count));
-                store(out + block.channel, (float)job.shape().scale * y * open, block.count);
-                if (walked) store(walked + block.channel, y, block.count);
+                const LaneGroup& lanes = walk.walkers()[v].lanes;
+                const Vec y = *walk.y(v, token), open = silu(load(gate + lanes.channel, lanes.count));
+                store(out + lanes.channel, (float)job.shape().scale * y * open, lanes.count);
+                if (walked) store(walked + lanes.channel, y, lanes.count);
             }
         }
     }
@@ -141,7 +141,7 @@ static void walk_item(const void* pointer, int64_t item, void* memory) {
     const BlockJob<T>& job = *static_cast<const BlockJob<T>*>(pointer);
     WalkScratch& scratch = *static_cast<WalkScratch*>(memory);
     const int64_t panels = job.packed.panels, part = item % job.parts, panel = item / job.parts % panels;
-    const int vectors = (int)smaller(TILE_VECTORS, job.packed.blocks - panel * TILE_VECTORS);
+    const int vectors = (int)smaller(TILE_VECTORS, job.packed.lane_groups - panel * TILE_VECTORS);
     const int begin = (int)(part * vectors / job.parts), end = (int)((part + 1) * vectors / job.parts);
     for (int direction = 0; direction < 2 && begin < end; direction++)
         walk_panel(PanelWalk<T>{job, scratch, item / (job.parts * panels), panel, begin, end, direction});

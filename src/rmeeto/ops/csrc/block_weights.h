@@ -3,10 +3,10 @@
 
 #include <new>
 
+#include "arena.h"
 #include "conv.h"
 #include "interface.h"
 #include "parallel.h"
-#include "pieces.h"
 #include "product.h"
 #include "scan.h"
 #include "vector.h"
@@ -22,7 +22,7 @@ struct Taps {
 };
 
 struct Walker {
-    Block block;
+    LaneGroup lanes;
     Vec skip, delta_bias;
 };
 
@@ -30,7 +30,7 @@ struct Walker {
 template <class T>
 struct PackedBlock {
     BlockWeights shape;      // its pointers are not looked at any more
-    int64_t blocks, panels;  // vectors of channels, and panels of them
+    int64_t lane_groups, panels;  // vectors of channels, and panels of them
     T *in_proj, *out_proj, *x_proj, *dt_proj;
     Walker* walkers;
     Taps* taps;
@@ -40,9 +40,9 @@ struct PackedBlock {
 
     // Null memory if there is none.
     PackedBlock(const BlockWeights& weights, Pages pages)
-        : shape(weights), blocks(count_blocks(weights.inner)), panels(count_panels(weights.inner)),
-          memory(lay_out(nullptr), pages) {
-        lay_out(memory.data());
+        : shape(weights), lane_groups(count_lane_groups(weights.inner)), panels(count_panels(weights.inner)),
+          memory(assign(nullptr), pages) {
+        assign(memory.data());
     }
     int64_t mixed() const { return B_AND_C + shape.rank; }
     T* x_proj_of(int direction) const { return x_proj + direction * packed_size<T>(mixed(), shape.inner); }
@@ -50,17 +50,17 @@ struct PackedBlock {
 
 private:
     // Gives every array its place from `base` on; returns the bytes that they need.
-    size_t lay_out(void* base) {
-        Pieces pieces(base);
-        in_proj = pieces.take<T>(packed_size<T>(2 * shape.inner, shape.dim));
-        out_proj = pieces.take<T>(packed_size<T>(shape.dim, shape.inner));
-        x_proj = pieces.take<T>(2 * packed_size<T>(mixed(), shape.inner));
-        dt_proj = pieces.take<T>(2 * packed_size<T>(shape.inner, shape.rank));
-        walkers = pieces.take<Walker>(2 * blocks);
-        taps = pieces.take<Taps>(2 * blocks);
-        norm_weight = pieces.take<float>(shape.dim);
-        zeros = pieces.take<T>(shape.inner);
-        return pieces.taken();
+    size_t assign(void* base) {
+        Arena arena(base);
+        in_proj = arena.take<T>(packed_size<T>(2 * shape.inner, shape.dim));
+        out_proj = arena.take<T>(packed_size<T>(shape.dim, shape.inner));
+        x_proj = arena.take<T>(2 * packed_size<T>(mixed(), shape.inner));
+        dt_proj = arena.take<T>(2 * packed_size<T>(shape.inner, shape.rank));
+        walkers = arena.take<Walker>(2 * lane_groups);
+        taps = arena.take<Taps>(2 * lane_groups);
+        norm_weight = arena.take<float>(shape.dim);
+        zeros = arena.take<T>(shape.inner);
+        return arena.taken();
     }
 };
 
@@ -71,8 +71,8 @@ template <class T>
 static bool pack_x_proj(const PackedBlock<T>& packed, const T* weight, T* to) {
     const BlockWeights& shape = packed.shape;
     const int64_t inner = shape.inner, rows = packed.mixed();
-    const Buffer room(sizeof(T) * rows * inner);
-    T* const sorted = static_cast<T*>(room.data());
+    const Buffer workspace(sizeof(T) * rows * inner);
+    T* const sorted = static_cast<T*>(workspace.data());
     if (!sorted) return false;
     for (int64_t i = 0; i < rows * inner; i++) sorted[i] = T{};
     const auto move = [&](int64_t from, int64_t at, int64_t count) {
@@ -91,7 +91,7 @@ INLINE void pack_channels(const BlockWeights& weights, const BlockDirection& sid
     const int count = (int)smaller(LANES, weights.inner - channel);
     Scan scan{};
     scan.channels = weights.inner, scan.states = weights.states, scan.A = side.A;
-    read_block(scan, index, walker.block);
+    read_lane_group(scan, index, walker.lanes);
     walker.skip = load(side.skip + channel, count);
     walker.delta_bias = load(side.delta_bias + channel, count);
     taps = Taps{};
@@ -112,8 +112,8 @@ static PackedBlock<T>* pack_block(const BlockWeights& weights, Pages pages) {
         const BlockDirection& side = weights.directions[direction];
         is_complete = pack_x_proj(*packed, static_cast<const T*>(side.x_proj), packed->x_proj_of(direction));
         pack_weight(static_cast<const T*>(side.dt_proj), inner, weights.rank, packed->dt_proj_of(direction));
-        for (int64_t i = 0; i < packed->blocks; i++) {
-            const int64_t at = direction * packed->blocks + i;
+        for (int64_t i = 0; i < packed->lane_groups; i++) {
+            const int64_t at = direction * packed->lane_groups + i;
             pack_channels(weights, side, i, packed->taps[at], packed->walkers[at]);
         }
     }

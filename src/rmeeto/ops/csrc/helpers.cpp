@@ -1,4 +1,4 @@
-#include "helpers.h"
+#include "work.h"
 
 #include <initializer_list>
 #include <mutex>

@@ -7,7 +7,7 @@
 extern "C" {
 
 enum Storage : int64_t { FLOAT32 = 0, BFLOAT16 = 1 };
-// What the functions that read positions return.
+// What kernels return; those that read no positions are never OUTSIDE.
 enum Outcome : int { OUTSIDE = -1, OUT_OF_MEMORY = 0, DONE = 1 };
 
 enum Distance : int64_t { COSINE = 0, L1 = 1, L2 = 2 };
@@ -119,7 +119,7 @@ struct BlockGradients {
 };
 
 struct Nearest {
-    int64_t batch, rows, columns, features;
+    int64_t batch, rows, columns, width;
     int64_t storage, distance;
     int64_t nth;    // 1 for the nearest
     int64_t reach;  // row i sees the columns [i - reach, i + reach)
@@ -147,29 +147,29 @@ struct Layout {
 };
 
 struct Pairs {
-    int64_t batch, tokens, fixed, removed, features;
+    int64_t batch, tokens, protected_count, removed, width;
     int64_t storage, distance, nth, reach;
-    Tokens values;
-    Tokens fixed_at;           // int64 (batch, fixed)
+    Tokens features;           // (batch, tokens, width)
+    Tokens protected_at;       // int64 (batch, protected_count)
     int64_t *source, *target;  // (batch, removed)
     int64_t* ranked;           // (batch, candidates)
     int64_t* targets;          // (batch, targets)
 };
 
-// A whole reduction: pairs, layout, and every field of the tokens moved. All tensors are contiguous.
-struct Reduction {
-    int64_t batch, tokens, fixed, removed, features, channels;
+// A whole reduction by merging: pairs, layout, and every field of the tokens moved. All tensors are contiguous.
+struct Merging {
+    int64_t batch, tokens, protected_count, removed, width, channels;
     int64_t features_storage, storage;
     int64_t distance, nth, reach;
-    void* values;            // (batch, tokens, features), in the first storage: what rows are compared by
+    void* features;          // (batch, tokens, width), in the first storage: what rows are compared by
     void* x;                 // (batch, tokens, channels), in the second
     float* residual;         // (batch, tokens, channels) or null
     const float* size;       // (batch, tokens) or null where all are 1
-    int64_t* fixed_at;       // (batch, fixed)
+    int64_t* protected_at;       // (batch, protected_count)
     void* x_left;            // the same of the rows that stay
     float* residual_left;
     float* size_left;
-    int64_t* fixed_left_at;
+    int64_t* protected_left_at;
     int64_t* kept;            // (batch, left)
     int64_t *source, *place;  // (batch, removed), (batch, tokens)
     int64_t* target;          // (batch, removed), among the rows that stay
@@ -199,19 +199,19 @@ struct Classification {
     void* out;                 // (batch, classes), in the weight's storage
 };
 
-// A whole frozen model, from images to logits, made of what `rmeeto_end_pack` and `rmeeto_block_pack` return. Before a
-// block the closest rows are merged, see Reduction, compared by the output of the block before.
+// A whole frozen model, from images to logits, made of what `rmeeto_linear_pack` and `rmeeto_block_pack` return. Before a
+// block the closest rows are merged, see Merging, compared by the output of the block before.
 struct Network {
-    int64_t depth, dim, fixed;
+    int64_t depth, dim, protected_count;
     int64_t storage;                // of what blocks give
     int64_t distance, nth, reach;
     int64_t cache;                  // bytes that a thread keeps near
-    const void* first;
+    const void* embedder;
     void* const* blocks;            // (depth,)
-    const void* last;
+    const void* classifier;
     const int64_t* removed;         // (depth,): rows that are merged before each, none before the first
-    const int64_t* fixed_at;        // (fixed,): the places of rows that no reduction touches, and the one that is
-                                    // classified at their head; the same in every image
+    const int64_t* protected_at;    // (protected_count,): the places of rows that no reduction touches, and at their
+                                    // head the one that is classified; the same in every image
     double* reduction_seconds;      // what all reductions took; null if they are not timed
     Embedding embedding;            // all but where it goes
     Classification classification;  // all but what is classified

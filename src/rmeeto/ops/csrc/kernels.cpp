@@ -4,8 +4,8 @@
 #include "block.h"
 #include "block_backward.h"
 #include "conv.h"
-#include "ends.h"
 #include "layout.h"
+#include "linear.h"
 #include "merge.h"
 #include "nearest.h"
 #include "norm.h"
@@ -20,9 +20,9 @@ namespace rmeeto::RMEETO_ISA {
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    TEXT(RMEETO_ISA), scan_forward,   scan_backward, conv_forward, conv_backward, norm_forward,  norm_backward,
-    nearest,          merge,          merge_backward, lay_out,     pairs,         block_forward, block_backward,
-    BLOCK_KERNELS,    END_KERNELS,
+    TEXT(RMEETO_ISA), selective_scan, selective_scan_backward, causal_conv, causal_conv_backward,
+    add_norm, add_norm_backward, find_nearest, merge_rows, merge_rows_backward, lay_out, closest_pairs,
+    mamba_block, mamba_block_backward, BLOCK_KERNELS, LINEAR_KERNELS,
 };
 
 }  // namespace rmeeto::RMEETO_ISA

@@ -3,7 +3,7 @@
 
 #include "kernels.h"
 #include "network.h"
-#include "reduction.h"
+#include "merging.h"
 #include "watch.h"
 
 #if defined(__x86_64__)
@@ -97,27 +97,42 @@ EXPORT bool rmeeto_use_instruction_set(const char* name) {
     return kernels != nullptr;
 }
 
-EXPORT bool rmeeto_scan_forward(const Scan* scan, int threads) { return chosen()->scan_forward(scan, 1, threads); }
-EXPORT bool rmeeto_scan_both(const Scan* walks, int threads) { return chosen()->scan_forward(walks, 2, threads); }
-EXPORT bool rmeeto_scan_backward(const Scan* scan, int threads) { return chosen()->scan_backward(*scan, threads); }
-EXPORT bool rmeeto_conv_forward(const Conv* conv, int threads) { return chosen()->conv_forward(*conv, threads); }
-EXPORT bool rmeeto_conv_backward(const Conv* conv, int threads) { return chosen()->conv_backward(*conv, threads); }
-EXPORT bool rmeeto_norm_forward(const Norm* norm, int threads) { return chosen()->norm_forward(*norm, threads); }
-EXPORT bool rmeeto_norm_backward(const Norm* norm, int threads) { return chosen()->norm_backward(*norm, threads); }
-EXPORT bool rmeeto_nearest(const Nearest* problem, int threads) { return chosen()->nearest(*problem, threads); }
-EXPORT int rmeeto_merge(const Merge* problem, int threads) { return chosen()->merge(*problem, threads); }
-EXPORT int rmeeto_merge_backward(const Merge* problem, int threads) { return chosen()->merge_backward(*problem, threads); }
+// Each of these returns an Outcome; those that read no positions are never OUTSIDE.
+EXPORT int rmeeto_selective_scan(const Scan* scan, int threads) { return chosen()->selective_scan(scan, 1, threads); }
+EXPORT int rmeeto_bidirectional_scan(const Scan* walks, int threads) {
+    return chosen()->selective_scan(walks, 2, threads);
+}
+EXPORT int rmeeto_selective_scan_backward(const Scan* scan, int threads) {
+    return chosen()->selective_scan_backward(*scan, threads);
+}
+EXPORT int rmeeto_causal_conv(const Conv* conv, int threads) { return chosen()->causal_conv(*conv, threads); }
+EXPORT int rmeeto_causal_conv_backward(const Conv* conv, int threads) {
+    return chosen()->causal_conv_backward(*conv, threads);
+}
+EXPORT int rmeeto_add_norm(const Norm* norm, int threads) { return chosen()->add_norm(*norm, threads); }
+EXPORT int rmeeto_add_norm_backward(const Norm* norm, int threads) {
+    return chosen()->add_norm_backward(*norm, threads);
+}
+EXPORT int rmeeto_find_nearest(const Nearest* problem, int threads) {
+    return chosen()->find_nearest(*problem, threads);
+}
+EXPORT int rmeeto_merge_rows(const Merge* problem, int threads) { return chosen()->merge_rows(*problem, threads); }
+EXPORT int rmeeto_merge_rows_backward(const Merge* problem, int threads) {
+    return chosen()->merge_rows_backward(*problem, threads);
+}
 EXPORT int rmeeto_lay_out(const Layout* layout, int threads) { return chosen()->lay_out(*layout, threads); }
-EXPORT int rmeeto_pairs(const Pairs* problem, int threads) { return chosen()->pairs(*problem, threads); }
-EXPORT int rmeeto_reduce(const Reduction* reduction, int threads) {
-    return rmeeto::reduce(*chosen(), *reduction, threads);
+EXPORT int rmeeto_closest_pairs(const Pairs* problem, int threads) {
+    return chosen()->closest_pairs(*problem, threads);
+}
+EXPORT int rmeeto_merge_closest(const Merging* merging, int threads) {
+    return rmeeto::merge_closest(*chosen(), *merging, threads);
 }
 
-EXPORT bool rmeeto_block_forward(const BlockWeights* weights, const BlockTokens* tokens, int threads) {
-    return chosen()->block_forward(*weights, *tokens, threads);
+EXPORT int rmeeto_mamba_block(const BlockWeights* weights, const BlockTokens* tokens, int threads) {
+    return chosen()->mamba_block(*weights, *tokens, threads);
 }
-EXPORT bool rmeeto_block_backward(const BlockWeights* weights, const BlockGradients* tokens, int threads) {
-    return chosen()->block_backward(*weights, *tokens, threads);
+EXPORT int rmeeto_mamba_block_backward(const BlockWeights* weights, const BlockGradients* tokens, int threads) {
+    return chosen()->mamba_block_backward(*weights, *tokens, threads);
 }
 
 // Whether this processor multiplies bfloat16 in whole tiles (AMX), as other libraries do and these kernels do not.
@@ -141,13 +156,14 @@ EXPORT FrozenBlock* rmeeto_block_pack(const BlockWeights* weights) {
     return packed ? new FrozenBlock{kernels, packed} : nullptr;
 }
 
-// Bytes of the room that a call needs.
-EXPORT int64_t rmeeto_block_room(const FrozenBlock* block, BlockTokens* tokens, int64_t cache, int threads) {
-    return (int64_t)block->kernels.lay_out(block->packed, *tokens, cache, threads, nullptr);
+// Bytes of the workspace that a call needs.
+EXPORT int64_t rmeeto_block_workspace(const FrozenBlock* block, BlockTokens* tokens, int64_t cache, int threads) {
+    return (int64_t)block->kernels.assign(block->packed, *tokens, cache, threads, nullptr);
 }
 
-EXPORT bool rmeeto_block_run(const FrozenBlock* block, BlockTokens* tokens, int64_t cache, void* room, int threads) {
-    block->kernels.lay_out(block->packed, *tokens, cache, threads, room);
+EXPORT int rmeeto_block_run(const FrozenBlock* block, BlockTokens* tokens, int64_t cache, void* workspace,
+                            int threads) {
+    block->kernels.assign(block->packed, *tokens, cache, threads, workspace);
     return block->kernels.run(block->packed, *tokens, threads);
 }
 
@@ -156,26 +172,26 @@ EXPORT void rmeeto_block_release(FrozenBlock* block) {
     delete block;
 }
 
-// Weights of what comes before and behind the blocks, likewise.
-using rmeeto::FrozenEnd;
+// Weights of embedding and classifier, likewise.
+using rmeeto::FrozenLinear;
 
-EXPORT FrozenEnd* rmeeto_end_pack(const void* weight, int64_t storage, int64_t columns, int64_t depth) {
-    const rmeeto::EndKernels& kernels = chosen()->ends[storage];
+EXPORT FrozenLinear* rmeeto_linear_pack(const void* weight, int64_t storage, int64_t columns, int64_t depth) {
+    const rmeeto::LinearKernels& kernels = chosen()->linears[storage];
     void* const packed = kernels.pack(weight, columns, depth);
-    return packed ? new FrozenEnd{kernels, packed} : nullptr;
+    return packed ? new FrozenLinear{kernels, packed} : nullptr;
 }
 
-EXPORT bool rmeeto_embed(const FrozenEnd* end, const Embedding* embedding, int threads) {
-    return end->kernels.embed(end->packed, *embedding, threads);
+EXPORT int rmeeto_embed(const FrozenLinear* linear, const Embedding* embedding, int threads) {
+    return linear->kernels.embed(linear->packed, *embedding, threads);
 }
 
-EXPORT int rmeeto_classify(const FrozenEnd* end, const Classification* classification, int threads) {
-    return end->kernels.classify(end->packed, *classification, threads);
+EXPORT int rmeeto_classify(const FrozenLinear* linear, const Classification* classification, int threads) {
+    return linear->kernels.classify(linear->packed, *classification, threads);
 }
 
-EXPORT void rmeeto_end_release(FrozenEnd* end) {
-    end->kernels.release(end->packed);
-    delete end;
+EXPORT void rmeeto_linear_release(FrozenLinear* linear) {
+    linear->kernels.release(linear->packed);
+    delete linear;
 }
 
 EXPORT int rmeeto_network(const Network* network, int threads) {

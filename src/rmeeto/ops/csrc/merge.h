@@ -111,16 +111,16 @@ INLINE int run_merge(const Merge& merge, Body body, int threads) {
     // Small enough that all threads finish together, large enough that linking the pairs takes little of the time.
     const int64_t wanted = merge.left * merge.batch / (4 * threads);
     const int64_t rows = wanted < MERGE_ROWS / 8 ? MERGE_ROWS / 8 : smaller(wanted, MERGE_ROWS);
-    const MergeJob job{merge, (merge.left + rows - 1) / rows, rows};
+    const MergeJob job{merge, divide_up(merge.left, rows), rows};
     const bool done = for_each(merge.batch * job.chunks, threads, sizeof(int32_t) * merge.removed, body, &job);
     return done ? DONE : OUT_OF_MEMORY;
 }
 
-static int merge(const Merge& merge, int threads) {
+static int merge_rows(const Merge& merge, int threads) {
     return run_merge(merge, merge.storage == BFLOAT16 ? merge_item<bfloat16> : merge_item<float>, threads);
 }
 
-static int merge_backward(const Merge& merge, int threads) {
+static int merge_rows_backward(const Merge& merge, int threads) {
     const Body body = merge.storage == BFLOAT16 ? merge_backward_item<bfloat16> : merge_backward_item<float>;
     return run_merge(merge, body, threads);
 }

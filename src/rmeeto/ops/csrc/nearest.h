@@ -50,9 +50,7 @@ struct NearestJob {
 };
 
 INLINE float inverse_length(Vec squares) {
-    float square = 0;
-    for (int i = 0; i < LANES; i++) square += squares[i];
-    const float root = __builtin_sqrtf(square);
+    const float root = __builtin_sqrtf(total(squares));
     return 1 / (root > SHORTEST ? root : SHORTEST);
 }
 
@@ -65,14 +63,14 @@ INLINE const T* find_row(const Tokens& from, const Tokens& index, int64_t image,
 template <class T>
 INLINE float read_row(const Nearest& problem, const T* from, float* to) {
     Vec squares{};
-    for (int64_t c = 0; c < problem.features; c += LANES) {
-        const Vec x = load(from + c, (int)smaller(LANES, problem.features - c));
+    for (int64_t c = 0; c < problem.width; c += LANES) {
+        const Vec x = load(from + c, (int)smaller(LANES, problem.width - c));
         store(to + c, x, LANES);
         squares += x * x;
     }
     if (problem.distance == COSINE) {
         const float scale = inverse_length(squares);
-        for (int64_t c = 0; c < problem.features; c += LANES) store(to + c, load(to + c, LANES) * scale, LANES);
+        for (int64_t c = 0; c < problem.width; c += LANES) store(to + c, load(to + c, LANES) * scale, LANES);
     }
     return 1;
 }
@@ -80,12 +78,12 @@ INLINE float read_row(const Nearest& problem, const T* from, float* to) {
 INLINE float read_pairs(const Nearest& problem, const bfloat16* from, float* to) {
     bfloat16* const pairs = reinterpret_cast<bfloat16*>(to);
     Vec squares{};
-    for (int64_t c = 0; c < problem.features; c += LANES) {
-        const Vec x = load(from + c, (int)smaller(LANES, problem.features - c));
+    for (int64_t c = 0; c < problem.width; c += LANES) {
+        const Vec x = load(from + c, (int)smaller(LANES, problem.width - c));
         store(pairs + c, x, LANES);
         squares += x * x;
     }
-    const int64_t filled = count_blocks(problem.features) * LANES;
+    const int64_t filled = count_lane_groups(problem.width) * LANES;
     for (int64_t c = filled; c < divide_up(filled, 2 * LANES) * 2 * LANES; c += LANES) store(pairs + c, Vec{}, LANES);
     return inverse_length(squares);
 }
@@ -248,7 +246,7 @@ static void nearest_item(const void* pointer, int64_t item, void* memory) {
 template <class T, class WORD, int DISTANCE>
 static bool nearest_by(const Nearest& problem, int threads) {
     const int64_t panels = divide_up(problem.columns, SPAN) * PANELS;
-    const int64_t words = divide_up(problem.features, SIDE_BY_SIDE<WORD>), stride = count_blocks(words) * LANES;
+    const int64_t words = divide_up(problem.width, SIDE_BY_SIDE<WORD>), stride = count_lane_groups(words) * LANES;
     const Buffer packed(sizeof(float) * problem.batch * panels * LANES * words);
     const Buffer scales(sizeof(float) * problem.batch * panels * LANES);
     if (!packed.data() || !scales.data()) return false;
@@ -269,7 +267,7 @@ using CosineWord = bfloat16;
 using CosineWord = float;  // two multiplications of halves would gain nothing
 #endif
 
-static bool nearest(const Nearest& problem, int threads) {
+static bool find_nearest(const Nearest& problem, int threads) {
     const bool is_half = problem.storage == BFLOAT16;
     switch (problem.distance) {
         case COSINE:

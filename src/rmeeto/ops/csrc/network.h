@@ -7,36 +7,36 @@
 
 #include "kernels.h"
 #include "parallel.h"
-#include "pieces.h"
-#include "reduction.h"
+#include "arena.h"
+#include "merging.h"
 
 namespace rmeeto {
 
 // Tokens between two blocks.
-struct Side {
+struct TokenBuffer {
     void* x;
     float *stream, *size;  // null size: all are 1, before the first merge
-    int64_t* fixed_at;
+    int64_t* protected_at;
 };
 
-struct NetworkRoom {
-    Side sides[2];
+struct NetworkWorkspace {
+    TokenBuffer buffers[2];
     int64_t *kept, *source, *place, *target;
     char* block;
 
-    size_t lay_out(void* base, const Network& network, size_t block_bytes) {
-        Pieces pieces(base);
+    size_t assign(void* base, const Network& network, size_t block_bytes) {
+        Arena arena(base);
         const int64_t batch = network.embedding.batch, rows = batch * network.embedding.tokens;
-        block = pieces.take<char>((int64_t)block_bytes);
-        for (Side& side : sides) {
-            side.x = pieces.take<float>(rows * network.dim);
-            side.stream = pieces.take<float>(rows * network.dim);
-            side.size = pieces.take<float>(rows);
-            side.fixed_at = pieces.take<int64_t>(batch * network.fixed);
+        block = arena.take<char>((int64_t)block_bytes);
+        for (TokenBuffer& buffer : buffers) {
+            buffer.x = arena.take<float>(rows * network.dim);
+            buffer.stream = arena.take<float>(rows * network.dim);
+            buffer.size = arena.take<float>(rows);
+            buffer.protected_at = arena.take<int64_t>(batch * network.protected_count);
         }
-        kept = pieces.take<int64_t>(rows), source = pieces.take<int64_t>(rows);
-        place = pieces.take<int64_t>(rows), target = pieces.take<int64_t>(rows);
-        return pieces.taken();
+        kept = arena.take<int64_t>(rows), source = arena.take<int64_t>(rows);
+        place = arena.take<int64_t>(rows), target = arena.take<int64_t>(rows);
+        return arena.taken();
     }
 };
 
@@ -52,59 +52,60 @@ inline size_t block_bytes(const Network& network, int threads) {
     for (int64_t i = 0; i < network.depth; i++) {
         call.tokens -= network.removed[i];
         const FrozenBlock& block = block_of(network, i);
-        const size_t bytes = block.kernels.lay_out(block.packed, call, network.cache, threads, nullptr);
+        const size_t bytes = block.kernels.assign(block.packed, call, network.cache, threads, nullptr);
         most = bytes > most ? bytes : most;
     }
     return most;
 }
 
-inline Reduction reduction_of(const Network& network, const NetworkRoom& room, int64_t tokens, int64_t removed,
-                              const Side& from, const Side& to) {
-    Reduction reduction{};
-    reduction.batch = network.embedding.batch, reduction.tokens = tokens, reduction.fixed = network.fixed;
-    reduction.removed = removed, reduction.features = reduction.channels = network.dim;
-    reduction.features_storage = reduction.storage = network.storage;
-    reduction.distance = network.distance, reduction.nth = network.nth, reduction.reach = network.reach;
-    reduction.values = reduction.x = from.x, reduction.residual = from.stream;
-    reduction.size = from.size, reduction.fixed_at = from.fixed_at;
-    reduction.x_left = to.x, reduction.residual_left = to.stream;
-    reduction.size_left = to.size, reduction.fixed_left_at = to.fixed_at;
-    reduction.kept = room.kept, reduction.source = room.source;
-    reduction.place = room.place, reduction.target = room.target;
-    return reduction;
+inline Merging merging_of(const Network& network, const NetworkWorkspace& workspace, int64_t tokens, int64_t removed,
+                          const TokenBuffer& from, const TokenBuffer& to) {
+    Merging merging{};
+    merging.batch = network.embedding.batch, merging.tokens = tokens, merging.removed = removed;
+    merging.protected_count = network.protected_count, merging.width = merging.channels = network.dim;
+    merging.features_storage = merging.storage = network.storage;
+    merging.distance = network.distance, merging.nth = network.nth, merging.reach = network.reach;
+    merging.features = merging.x = from.x, merging.residual = from.stream;
+    merging.size = from.size, merging.protected_at = from.protected_at;
+    merging.x_left = to.x, merging.residual_left = to.stream;
+    merging.size_left = to.size, merging.protected_left_at = to.protected_at;
+    merging.kept = workspace.kept, merging.source = workspace.source;
+    merging.place = workspace.place, merging.target = workspace.target;
+    return merging;
 }
 
 // Run one reduction and add its time to `seconds`.
-inline int timed(const Kernels& kernels, const Reduction& reduction, int threads, double* seconds) {
+inline int timed(const Kernels& kernels, const Merging& merging, int threads, double* seconds) {
     const auto begin = std::chrono::steady_clock::now();
-    const int outcome = reduce(kernels, reduction, threads);
+    const int outcome = merge_closest(kernels, merging, threads);
     if (seconds) *seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return outcome;
 }
 
 inline int run_network(const Kernels& kernels, const Network& network, int threads) {
-    const int64_t batch = network.embedding.batch, fixed = network.fixed;
-    NetworkRoom room{};
+    const int64_t batch = network.embedding.batch, count = network.protected_count;
+    NetworkWorkspace workspace{};
     const size_t most = block_bytes(network, threads);
-    const Buffer memory(room.lay_out(nullptr, network, most));
+    const Buffer memory(workspace.assign(nullptr, network, most));
     if (!memory.data()) return OUT_OF_MEMORY;
-    room.lay_out(memory.data(), network, most);
+    workspace.assign(memory.data(), network, most);
 
-    const FrozenEnd& first = *static_cast<const FrozenEnd*>(network.first);
+    const FrozenLinear& embedder = *static_cast<const FrozenLinear*>(network.embedder);
     Embedding embedding = network.embedding;
-    embedding.out = static_cast<float*>(room.sides[1].x);  // float32 even if blocks give bfloat16, so not in their buffer
-    if (!first.kernels.embed(first.packed, embedding, threads)) return OUT_OF_MEMORY;
+    // Not in the buffer that blocks write to: they may give bfloat16, and this is float32.
+    embedding.out = static_cast<float*>(workspace.buffers[1].x);
+    if (!embedder.kernels.embed(embedder.packed, embedding, threads)) return OUT_OF_MEMORY;
 
-    Side now = room.sides[0];
+    TokenBuffer now = workspace.buffers[0];
     now.size = nullptr;
-    for (int64_t i = 0; i < batch * fixed; i++) now.fixed_at[i] = network.fixed_at[i % fixed];
+    for (int64_t i = 0; i < batch * count; i++) now.protected_at[i] = network.protected_at[i % count];
     int64_t tokens = embedding.tokens;
     int other = 1;
     for (int64_t i = 0; i < network.depth; i++) {
         if (const int64_t removed = network.removed[i]) {
-            const Side& left = room.sides[other];
-            const Reduction reduction = reduction_of(network, room, tokens, removed, now, left);
-            const int outcome = timed(kernels, reduction, threads, network.reduction_seconds);
+            const TokenBuffer& left = workspace.buffers[other];
+            const Merging merging = merging_of(network, workspace, tokens, removed, now, left);
+            const int outcome = timed(kernels, merging, threads, network.reduction_seconds);
             if (outcome != DONE) return outcome;
             now = left, tokens -= removed, other = 1 - other;
         }
@@ -114,15 +115,16 @@ inline int run_network(const Kernels& kernels, const Network& network, int threa
         call.residual = i ? now.stream : nullptr;
         call.out = now.x, call.stream = now.stream;
         const FrozenBlock& block = block_of(network, i);
-        block.kernels.lay_out(block.packed, call, network.cache, threads, room.block);
+        block.kernels.assign(block.packed, call, network.cache, threads, workspace.block);
         if (!block.kernels.run(block.packed, call, threads)) return OUT_OF_MEMORY;
     }
 
-    const FrozenEnd& last = *static_cast<const FrozenEnd*>(network.last);
+    const FrozenLinear& classifier = *static_cast<const FrozenLinear*>(network.classifier);
     Classification classification = network.classification;
     classification.batch = batch, classification.tokens = tokens, classification.x_storage = network.storage;
-    classification.x = now.x, classification.residual = now.stream, classification.token_at = {now.fixed_at, fixed, 1};
-    return last.kernels.classify(last.packed, classification, threads);
+    classification.x = now.x, classification.residual = now.stream;
+    classification.token_at = {now.protected_at, count, 1};
+    return classifier.kernels.classify(classifier.packed, classification, threads);
 }
 
 }  // namespace rmeeto

@@ -19,17 +19,11 @@ struct NormJob {
     float* dweight;  // backward: (item, channel)
 };
 
-INLINE float total(Vec x) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
-}
-
 INLINE float inverse_rms(const Norm& norm, Vec squares) {
     return 1.0f / __builtin_sqrtf(total(squares) / (float)norm.channels + (float)norm.eps);
 }
 
-INLINE int64_t norm_items(const Norm& norm) { return (norm.batch * norm.tokens + NORM_ROWS - 1) / NORM_ROWS; }
+INLINE int64_t norm_items(const Norm& norm) { return divide_up(norm.batch * norm.tokens, NORM_ROWS); }
 
 // Calls visit(image, token) for the rows of an item, in order.
 template <class Visit>
@@ -109,19 +103,19 @@ INLINE Body norm_body(const Norm& norm) {
     return norm.out_storage == BFLOAT16 ? norm_item<X, bfloat16> : norm_item<X, float>;
 }
 
-static bool norm_forward(const Norm& norm, int threads) {
+static bool add_norm(const Norm& norm, int threads) {
     const NormJob job{norm, nullptr};
     const Body body = norm.x_storage == BFLOAT16 ? norm_body<bfloat16>(norm) : norm_body<float>(norm);
     return for_each(norm_items(norm), threads, 0, body, &job);
 }
 
-static bool norm_backward(const Norm& norm, int threads) {
+static bool add_norm_backward(const Norm& norm, int threads) {
     const Buffer dweight(sizeof(float) * norm_items(norm) * norm.channels);
     if (!dweight.data()) return false;
     const NormJob job{norm, static_cast<float*>(dweight.data())};
     const Body body = norm.out_storage == BFLOAT16 ? norm_backward_item<bfloat16> : norm_backward_item<float>;
     return for_each(norm_items(norm), threads, 0, body, &job) &&
-           for_each(count_blocks(norm.channels), threads, 0, reduce_weight, &job);
+           for_each(count_lane_groups(norm.channels), threads, 0, reduce_weight, &job);
 }
 
 }  // namespace rmeeto::RMEETO_ISA

@@ -21,15 +21,15 @@ struct PairsJob {
 static void split_rows(const void* pointer, int64_t image, void* memory) {
     const PairsJob& job = *static_cast<const PairsJob*>(pointer);
     const Pairs& pairs = job.pairs;
-    bool* const fixed = static_cast<bool*>(memory);
-    for (int64_t row = 0; row < pairs.tokens; row++) fixed[row] = false;
-    for (int64_t i = 0; i < pairs.fixed; i++) fixed[position(pairs.fixed_at, image, i)] = true;
+    bool* const is_protected = static_cast<bool*>(memory);
+    for (int64_t row = 0; row < pairs.tokens; row++) is_protected[row] = false;
+    for (int64_t i = 0; i < pairs.protected_count; i++) is_protected[position(pairs.protected_at, image, i)] = true;
     int64_t* const candidate = job.candidate_at + image * job.candidates;
     int64_t* const target = pairs.targets + image * job.targets;
     const int64_t patches = job.candidates + job.targets;
     int64_t patch = 0;
     for (int64_t row = 0; row < pairs.tokens && patch < patches; row++) {
-        if (fixed[row]) continue;
+        if (is_protected[row]) continue;
         (patch % 2 ? target : candidate)[patch / 2] = row;
         patch++;
     }
@@ -69,25 +69,22 @@ static void rank_pairs(const void* pointer, int64_t image, void* memory) {
     }
 }
 
-static int pairs(const Pairs& pairs, int threads) {
-    if (!stays_within(pairs.fixed_at, pairs.batch, pairs.fixed, pairs.tokens)) return OUTSIDE;
-    const int64_t patches = pairs.tokens - pairs.fixed, targets = patches / 2, candidates = patches - targets;
+static int closest_pairs(const Pairs& pairs, int threads) {
+    if (!stays_within(pairs.protected_at, pairs.batch, pairs.protected_count, pairs.tokens)) return OUTSIDE;
+    const int64_t patches = pairs.tokens - pairs.protected_count, targets = patches / 2, candidates = patches - targets;
     const Buffer candidate_at(sizeof(int64_t) * pairs.batch * candidates);
     const Buffer partner(sizeof(int64_t) * pairs.batch * candidates);
     const Buffer similarity(sizeof(float) * pairs.batch * candidates);
     if (!candidate_at.data() || !partner.data() || !similarity.data()) return OUT_OF_MEMORY;
-    const PairsJob job{pairs,
-                       candidates,
-                       targets,
-                       static_cast<int64_t*>(candidate_at.data()),
-                       static_cast<float*>(similarity.data()),
-                       static_cast<int64_t*>(partner.data())};
-    const Nearest nearest_problem{pairs.batch,     candidates,     targets,        pairs.features,
-                                  pairs.storage,   pairs.distance, pairs.nth,      pairs.reach,
-                                  pairs.values,    pairs.values,   {job.candidate_at, candidates, 1},
-                                  {pairs.targets, targets, 1},     job.similarity, job.partner};
+    const PairsJob job{pairs, candidates, targets, static_cast<int64_t*>(candidate_at.data()),
+                       static_cast<float*>(similarity.data()), static_cast<int64_t*>(partner.data())};
+    const Nearest nearest{pairs.batch, candidates, targets, pairs.width,
+                          pairs.storage, pairs.distance, pairs.nth, pairs.reach,
+                          pairs.features, pairs.features,
+                          {job.candidate_at, candidates, 1}, {pairs.targets, targets, 1},
+                          job.similarity, job.partner};
     const bool done = for_each(pairs.batch, threads, sizeof(bool) * pairs.tokens, split_rows, &job) &&
-                      nearest(nearest_problem, threads) &&
+                      find_nearest(nearest, threads) &&
                       for_each(pairs.batch, threads, 2 * sizeof(int32_t) * candidates, rank_pairs, &job);
     return done ? DONE : OUT_OF_MEMORY;
 }

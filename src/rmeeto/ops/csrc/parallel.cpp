@@ -3,7 +3,6 @@
 #include <atomic>
 #include <thread>
 
-#include "helpers.h"
 #include "patience.h"
 #include "work.h"
 

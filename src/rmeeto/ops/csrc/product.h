@@ -20,7 +20,6 @@ constexpr int TILE_VECTORS = 2;  // ... 16 registers
 constexpr int TILE_ROWS = 6;
 constexpr int PANEL = TILE_VECTORS * LANES;
 
-INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 INLINE int64_t count_panels(int64_t columns) { return divide_up(columns, PANEL); }
 
 // How many depths stand side by side in a packed weight.
@@ -215,7 +214,7 @@ template <class T>
 static bool multiply(const Product<T>& product, int threads) {
     if (!product.rows) return true;
     constexpr int64_t CHUNK_BYTES = 1 << 19, LEAST_TILES = 4;
-    const int64_t panels = count_panels(product.columns), tiles = (product.rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int64_t panels = count_panels(product.columns), tiles = divide_up(product.rows, TILE_ROWS);
     const int64_t fitting = CHUNK_BYTES / (TILE_ROWS * product.depth * (int64_t)sizeof(T));
     const int64_t for_all = tiles * panels / (4 * threads);  // so small that all threads finish together
     const int64_t wanted = smaller(fitting, for_all), chunks = divide_up(tiles, wanted < LEAST_TILES ? LEAST_TILES : wanted);

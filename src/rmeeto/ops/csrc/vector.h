@@ -48,7 +48,13 @@ using Lanes = Index<0, 1, 2, 3>;
 #endif
 
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 INLINE Vec splat(float x) { return Vec{} + x; }
+INLINE float total(Vec x) {
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += x[i];
+    return sum;
+}
 
 // ---- selecting and clamping: a NaN in x comes out as that NaN
 

@@ -63,4 +63,9 @@ inline void take_the_callers_part(Work& work) {
     take_items(work);
 }
 
+// Does all of the work, with the help of up to `threads` - 1 threads of our own, which callers on several threads share.
+// The caller never waits for a helper that has not begun: on a busy machine the system may not run it for many
+// milliseconds, and by then the caller has done all the work itself.
+void run_with_helpers(Work& work, int threads);
+
 }  // namespace rmeeto

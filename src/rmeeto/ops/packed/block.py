@@ -8,38 +8,42 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rmeeto.ops.impl import cpp
-from rmeeto.ops.operands import BlockParameters, DirectionParameters
+from rmeeto.ops.operands import BlockParameters
 
-CACHE = 1 << 22  # bytes of room for each thread, about what a core can keep near
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, UInt8
+
+CACHE = 1 << 22  # bytes of workspace for each thread, about what a core can keep near
+PRODUCTS = {"in_proj", "out_proj", "x_proj", "dt_proj"}  # weights of products
 B_AND_C = 2 * 2 * cpp.MAX_STATES * torch.float32.itemsize  # bytes of both directions' B and C of a token
 
 
 class BlockOutputs(NamedTuple):
     """What a block gives."""
 
-    x: Tensor  # (b, l, d)
-    stream: Tensor  # (b, l, d), float32: the residual stream that it saw
-    room: Tensor  # bytes: B and C, dt, and the scans' workspace; B and C are cut out when they are read
+    x: Float[Tensor, "b l d"]
+    stream: Float32[Tensor, "b l d"]  # the residual stream that it saw
+    workspace: UInt8[Tensor, " bytes"]  # B and C, dt, and the scans' workspace; B and C are cut out when they are read
     rank: int
 
     @property
     def B_and_C(self) -> Tensor:
         """``(2, b, l, 2, 16)``, float32: the first n of 16 are each one's states."""
         batch, length, _ = self.x.shape
-        return self.room[: batch * length * B_AND_C].view(torch.float32).view(2, batch, length, 2, cpp.MAX_STATES)
+        return self.workspace[: batch * length * B_AND_C].view(torch.float32).view(2, batch, length, 2, cpp.MAX_STATES)
 
     @property
     def dt(self) -> Tensor:
         """``(2, b, l, rank)``: what Δ is projected from."""
         batch, length, _ = self.x.shape
         before, size = batch * length * B_AND_C, 2 * batch * length * self.rank * self.x.dtype.itemsize
-        return self.room[before : before + size].view(self.x.dtype).view(2, batch, length, self.rank)
+        return self.workspace[before : before + size].view(self.x.dtype).view(2, batch, length, self.rank)
 
 
 def unsupported_reason(dtype: torch.dtype, states: int, width: int) -> str | None:
@@ -78,7 +82,7 @@ class PackedBlock:
         self.block = library.rmeeto_block_pack(ctypes.byref(cpp.block_weights(parameters, eps, scale)))
         if self.block is None:
             raise MemoryError("a frozen block: no memory left for its packed weights")
-        self._room, self._run = library.rmeeto_block_room, library.rmeeto_block_run
+        self._workspace, self._run = library.rmeeto_block_workspace, library.rmeeto_block_run
         weakref.finalize(self, library.rmeeto_block_release, self.block)
 
     def __call__(self, x: Tensor, residual: Tensor | None) -> BlockOutputs:
@@ -96,26 +100,17 @@ class PackedBlock:
             *(stream.data_ptr(), out.data_ptr()),
         )
         call = ctypes.byref(tokens)
-        room = x.new_empty(self._room(self.block, call, CACHE, threads), dtype=torch.uint8)
-        if not self._run(self.block, call, CACHE, room.data_ptr(), threads):
+        workspace = x.new_empty(self._workspace(self.block, call, CACHE, threads), dtype=torch.uint8)
+        if not self._run(self.block, call, CACHE, workspace.data_ptr(), threads):
             raise MemoryError("a frozen block: no memory left for the kernel's scratch space")
-        return BlockOutputs(out, stream, room, self._rank)
+        return BlockOutputs(out, stream, workspace, self._rank)
 
 
 def readable(parameters: BlockParameters, dtype: torch.dtype) -> BlockParameters:
     """The values of now as the library reads them: the products' weights in ``dtype``, all others in float32."""
-
-    def of(x: Tensor, dtype: torch.dtype) -> Tensor:
-        return x.detach().to(dtype).contiguous()
-
-    def side(given: DirectionParameters) -> DirectionParameters:
-        exact = DirectionParameters(*(of(x, torch.float32) for x in given))
-        return exact._replace(x_proj=of(given.x_proj, dtype), dt_proj=of(given.dt_proj, dtype))
-
-    return BlockParameters(
-        norm_weight=of(parameters.norm_weight, torch.float32),
-        in_proj=of(parameters.in_proj, dtype),
-        out_proj=of(parameters.out_proj, dtype),
-        forward=side(parameters.forward),
-        backward=side(parameters.backward),
+    return BlockParameters.of(
+        [
+            x.detach().to(dtype if name.removesuffix("_b") in PRODUCTS else torch.float32).contiguous()
+            for name, x in parameters.named().items()
+        ]
     )

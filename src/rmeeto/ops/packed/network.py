@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops.impl import cpp
-from rmeeto.ops.merging import Matching
 from rmeeto.ops.packed import block
-from rmeeto.ops.packed.ends import PackedClassifier, PackedEmbedding
+from rmeeto.ops.packed.linear import PackedClassifier, PackedEmbedding
+from rmeeto.ops.pairs import Matching
 
 
 class PackedNetwork:
@@ -53,12 +53,12 @@ class PackedNetwork:
             (c_int64 * depth)(*removed),
             (c_int64 * len(protected))(*protected),
         )
-        packed, removed_at, fixed_at = (addressof(array) for array in self._arrays)
+        packed, removed_at, protected_at = (addressof(array) for array in self._arrays)
         reach = length if matching.reach is None else min(matching.reach, length)
         self._network = cpp.Network(
             *(depth, embedding.width, len(protected), cpp.STORAGE[blocks[0].dtype]),
             *(cpp.DISTANCES[matching.distance], matching.nth, reach, block.CACHE),
-            *(embedding.end, packed, classifier.end, removed_at, fixed_at),
+            *(embedding.packed, packed, classifier.packed, removed_at, protected_at),
         )
 
     def __call__(self, images: Tensor) -> Tensor:

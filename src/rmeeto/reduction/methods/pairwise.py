@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from rmeeto.errors import ConfigError
 from rmeeto.ops import Matching, merge_closest
@@ -44,12 +43,12 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
     distance: cosine, l1 or l2 (Table 7).
     grouping: odd-even, front-behind or random (Table 20). nth: each candidate's nth closest partner (Table 15).
     rank: remove the r most similar candidates or random ones; pairing: best or random partner (Table 22).
-    window: with odd-even grouping, look for partners at most so many patches away in the present sequence (time grows
+    window: with odd-even grouping, look for partners at most this many patches away in the present sequence (time grows
         with l instead of l²); None compares with all of them.
-    frames: of a clip, with odd-even grouping and order kept, look for partners in the patch's own frame and so many
-        before and behind it (0 is its own only; time grows with l); None compares with all of them. If a patch is a
-        tubelet of several frames, they count as one. Patches without a partner there leave last, and join the next
-        target in the sequence.
+    frames: of a clip, with odd-even grouping and order kept, look for partners in the patch's own frame and this
+        many before and behind it (0 is its own only; time grows with l); None compares with all of them. The frames of
+        a patch that covers several count as one. Patches without a partner there leave last, and join the next target
+        in the sequence.
     order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets;
         or ``odd-even``, the remaining candidates and then the targets, each in order (Table 4).
     shuffle: share of the patches that are permuted at random before each reduction (Table 5).
@@ -144,13 +143,9 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
 
     def plan(self, tokens: Tokens, matched: Match) -> Plan:
         """Lay out the survivors of a match in this method's order."""
-        plan = Plan.joining(matched.source, matched.target, tokens.length)
         if self.order == "kept":
-            return plan
-        kept, place = plan.kept, plan.assignment()
-        kept = rearranged(matched, kept, tokens.protected, place, by_similarity=self.order == "dropped")
-        plan = Plan(kept, matched.source, None)
-        return Plan(kept, matched.source, plan.follow(matched.target))
+            return Plan.joining(matched.source, matched.target, tokens.length)
+        return rearranged(tokens, matched, by_similarity=self.order == "dropped")
 
     @abstractmethod
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
@@ -272,19 +267,21 @@ class TokenPrune(PairwiseReduction):
         return pruned(tokens, Plan(plan.kept, plan.source, None))
 
 
-def rearranged(matched: Match, kept: Tensor, protected: Tensor, place: Tensor, *, by_similarity: bool) -> Tensor:
-    """The survivors as remaining candidates, then targets; ``(b, m)`` input positions.
+def rearranged(tokens: Tokens, matched: Match, *, by_similarity: bool) -> Plan:
+    """A plan whose survivors are the remaining candidates, by falling similarity or in order, and then the targets.
 
     Protected tokens stand where they would with order kept: only patches are rearranged around them.
     """
-    length = place.shape[1]
-    rank = torch.arange(matched.ranked.shape[1], device=kept.device).expand_as(matched.ranked)
+    ordered, protected = Plan.dropping(matched.source, tokens.length), tokens.protected
+    place, length = ordered.assignment(), tokens.length
+    rank = torch.arange(matched.ranked.shape[1], device=place.device).expand_as(matched.ranked)
     key = torch.full_like(place, 2 * length)  # sources and protected tokens sort past the end
     key = key.scatter(1, matched.ranked, rank if by_similarity else matched.ranked)
     key = key.scatter(1, matched.targets, matched.targets + length)
     key = key.scatter(1, matched.source, 2 * length)
-    patches = key.argsort(dim=1, stable=True)[:, : kept.shape[1] - protected.shape[1]]
-    return interleave(patches, protected, place.gather(1, protected))
+    patches = key.argsort(dim=1, stable=True)[:, : ordered.kept.shape[1] - protected.shape[1]]
+    kept = interleave(patches, protected, place.gather(1, protected))
+    return Plan(kept, matched.source, Plan(kept, matched.source, None).follow(matched.target))
 
 
 def shuffle_plan(tokens: Tokens, share: float) -> Plan:

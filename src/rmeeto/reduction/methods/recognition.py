@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from rmeeto.ops import lay_out
 from rmeeto.reduction.methods.importance import ImportanceReduction
 from rmeeto.reduction.methods.moves import merged, pruned
 from rmeeto.reduction.methods.partners import merging
-from rmeeto.reduction.plan import Plan, survivors
+from rmeeto.reduction.plan import Plan
 from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.scores import ascending
 from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
@@ -58,5 +59,5 @@ def seat(leaving: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     shares = weight.gather(1, leaving)
     middle = (shares * leaving).sum(1, keepdim=True) / shares.sum(1, keepdim=True)
     nearest = (leaving - middle).abs().argmin(dim=1, keepdim=True)
-    others, _ = survivors(nearest, leaving.shape[1])
+    others, _ = lay_out(nearest, None, leaving.shape[1])
     return leaving.gather(1, others), leaving.gather(1, nearest).expand(-1, leaving.shape[1] - 1)

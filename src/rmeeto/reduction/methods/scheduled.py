@@ -23,7 +23,7 @@ class ScheduledReduction(OneLine):
     r: tokens to remove per reducing block: one number, or a list with one entry per reducing block.
     ratio: the reduction ratio to come closest to (one minus mean tokens per block over tokens at the start).
     gflops: the most that an image may cost, in 10⁹ operations of the exact convention of :mod:`rmeeto.cost`.
-    fewer: at least so many times fewer operations than the unreduced model, counted likewise. The reduction's own
+    fewer: at least this many times fewer operations than the unreduced model, counted alike. The reduction's own
         operations are part of both budgets, and no more is removed than they ask for.
     slope: r falls (below 0) or rises (above 0) linearly over the reducing blocks around its mean; at -1 it ends at
         zero, at 1 it begins there.

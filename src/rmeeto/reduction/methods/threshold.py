@@ -45,7 +45,7 @@ class ThresholdReduction(ComparesFeatures, ScheduledReduction, ABC):
     threshold: the least similarity (cosine) of a pair, above 0; or -1 for none, so that every image loses as many as it
     may.
     features: compare tokens by them.
-    window: look for partners at most so many patches away in the present sequence; None compares with all of them.
+    window: look for partners at most this many patches away in the present sequence; None compares with all of them.
 
     Raises:
         ConfigError, UnknownName: impossible values, or a budget that no threshold can keep.
@@ -86,9 +86,9 @@ class ThresholdReduction(ComparesFeatures, ScheduledReduction, ABC):
         metric = matching_features(tokens, features, self.features)
         if tokens.token_mask is not None:
             metric = metric * tokens.token_mask[..., None]
-        found = match(metric, tokens.protected, step.r, window=self.window)
-        counts = (closeness(metric, found) >= self.threshold).sum(1)
-        plan = first_pairs(found, counts, tokens, merging=self.merges)
+        matched = match(metric, tokens.protected, step.r, window=self.window)
+        counts = (closeness(metric, matched) >= self.threshold).sum(1)
+        plan = first_pairs(matched, counts, tokens, merging=self.merges)
         return tokens if plan is None else merged(tokens, plan, tokens.sizes())
 
 
@@ -113,13 +113,13 @@ class SimilarPrune(ThresholdReduction):
 
 
 @torch.no_grad()
-def closeness(features: Tensor, found: Match) -> Tensor:
+def closeness(features: Tensor, matched: Match) -> Tensor:
     """Cosines of the pairs, ``(b, r)``."""
-    source, target = (at_least_float32(take(features, place)) for place in (found.source, found.target))
+    source, target = (at_least_float32(take(features, place)) for place in (matched.source, matched.target))
     return F.cosine_similarity(source, target, dim=-1).clamp(-1, 1)  # rounding may leave the range
 
 
-def first_pairs(found: Match, counts: Tensor, tokens: Tokens, *, merging: bool) -> Plan | None:
+def first_pairs(matched: Match, counts: Tensor, tokens: Tokens, *, merging: bool) -> Plan | None:
     """The plan by which the first ``counts (b,)`` pairs of each image join, or just lose their sources.
 
     Returns None if no image loses a token, and a plan without empty slots if all images keep equally many and had no
@@ -138,7 +138,7 @@ def first_pairs(found: Match, counts: Tensor, tokens: Tokens, *, merging: bool) 
     shortest, longest, most = torch.stack([left.min(), left.max(), counts.max()]).tolist()
     if most == 0:
         return None
-    source, target = found.source[:, :most], found.target[:, :most]
+    source, target = matched.source[:, :most], matched.target[:, :most]
     if tokens.token_mask is None and shortest == longest:
         return Plan.joining(source, target, tokens.length) if merging else Plan.dropping(source, tokens.length)
     mask = torch.ones_like(tokens.sizes(), dtype=torch.bool) if tokens.token_mask is None else tokens.token_mask

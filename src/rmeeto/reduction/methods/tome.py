@@ -15,7 +15,7 @@ from rmeeto.reduction.methods.moves import merged
 from rmeeto.reduction.methods.pairwise import rearranged
 from rmeeto.reduction.methods.partners import ComparesFeatures, FeatureName, matching_features
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
-from rmeeto.reduction.plan import Plan, take
+from rmeeto.reduction.plan import take
 from rmeeto.reduction.protocol import Step, Widths
 from rmeeto.reduction.tokens import AttentionFeatures, Features, Tokens
 
@@ -51,16 +51,13 @@ class ToMe(ComparesFeatures, ScheduledReduction):
     def step(self, tokens: Tokens, features: Features | AttentionFeatures | None, step: Step) -> Tokens:
         """Merge the r candidates that are most similar to a target."""
         matched = alternating_match(matching_features(tokens, features, self.features), tokens.protected, step.r)
-        plan = Plan.joining(matched.source, matched.target, tokens.length)
-        fixed = tokens.protected.shape[1]
-        kept = rearranged(matched, plan.kept, tokens.protected, plan.assignment(), by_similarity=not fixed)
-        plan = Plan(kept, matched.source, None)
-        return merged(tokens, Plan(kept, matched.source, plan.follow(matched.target)), tokens.sizes())
+        plan = rearranged(tokens, matched, by_similarity=not tokens.protected.shape[1])
+        return merged(tokens, plan, tokens.sizes())
 
 
 @torch.no_grad()
 def alternating_match(features: Tensor, protected: Tensor, r: int) -> Match:
-    """Choose r pairs per image from ``(b, l, f)`` features ; candidates and targets alternate, fixed tokens included.
+    """Choose r pairs per image from ``(b, l, f)`` features; candidates and targets alternate, fixed tokens included.
 
     protected: ``(b, p)``, the fixed tokens, counted as if they stood in front: candidates are the patches at even
     places of such a sequence, targets those at odd places.

@@ -10,9 +10,9 @@ The structures, each beside the operation that fills it in, are those of ``csrc/
 
 from rmeeto.ops.impl.cpp.block import BlockTokens, block_weights, mamba_block, mamba_block_backward
 from rmeeto.ops.impl.cpp.conv import causal_conv, causal_conv_backward
-from rmeeto.ops.impl.cpp.ends import Classification, Embedding
 from rmeeto.ops.impl.cpp.layout import lay_out
 from rmeeto.ops.impl.cpp.limits import MAX_STATES, WIDTHS, unsupported_reasons
+from rmeeto.ops.impl.cpp.linear import Classification, Embedding
 from rmeeto.ops.impl.cpp.loading import (
     LIBRARY,
     absence,
@@ -24,12 +24,12 @@ from rmeeto.ops.impl.cpp.loading import (
 )
 from rmeeto.ops.impl.cpp.merge import merge_rows, merge_rows_backward
 from rmeeto.ops.impl.cpp.merging import merge_closest
+from rmeeto.ops.impl.cpp.nearest import find_nearest, find_nearest_seen
 from rmeeto.ops.impl.cpp.network import Network
 from rmeeto.ops.impl.cpp.norm import add_norm, add_norm_backward
 from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, tokens
 from rmeeto.ops.impl.cpp.pairs import closest_pairs
-from rmeeto.ops.impl.cpp.scan import scan_both, selective_scan, selective_scan_backward
-from rmeeto.ops.impl.cpp.search import nearest, nearest_seen
+from rmeeto.ops.impl.cpp.scan import bidirectional_scan, selective_scan, selective_scan_backward
 from rmeeto.ops.impl.cpp.watch import (
     SAME_OBJECTS,
     SAME_TENSORS,
@@ -39,47 +39,3 @@ from rmeeto.ops.impl.cpp.watch import (
     readers,
     watching,
 )
-
-__all__ = [
-    "DISTANCES",
-    "LIBRARY",
-    "MAX_STATES",
-    "SAME_OBJECTS",
-    "SAME_TENSORS",
-    "STORAGE",
-    "WIDTHS",
-    "BlockTokens",
-    "Classification",
-    "Embedding",
-    "Network",
-    "WatchedObjects",
-    "WatchedTensors",
-    "absence",
-    "add_norm",
-    "add_norm_backward",
-    "block_weights",
-    "call",
-    "causal_conv",
-    "causal_conv_backward",
-    "closest_pairs",
-    "handle_of",
-    "instruction_set",
-    "lay_out",
-    "library",
-    "library_path",
-    "mamba_block",
-    "mamba_block_backward",
-    "merge_closest",
-    "merge_rows",
-    "merge_rows_backward",
-    "nearest",
-    "nearest_seen",
-    "readers",
-    "scan_both",
-    "selective_scan",
-    "selective_scan_backward",
-    "tokens",
-    "unsupported_reasons",
-    "use_instruction_set",
-    "watching",
-]

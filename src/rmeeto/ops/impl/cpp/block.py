@@ -73,7 +73,7 @@ def mamba_block(
         *(y.data_ptr() for y in (stream, out, b_and_c, dt)),
         *(batch, *(y.data_ptr() for y in (normed, projected, u, walked))),
     )
-    _run("block_forward", parameters, eps, scale, tokens)
+    _run("mamba_block", parameters, eps, scale, tokens)
     return out, BlockKept(stream, b_and_c, dt, normed, projected, walked)
 
 
@@ -90,7 +90,7 @@ def mamba_block_backward(
         *(y.data_ptr() for y in gradients[:3]),
         _directions(gradients),
     )
-    _run("block_backward", parameters, eps, scale, tokens)
+    _run("mamba_block_backward", parameters, eps, scale, tokens)
     return dstream, gradients
 
 

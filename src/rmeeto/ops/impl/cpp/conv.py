@@ -8,17 +8,7 @@ import torch
 from torch import Tensor
 
 from rmeeto.ops.impl.cpp.loading import call
-from rmeeto.ops.impl.cpp.operands import (
-    STORAGE,
-    Tokens,
-    in_dtype_of,
-    like,
-    like_parameter,
-    parameter,
-    pointer,
-    readable,
-    tokens,
-)
+from rmeeto.ops.impl.cpp.operands import STORAGE, Tokens, in_dtype_of, parameter, pointer, readable, tokens
 
 
 class _Conv(Structure):
@@ -42,7 +32,7 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reve
         *(STORAGE[x.dtype], silu, reverse),
         *(tokens(x), tokens(out), pointer(weight), pointer(bias)),
     )
-    call("conv_forward", problem)
+    call("causal_conv", problem)
     return out.to(dtype)
 
 
@@ -52,12 +42,12 @@ def causal_conv_backward(
     """Compute the gradients of x, weight, bias; shape ``(0,)`` for an absent bias."""
     operands = (x, weight, bias)
     grad, x, weight, bias = readable(grad), readable(x), weight.to(torch.float32).contiguous(), parameter(bias)
-    dx, dweight, dbias = like(x), like_parameter(weight), like_parameter(bias)
+    dx, dweight, dbias = gradients = [None if t is None else t.new_empty(t.shape) for t in (x, weight, bias)]
     problem = _Conv(
         *(*x.shape, weight.shape[2]),
         *(STORAGE[x.dtype], silu, reverse),
         *(tokens(x), tokens(None), pointer(weight), pointer(bias)),
         *(tokens(grad), tokens(dx), False, pointer(dweight), pointer(dbias)),
     )
-    call("conv_backward", problem)
-    return tuple(in_dtype_of(o, g, x) for o, g in zip(operands, (dx, dweight, dbias), strict=True))
+    call("causal_conv_backward", problem)
+    return tuple(in_dtype_of(o, g, x) for o, g in zip(operands, gradients, strict=True))

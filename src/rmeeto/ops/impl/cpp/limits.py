@@ -11,18 +11,8 @@ from rmeeto.ops.impl.cpp.operands import is_readable
 
 MAX_STATES = 16
 WIDTHS = (2, 3, 4)
-TOKENS = {
-    "u",
-    "delta",
-    "B",
-    "C",
-    "gate",
-    "x",
-    "residual",
-    "a",
-    "b",
-    "features",
-}  # operands stored per token; the others are parameters
+# Operands stored per token; the others are parameters.
+TOKENS = {"u", "delta", "B", "C", "gate", "x", "residual", "a", "b", "features"}
 
 
 def unsupported_reasons(op_name: str, tensors: Mapping[str, Tensor]) -> list[str]:

@@ -15,6 +15,21 @@ from rmeeto.ops.impl.cpp.sources import fingerprint
 LIBRARY = "rmeeto_kernels.so"
 SOURCES = Path(__file__).parents[2] / "csrc"
 REBUILD = "python setup.py build_kernels --inplace"
+# Arguments and result of functions that ctypes could not call otherwise: they take or return more than structures by
+# reference, numbers of threads and outcomes.
+PROTOTYPES: dict[str, tuple[list[Any], Any]] = {
+    "instruction_set": ([], c_char_p),
+    "use_instruction_set": ([c_char_p], c_bool),
+    "has_matrix_registers": ([], c_bool),
+    "block_pack": ([c_void_p], c_void_p),
+    "block_workspace": ([c_void_p, c_void_p, c_int64, c_int], c_int64),
+    "block_run": ([c_void_p, c_void_p, c_int64, c_void_p, c_int], c_int),
+    "block_release": ([c_void_p], None),
+    "linear_pack": ([c_void_p, c_int64, c_int64, c_int64], c_void_p),
+    "embed": ([c_void_p, c_void_p, c_int], c_int),
+    "classify": ([c_void_p, c_void_p, c_int], c_int),
+    "linear_release": ([c_void_p], None),
+}
 
 
 def library_path() -> Path:
@@ -63,31 +78,9 @@ def built_from(library: ctypes.CDLL) -> str | None:
 def library() -> ctypes.CDLL:
     """Return the compiled library, loaded."""
     loaded = ctypes.CDLL(str(library_path()))
-    loaded.rmeeto_instruction_set.restype = c_char_p
-    loaded.rmeeto_use_instruction_set.argtypes = [c_char_p]
-    loaded.rmeeto_use_instruction_set.restype = c_bool
-    for name in (
-        *("scan_forward", "scan_both", "scan_backward", "conv_forward", "conv_backward"),
-        *("norm_forward", "norm_backward", "nearest"),
-    ):
+    for name, (arguments, result) in PROTOTYPES.items():
         function = getattr(loaded, f"rmeeto_{name}")
-        function.argtypes, function.restype = [c_void_p, c_int], c_bool
-    for name in ("merge", "merge_backward", "lay_out", "pairs", "reduce", "network"):
-        function = getattr(loaded, f"rmeeto_{name}")
-        function.argtypes, function.restype = [c_void_p, c_int], c_int
-    loaded.rmeeto_block_pack.argtypes, loaded.rmeeto_block_pack.restype = [c_void_p], c_void_p
-    loaded.rmeeto_block_room.argtypes, loaded.rmeeto_block_room.restype = [*[c_void_p] * 2, c_int64, c_int], c_int64
-    loaded.rmeeto_block_run.argtypes = [*[c_void_p] * 2, c_int64, c_void_p, c_int]
-    loaded.rmeeto_block_run.restype = c_bool
-    for name in ("block_forward", "block_backward"):
-        function = getattr(loaded, f"rmeeto_{name}")
-        function.argtypes, function.restype = [c_void_p, c_void_p, c_int], c_bool
-    loaded.rmeeto_has_matrix_registers.restype = c_bool
-    loaded.rmeeto_block_release.argtypes, loaded.rmeeto_block_release.restype = [c_void_p], None
-    loaded.rmeeto_end_pack.argtypes, loaded.rmeeto_end_pack.restype = [c_void_p, *[c_int64] * 3], c_void_p
-    loaded.rmeeto_embed.argtypes, loaded.rmeeto_embed.restype = [c_void_p, c_void_p, c_int], c_bool
-    loaded.rmeeto_classify.argtypes, loaded.rmeeto_classify.restype = [c_void_p, c_void_p, c_int], c_int
-    loaded.rmeeto_end_release.argtypes, loaded.rmeeto_end_release.restype = [c_void_p], None
+        function.argtypes, function.restype = arguments, result
     share_threads(loaded)
     return loaded
 

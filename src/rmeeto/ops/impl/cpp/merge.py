@@ -22,7 +22,7 @@ def merge_rows(values: Tensor, kept: Tensor, source: Tensor, target: Tensor, sha
     """Compute `rmeeto.ops.merge_rows`."""
     dtype, values, share = values.dtype, readable(values), share.to(torch.float32)
     out = values.new_empty((*kept.shape, values.shape[2]))
-    call("merge", _merge_problem(values, out, kept, source, target, share))
+    call("merge_rows", _merge_problem(values, out, kept, source, target, share))
     return out.to(dtype)
 
 
@@ -30,7 +30,7 @@ def merge_rows_backward(grad: Tensor, kept: Tensor, source: Tensor, target: Tens
     """Compute the gradient of the values."""
     dtype, grad, share = grad.dtype, readable(grad), share.to(torch.float32)
     values = grad.new_empty((grad.shape[0], kept.shape[1] + source.shape[1], grad.shape[2]))
-    call("merge_backward", _merge_problem(values, grad, kept, source, target, share))
+    call("merge_rows_backward", _merge_problem(values, grad, kept, source, target, share))
     return values.to(dtype)
 
 

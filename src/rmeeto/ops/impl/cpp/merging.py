@@ -11,18 +11,18 @@ from rmeeto.ops.impl.cpp.loading import call
 from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, pointer
 
 
-class _Reduction(Structure):
+class _Merging(Structure):
     _fields_ = (
-        *((name, c_int64) for name in ("batch", "tokens", "fixed", "removed", "features", "channels")),
+        *((name, c_int64) for name in ("batch", "tokens", "protected_count", "removed", "width", "channels")),
         *((name, c_int64) for name in ("features_storage", "storage", "distance", "nth", "reach")),
-        *((name, c_void_p) for name in ("values", "x", "residual", "size", "fixed_at")),
-        *((name, c_void_p) for name in ("x_left", "residual_left", "size_left", "fixed_left_at")),
+        *((name, c_void_p) for name in ("features", "x", "residual", "size", "protected_at")),
+        *((name, c_void_p) for name in ("x_left", "residual_left", "size_left", "protected_left_at")),
         *((name, c_void_p) for name in ("kept", "source", "place", "target")),
     )
 
 
 def merge_closest(
-    values: Tensor,
+    features: Tensor,
     x: Tensor,
     residual: Tensor | None,
     size: Tensor | None,
@@ -34,19 +34,19 @@ def merge_closest(
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Compute `rmeeto.ops.merge_closest`; all operands are contiguous."""
     batch, length, channels = x.shape
-    fixed, left = protected.shape[1], length - r
+    count, left = protected.shape[1], length - r
     # sizes one by one: a tuple of them takes PyTorch twice as long
     x_left = x.new_empty(batch, left, channels)
     residual_left = None if residual is None else residual.new_empty(batch, left, channels)
-    size_left, protected_left = x.new_empty(batch, left, dtype=torch.float32), protected.new_empty(batch, fixed)
+    size_left, protected_left = x.new_empty(batch, left, dtype=torch.float32), protected.new_empty(batch, count)
     kept, place = protected.new_empty(batch, left), protected.new_empty(batch, length)
     source, target = protected.new_empty(batch, r), protected.new_empty(batch, r)
-    problem = _Reduction(
-        *(batch, length, fixed, r, values.shape[2], channels),
-        *(STORAGE[values.dtype], STORAGE[x.dtype], DISTANCES[distance], nth, reach),
-        *(values.data_ptr(), x.data_ptr(), pointer(residual), pointer(size), protected.data_ptr()),
+    problem = _Merging(
+        *(batch, length, count, r, features.shape[2], channels),
+        *(STORAGE[features.dtype], STORAGE[x.dtype], DISTANCES[distance], nth, reach),
+        *(features.data_ptr(), x.data_ptr(), pointer(residual), pointer(size), protected.data_ptr()),
         *(x_left.data_ptr(), pointer(residual_left), size_left.data_ptr(), protected_left.data_ptr()),
         *(kept.data_ptr(), source.data_ptr(), place.data_ptr(), target.data_ptr()),
     )
-    call("reduce", problem)
+    call("merge_closest", problem)
     return x_left, residual_left, size_left, protected_left, kept, source, target, place

@@ -35,7 +35,7 @@ def add_norm(
         *(tokens(operand) for operand in (x, residual, stream, out)),
         pointer(weight),
     )
-    call("norm_forward", problem)
+    call("add_norm", problem)
     return out.to(dtype), stream
 
 
@@ -53,5 +53,5 @@ def add_norm_backward(
         *(tokens(operand) for operand in (grad, grad_stream, dstream)),
         pointer(dweight),
     )
-    call("norm_backward", problem)
+    call("add_norm_backward", problem)
     return dstream, dweight.to(weight.dtype)

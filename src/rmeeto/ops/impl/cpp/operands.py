@@ -47,16 +47,6 @@ def parameter(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.to(torch.float32).contiguous()
 
 
-def like(x: Tensor | None) -> Tensor | None:
-    """Return room for a contiguous gradient in x's dtype."""
-    return None if x is None else x.new_empty(x.shape)
-
-
-def like_parameter(x: Tensor | None) -> Tensor | None:
-    """Return room for a contiguous gradient in float32."""
-    return None if x is None else x.new_empty(x.shape, dtype=torch.float32)
-
-
 def in_dtype_of(x: Tensor | None, gradient: Tensor | None, lead: Tensor) -> Tensor:
     """Return the gradient in x's dtype; of shape ``(0,)``, as lead otherwise, if x is absent."""
     return lead.new_empty(0) if x is None or gradient is None else gradient.to(x.dtype)

@@ -12,9 +12,9 @@ from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, Tokens, pointer, re
 
 class _Pairs(Structure):
     _fields_ = (
-        *((name, c_int64) for name in ("batch", "tokens", "fixed", "removed", "features")),
+        *((name, c_int64) for name in ("batch", "tokens", "protected_count", "removed", "width")),
         *((name, c_int64) for name in ("storage", "distance", "nth", "reach")),
-        *((name, Tokens) for name in ("values", "fixed_at")),
+        *((name, Tokens) for name in ("features", "protected_at")),
         *((name, c_void_p) for name in ("source", "target", "ranked", "targets")),
     )
 
@@ -24,15 +24,15 @@ def closest_pairs(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute `rmeeto.ops.closest_pairs`."""
     features = readable(features)
-    (batch, length, width), fixed = features.shape, protected.shape[1]
-    targets = (length - fixed) // 2
-    counts = (r, r, length - fixed - targets, targets)
-    source, target, ranked, others = (protected.new_empty(batch, count) for count in counts)
+    (batch, length, width), count = features.shape, protected.shape[1]
+    targets = (length - count) // 2
+    rows = (r, r, length - count - targets, targets)
+    source, target, ranked, others = (protected.new_empty(batch, n) for n in rows)
     problem = _Pairs(
-        *(batch, length, fixed, r, width),
+        *(batch, length, count, r, width),
         *(STORAGE[features.dtype], DISTANCES[distance], nth, reach),
         *(tokens(features), tokens(protected)),
         *(pointer(x) for x in (source, target, ranked, others)),
     )
-    call("pairs", problem)
+    call("closest_pairs", problem)
     return source, target, ranked, others

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from ctypes import Structure, c_int64, c_void_p
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rmeeto.ops.impl.cpp.loading import call
-from rmeeto.ops.impl.cpp.operands import (
-    STORAGE,
-    Tokens,
-    in_dtype_of,
-    like,
-    like_parameter,
-    parameter,
-    pointer,
-    readable,
-    tokens,
-)
+from rmeeto.ops.impl.cpp.operands import STORAGE, Tokens, in_dtype_of, parameter, pointer, readable, tokens
+from rmeeto.ops.operands import ScanOperands
 
 
 class _Scan(Structure):
@@ -33,80 +24,52 @@ class _Scan(Structure):
     )
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    skip: Tensor | None,
-    gate: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-) -> Tensor:
+def selective_scan(operands: ScanOperands, delta_softplus: bool, reverse: bool) -> Tensor:
     """Compute `rmeeto.ops.selective_scan`."""
-    dtype, u, delta, B, C = u.dtype, readable(u), readable(delta), readable(B), readable(C)
-    gate = None if gate is None else readable(gate)
-    A, skip, delta_bias = A.to(torch.float32).contiguous(), parameter(skip), parameter(delta_bias)
-    out = u.new_empty(u.shape)
-    problem = _Scan(
-        *(*u.shape, A.shape[1]),
-        *(STORAGE[u.dtype], delta_softplus, reverse),
-        *(tokens(x) for x in (u, delta, gate, B, C, out)),
-        *(pointer(x) for x in (A, skip, delta_bias)),
-    )
-    call("scan_forward", problem)
-    return out.to(dtype)
+    given = _readable(operands)
+    out = given.u.new_empty(given.u.shape)
+    call("selective_scan", _Scan(*_described(given, delta_softplus, reverse, out)))
+    return out.to(operands.u.dtype)
 
 
-def scan_both(forward: Sequence[Tensor], backward: Sequence[Tensor], gate: Tensor) -> Tensor:
+def bidirectional_scan(forward: ScanOperands, backward: ScanOperands) -> Tensor:
     """Compute `rmeeto.ops.bidirectional_scan`: the second walk finds what the first made in the cache."""
-    dtype, gate = gate.dtype, readable(gate)
-    out, walks, alive = gate.new_empty(gate.shape), (_Scan * 2)(), []
-    for second, (u, delta, A, B, C, skip, bias) in enumerate((forward, backward)):
-        u, delta, B, C = map(readable, (u, delta, B, C))
-        per_token = [u, delta, gate if second else None, B, C]
-        parameters = [x.to(torch.float32).contiguous() for x in (A, skip, bias)]
-        alive += [*per_token, *parameters]
-        walks[second] = _Scan(
-            *(*u.shape, A.shape[1]),
-            *(STORAGE[u.dtype], True, second),
-            *(tokens(x) for x in (*per_token, out)),
-            *(pointer(x) for x in parameters),
-        )
-    call("scan_both", walks)
-    return out.to(dtype)
+    first, second = _readable(forward._replace(gate=None)), _readable(backward)
+    out = first.u.new_empty(first.u.shape)
+    walks = _Scan(*_described(first, True, False, out)), _Scan(*_described(second, True, True, out))
+    call("bidirectional_scan", (_Scan * 2)(*walks))
+    return out.to(forward.u.dtype)
 
 
 def selective_scan_backward(
-    grad: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    skip: Tensor | None,
-    gate: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
+    grad: Tensor, operands: ScanOperands, delta_softplus: bool, reverse: bool
 ) -> tuple[Tensor, ...]:
-    """Compute the gradients of u, delta, A, B, C, skip, gate, delta_bias; shape ``(0,)`` for absent ones."""
-    operands = (u, delta, A, B, C, skip, gate, delta_bias)
-    grad, u, delta, B, C = readable(grad), readable(u), readable(delta), readable(B), readable(C)
-    gate = None if gate is None else readable(gate)
-    A, skip, delta_bias = A.to(torch.float32).contiguous(), parameter(skip), parameter(delta_bias)
-    du, ddelta, dgate, dB, dC = (like(x) for x in (u, delta, gate, B, C))
-    dA, dskip, ddelta_bias = (like_parameter(x) for x in (A, skip, delta_bias))
+    """Compute the gradients of all operands; shape ``(0,)`` for absent ones."""
+    grad, given = readable(grad), _readable(operands)
+    gradients = [None if x is None else x.new_empty(x.shape) for x in given]
+    du, ddelta, dA, dB, dC, dskip, dgate, ddelta_bias = gradients
     problem = _Scan(
-        *(*u.shape, A.shape[1]),
-        *(STORAGE[u.dtype], delta_softplus, reverse),
-        *(tokens(x) for x in (u, delta, gate, B, C, None)),
-        *(pointer(x) for x in (A, skip, delta_bias)),
-        *(tokens(x) for x in (grad, du, ddelta, dgate, dB, dC)),
-        *(pointer(x) for x in (dA, dskip, ddelta_bias)),
+        *_described(given, delta_softplus, reverse, None),
+        *map(tokens, (grad, du, ddelta, dgate, dB, dC)),
+        *map(pointer, (dA, dskip, ddelta_bias)),
     )
-    call("scan_backward", problem)
-    gradients = (du, ddelta, dA, dB, dC, dskip, dgate, ddelta_bias)
-    return tuple(in_dtype_of(x, g, u) for x, g in zip(operands, gradients, strict=True))
+    call("selective_scan_backward", problem)
+    return tuple(in_dtype_of(x, gradient, grad) for x, gradient in zip(operands, gradients, strict=True))
+
+
+def _readable(operands: ScanOperands) -> ScanOperands:
+    """The operands as the library reads them."""
+    u, delta, A, B, C, skip, gate, delta_bias = operands
+    A, gate = A.to(torch.float32).contiguous(), None if gate is None else readable(gate)
+    u, delta, B, C = map(readable, (u, delta, B, C))
+    return ScanOperands(u, delta, A, B, C, parameter(skip), gate, parameter(delta_bias))
+
+
+def _described(operands: ScanOperands, delta_softplus: bool, reverse: bool, out: Tensor | None) -> tuple[Any, ...]:
+    """What the structure begins with, in its order; everything behind that is for the gradients."""
+    u, delta, A, B, C, skip, gate, delta_bias = operands
+    return (
+        *(*u.shape, A.shape[1], STORAGE[u.dtype], delta_softplus, reverse),
+        *map(tokens, (u, delta, gate, B, C, out)),
+        *map(pointer, (A, skip, delta_bias)),
+    )

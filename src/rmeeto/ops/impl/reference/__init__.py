@@ -15,34 +15,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from rmeeto.ops.impl.reference.block import mamba_block, mamba_block_backward
-from rmeeto.ops.impl.reference.matching import (
-    closest_pairs,
-    lay_out,
-    merge_rows,
-    merge_rows_backward,
-    nearest,
-    nearest_seen,
-)
+from rmeeto.ops.impl.reference.conv import causal_conv, causal_conv_backward
+from rmeeto.ops.impl.reference.layout import lay_out
+from rmeeto.ops.impl.reference.merge import merge_rows, merge_rows_backward
+from rmeeto.ops.impl.reference.nearest import find_nearest, find_nearest_seen
 from rmeeto.ops.impl.reference.norm import add_norm, add_norm_backward
-from rmeeto.ops.impl.reference.scan import causal_conv, causal_conv_backward, selective_scan, selective_scan_backward
-
-__all__ = [
-    "add_norm",
-    "add_norm_backward",
-    "causal_conv",
-    "causal_conv_backward",
-    "closest_pairs",
-    "lay_out",
-    "mamba_block",
-    "mamba_block_backward",
-    "merge_rows",
-    "merge_rows_backward",
-    "nearest",
-    "nearest_seen",
-    "selective_scan",
-    "selective_scan_backward",
-    "unsupported_reasons",
-]
+from rmeeto.ops.impl.reference.pairs import closest_pairs
+from rmeeto.ops.impl.reference.scan import selective_scan, selective_scan_backward
 
 
 def unsupported_reasons(op_name: str, tensors: Mapping[str, Tensor]) -> list[str]:

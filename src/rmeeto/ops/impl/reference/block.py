@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from rmeeto.ops.autocast import without_autocast
 from rmeeto.ops.impl.reference.arithmetic import silu_slope
+from rmeeto.ops.impl.reference.conv import causal_conv, causal_conv_backward
 from rmeeto.ops.impl.reference.norm import add_norm, add_norm_backward
-from rmeeto.ops.impl.reference.scan import causal_conv, causal_conv_backward, selective_scan, selective_scan_backward
-from rmeeto.ops.operands import ROOM, BlockKept, BlockParameters, DirectionParameters
+from rmeeto.ops.impl.reference.scan import selective_scan, selective_scan_backward
+from rmeeto.ops.operands import ROOM, BlockKept, BlockParameters, DirectionParameters, ScanOperands
 
 
 def mamba_block(
@@ -24,11 +23,10 @@ def mamba_block(
         normed, stream = add_norm(x, residual, p.norm_weight, eps, dtype)
         projected = functional.linear(normed, p.in_proj)
         u, gate = projected.chunk(2, dim=-1)
-        sides = [_walk(u, side, reverse) for side, reverse in ((p.forward, False), (p.backward, True))]
-        walked = sides[0].y + sides[1].y
+        y, b_and_c, dt = zip(_walk(u, p.forward, False), _walk(u, p.backward, True), strict=True)
+        walked = y[0] + y[1]
         out = functional.linear(walked * functional.silu(gate), p.out_proj) * scale
-        b_and_c, dt = torch.stack([side.b_and_c for side in sides]), torch.stack([side.dt for side in sides])
-        return out, BlockKept(stream, b_and_c, dt, normed, projected, walked)
+        return out, BlockKept(stream, torch.stack(b_and_c), torch.stack(dt), normed, projected, walked)
 
 
 def mamba_block_backward(
@@ -47,23 +45,16 @@ def mamba_block_backward(
     return dstream, BlockParameters(dnorm_weight, din_proj, dout_proj, forward, backward)
 
 
-class _Walk(NamedTuple):
-    """What one direction gives, and what its gradients need."""
-
-    y: Tensor
-    b_and_c: Tensor
-    dt: Tensor
-
-
-def _walk(u: Tensor, side: DirectionParameters, reverse: bool) -> _Walk:
-    """Convolve, project to Δ, B and C, and scan."""
+def _walk(u: Tensor, side: DirectionParameters, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Convolve, project to Δ, B and C, and scan; also return B and C, and what Δ is projected from."""
     rank, states = side.dt_proj.shape[1], side.A.shape[1]
     u = causal_conv(u, side.conv_weight, side.conv_bias, True, reverse)
     dt, B, C = torch.split(functional.linear(u, side.x_proj), [rank, states, states], dim=-1)
     delta = functional.linear(dt, side.dt_proj)
-    y = selective_scan(u, delta, side.A, B, C, side.skip, None, side.delta_bias, True, reverse)
+    operands = ScanOperands(u, delta, side.A, B, C, side.skip, delta_bias=side.delta_bias)
+    y = selective_scan(operands, True, reverse)
     b_and_c = functional.pad(torch.stack([B, C], dim=-2), (0, max(ROOM - states, 0)))
-    return _Walk(y, b_and_c.to(torch.promote_types(u.dtype, torch.float32)), dt)
+    return y, b_and_c.to(torch.promote_types(u.dtype, torch.float32)), dt
 
 
 def _walk_backward(
@@ -73,9 +64,8 @@ def _walk_backward(
     conv, bias = side.conv_weight, side.conv_bias
     B, C = b_and_c[..., : side.A.shape[1]].to(u.dtype).unbind(-2)
     v, delta = causal_conv(u, conv, bias, True, reverse), functional.linear(dt, side.dt_proj)
-    dv, ddelta, dA, dB, dC, dskip, _, ddelta_bias = selective_scan_backward(
-        dy, v, delta, side.A, B, C, side.skip, None, side.delta_bias, True, reverse
-    )
+    operands = ScanOperands(v, delta, side.A, B, C, side.skip, delta_bias=side.delta_bias)
+    dv, ddelta, dA, dB, dC, dskip, _, ddelta_bias = selective_scan_backward(dy, operands, True, reverse)
     dmixed = torch.cat([ddelta @ side.dt_proj, dB, dC], dim=-1)
     du, dconv, dbias = causal_conv_backward(dv + dmixed @ side.x_proj, u, conv, bias, True, reverse)
     dx_proj, ddt_proj = _of_weight(dmixed, v), _of_weight(ddelta, dt)

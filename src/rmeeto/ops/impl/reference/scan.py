@@ -1,4 +1,4 @@
-"""The selective scan and the causal convolution before it, with their gradients."""
+"""The selective scan and its gradients."""
 
 from __future__ import annotations
 
@@ -10,21 +10,12 @@ from torch.nn import functional
 
 from rmeeto.ops.autocast import without_autocast
 from rmeeto.ops.impl.reference.arithmetic import arithmetic, silu_slope, stored
+from rmeeto.ops.operands import ScanOperands
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    skip: Tensor | None,
-    gate: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-) -> Tensor:
+def selective_scan(operands: ScanOperands, delta_softplus: bool, reverse: bool) -> Tensor:
     """Walk the tokens one by one; see `rmeeto.ops.selective_scan` for the meaning and the shapes."""
+    u, delta, A, B, C, skip, gate, delta_bias = operands
     storage, dtype = u.dtype, arithmetic(u)
     with without_autocast(u):
         u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
@@ -49,17 +40,7 @@ def selective_scan(
 
 
 def selective_scan_backward(
-    grad: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    skip: Tensor | None,
-    gate: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
+    grad: Tensor, operands: ScanOperands, delta_softplus: bool, reverse: bool
 ) -> tuple[Tensor, ...]:
     """Return the gradients of u, delta, A, B, C, skip, gate, delta_bias; shape ``(0,)`` for absent ones.
 
@@ -71,7 +52,8 @@ def selective_scan_backward(
         dd_t = u_t * sum_n(dh_t * B_t) + sum_n(w_t * A)
         du_t = d_t * sum_n(dh_t * B_t) + dy_t * skip
     """
-    operands, dtype = (u, delta, A, B, C, skip, gate, delta_bias), arithmetic(u)
+    u, delta, A, B, C, skip, gate, delta_bias = operands
+    dtype = arithmetic(u)
     grad, u, delta, A, B, C = (x.to(dtype) for x in (grad, u, delta, A, B, C))
     slope = torch.ones_like(delta)
     if delta_bias is not None:
@@ -109,53 +91,8 @@ def selective_scan_backward(
     return stored((du, ddelta, dA, dB, dC, dskip, dgate, ddelta_bias), operands)
 
 
-def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
-    """Add up shifted copies of ``x``; see `rmeeto.ops.causal_conv` for the meaning and the shapes."""
-    storage, dtype = x.dtype, arithmetic(x)
-    with without_autocast(x):
-        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-        y = _convolved(x, weight, bias, reverse)
-        return (functional.silu(y) if silu else y).to(storage)
-
-
-def causal_conv_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
-) -> tuple[Tensor, ...]:
-    """Return the gradients of x, weight, bias; shape ``(0,)`` where there was no bias."""
-    operands, dtype, length = (x, weight, bias), arithmetic(x), x.shape[1]
-    grad, x, weight, bias = grad.to(dtype), x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    if silu:
-        grad = grad * silu_slope(_convolved(x, weight, bias, reverse))
-    padded, of_taps = _padded(x, weight, reverse), []
-    dpadded, extra = torch.zeros_like(padded), weight.shape[-1] - 1
-    for tap, start in _taps(weight, reverse):
-        of_taps.append((grad * padded[:, start : start + length]).sum((0, 1)))
-        dpadded = dpadded + functional.pad(weight[:, 0, tap] * grad, (0, 0, start, extra - start))
-    dweight = torch.stack(of_taps, dim=-1).unsqueeze(1)
-    dx = dpadded[:, :length] if reverse else dpadded[:, -length:]
-    return stored((dx, dweight, None if bias is None else grad.sum((0, 1))), operands)
-
-
 def _steps(delta: Tensor, drive: Tensor, B: Tensor, C: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield each token's step size and drive (b, e, 1), and its B and C (b, 1, n)."""
     per_channel = (x.unsqueeze(-1).unbind(1) for x in (delta, drive))
     per_state = (x.unsqueeze(2).unbind(1) for x in (B, C))
     return zip(*per_channel, *per_state, strict=True)
-
-
-def _taps(weight: Tensor, reverse: bool) -> list[tuple[int, int]]:
-    """Return each tap with the place in the padded sequence where it starts reading."""
-    width = weight.shape[-1]
-    return [(tap, width - 1 - tap if reverse else tap) for tap in range(width)]
-
-
-def _padded(x: Tensor, weight: Tensor, reverse: bool) -> Tensor:
-    extra = weight.shape[-1] - 1
-    return functional.pad(x, (0, 0, 0, extra) if reverse else (0, 0, extra, 0))
-
-
-def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
-    padded, y = _padded(x, weight, reverse), torch.zeros_like(x) if bias is None else bias.expand(x.shape)
-    for tap, start in _taps(weight, reverse):
-        y = y + weight[:, 0, tap] * padded[:, start : start + x.shape[1]]
-    return y

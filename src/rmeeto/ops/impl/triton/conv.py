@@ -1,10 +1,5 @@
 """The causal convolution, forward and backward: a few multiplications per element, bound by memory alone."""
 
-# Kernels are written in Triton's language, not in Python: their arguments have no types to annotate, and
-# their tuples grow by + only.
-# ruff: noqa: ANN001, ANN202, RUF005
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment, misc"
-
 from __future__ import annotations
 
 import torch

@@ -6,10 +6,6 @@ copied as it is. Positions are read on the device only: one that lies outside tr
 own kernels, and the error comes with the next synchronisation.
 """
 
-# Kernels are written in Triton's language, not in Python: their arguments have no types to annotate.
-# ruff: noqa: ANN001, ANN202
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment, misc"
-
 from __future__ import annotations
 
 from typing import Any

@@ -4,10 +4,6 @@ A program holds whole rows in registers, so that each number is read and written
 sum over all rows: every program writes its own partial sums and one reduction adds them up, always in the same order.
 """
 
-# Kernels are written in Triton's language, not in Python: their arguments have no types to annotate.
-# ruff: noqa: ANN001, ANN202
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment, misc"
-
 from __future__ import annotations
 
 import torch

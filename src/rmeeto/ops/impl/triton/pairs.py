@@ -5,10 +5,6 @@ copies of what a sort returns. Equal scores rank by position. A protected positi
 assertion, as in `merge`.
 """
 
-# Kernels are written in Triton's language, not in Python: their arguments have no types to annotate.
-# ruff: noqa: ANN001, ANN202
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment, misc"
-
 from __future__ import annotations
 
 import triton
@@ -16,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rmeeto.ops.impl.triton.launch import ASSERTING, on_device_of
-from rmeeto.ops.impl.triton.search import nearest_at
+from rmeeto.ops.impl.triton.nearest import find_nearest_at
 
 SPLIT_ROWS = 128  # of a program that splits
 RANKED, OTHERS = 32, 128  # candidates of a program that ranks, and how many they are compared with at a time
@@ -37,7 +33,7 @@ def closest_pairs(
             protected.contiguous(), candidates, targets, patches, fixed,
             FIXED=triton.next_power_of_2(max(fixed, 1)), ROWS=SPLIT_ROWS, num_warps=4, **ASSERTING,
         )  # fmt: skip
-        score, partner = nearest_at(features, features, candidates, targets, distance, nth, reach)
+        score, partner = find_nearest_at(features, features, candidates, targets, distance, nth, reach)
         _rank[(batch * triton.cdiv(candidates.shape[1], RANKED),)](
             score, partner, candidates, targets, source, target, ranked,
             *(candidates.shape[1], targets.shape[1], r), ROWS=RANKED, OTHERS=OTHERS, num_warps=4,

@@ -7,11 +7,6 @@ writes its own partial sums and one reduction adds them up, so that two runs giv
 would not.
 """
 
-# Kernels are written in Triton's language, not in Python: their arguments have no types to annotate, and
-# their tuples grow by + only.
-# ruff: noqa: ANN001, ANN202, RUF005
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment, misc"
-
 from __future__ import annotations
 
 from functools import partial
@@ -25,28 +20,18 @@ from rmeeto.ops.impl.triton.launch import FUSED, on_device_of, readable, strides
 from rmeeto.ops.impl.triton.step_size import LN_2, LOG2_E, biased, step_size
 from rmeeto.ops.impl.triton.tile import BACKWARD_TILES, Tile, tile_for
 from rmeeto.ops.impl.triton.walk import block_of_channels, load, only_if, token_at
+from rmeeto.ops.operands import ScanOperands
 
 
 def selective_scan_backward(
-    grad: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    skip: Tensor | None,
-    gate: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-    tile: Tile | None = None,
+    grad: Tensor, operands: ScanOperands, delta_softplus: bool, reverse: bool, tile: Tile | None = None
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of u, delta, A, B, C, skip, gate and delta_bias, of shape (0,) for absent operands."""
-    operands = (u, delta, A, B, C, skip, gate, delta_bias)
+    """Return the gradients of all operands, of shape (0,) for absent ones."""
+    u, A = operands.u, operands.A
     if not u.numel():
         return tuple(u.new_empty(0) if x is None else torch.zeros_like(x).contiguous() for x in operands)
     (batch, length, width), states = u.shape, A.shape[1]
-    grad, u, delta, B, C, skip, gate, delta_bias = readable(grad, u, delta, B, C, skip, gate, delta_bias)
+    grad, u, delta, A, B, C, skip, gate, delta_bias = readable(grad, *operands)
     A = A.contiguous()
     tile = tile or tile_for(BACKWARD_TILES, u)
     blocks, chunks = triton.cdiv(width, tile.channels), triton.cdiv(length, tile.chunk)

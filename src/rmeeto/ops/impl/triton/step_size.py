@@ -1,9 +1,5 @@
 """The step size of the recurrence, from what the network projects: bias and softplus."""
 
-# Kernels are written in Triton's language, not in Python: their arguments have no types to annotate.
-# ruff: noqa: ANN001, ANN201, ANN202
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment, misc"
-
 from __future__ import annotations
 
 import triton

@@ -5,10 +5,6 @@ as None and their code is not compiled. Token counts change from block to block 
 specialised on them.
 """
 
-# Kernels are written in Triton's language, not in Python: their arguments have no types to annotate.
-# ruff: noqa: ANN001, ANN201
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment, misc"
-
 from __future__ import annotations
 
 import triton

@@ -1,4 +1,4 @@
-// One room cut into arrays.
+// One piece of memory cut into arrays.
 #pragma once
 
 #include <cstddef>
@@ -6,11 +6,11 @@
 
 namespace rmeeto {
 
-// Hands out arrays one after the other, each on a line of its own: first from null, to count their bytes, then from where
-// the room is.
-class Pieces {
+// Hands out arrays one after the other, each on a line of its own: first from null, to count their bytes, then from
+// where the memory is.
+class Arena {
 public:
-    explicit Pieces(void* base) : base_(static_cast<char*>(base)) {}
+    explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
     template <class T>
     T* take(int64_t count) {
         const size_t before = taken_;

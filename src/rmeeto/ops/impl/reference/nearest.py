@@ -1,4 +1,4 @@
-"""Find the rows that are closest, and merge them: search, pairs, layout, merge."""
+"""The nearest column of every row, from the similarities of some rows at a time."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from torch.nn import functional
 
 from rmeeto.ops.autocast import without_autocast
 from rmeeto.ops.impl.reference.arithmetic import arithmetic
-from rmeeto.ops.rows import flat_index, patch_positions, ranked_pairs, take
 
 CHUNK_BYTES = 8 << 20  # of similarities at a time: enough for a fast product, little beside the tokens
 NARROW = 256  # rows at a time where each sees a few columns only
 
 
-def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
+def find_nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
     """Compare within reach; see `rmeeto.ops.find_nearest` for the meaning and the shapes."""
     row = torch.arange(a.shape[1], device=a.device)[None]
     bounds = [(i - reach, i + reach) for i in range(a.shape[1])]
     return _nearest(a, b, row - reach, row + reach, bounds, distance, nth)
 
 
-def nearest_seen(a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int) -> tuple[Tensor, Tensor]:
+def find_nearest_seen(
+    a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int
+) -> tuple[Tensor, Tensor]:
     """Compare within ranges; see `rmeeto.ops.find_nearest`. The processor waits once for another device."""
-    bounds = list(zip(low.amin(0).tolist(), high.amax(0).tolist(), strict=True))
+    bounds = list(zip(low.amin(0).tolist(), high.amax(0).tolist(), strict=True)) if len(low) else []
     return _nearest(a, b, low, high, bounds, distance, nth)
 
 
@@ -39,7 +40,9 @@ def _nearest(
     a, b = a.to(arithmetic(a)), b.to(arithmetic(b))
     batch, rows, columns = *a.shape[:2], b.shape[1]
     low, high = low.clamp(0, columns), high.clamp(0, columns)
-    fitting = CHUNK_BYTES // (max(1, batch) * columns * a.element_size())
+    if not batch * rows:
+        return a.new_empty(batch, rows), a.new_empty(batch, rows, dtype=torch.int64)
+    fitting = CHUNK_BYTES // (batch * columns * a.element_size())
     widest = max(end - first for first, end in bounds)
     step = max(1, min(fitting, max(widest // 2, NARROW)))
     with without_autocast(a):  # half-precision products would scramble near ties
@@ -82,45 +85,3 @@ def _best_seen(score: Tensor, first: int, low: Tensor, high: Tensor, nth: int) -
     ranked = score.sort(dim=-1, descending=True, stable=True)
     place = ((high - low).clamp(1, nth) - 1).expand(score.shape[:-1])[..., None]
     return ranked.values.gather(-1, place)[..., 0], ranked.indices.gather(-1, place)[..., 0] + first
-
-
-def closest_pairs(
-    features: Tensor, protected: Tensor, r: int, distance: str, nth: int, reach: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Split, search, rank; see `rmeeto.ops.closest_pairs` for the meaning and the shapes."""
-    patches = patch_positions(protected, features.shape[1])
-    candidates, targets = patches[:, 0::2], patches[:, 1::2]
-    score, partner = nearest(take(features, candidates), take(features, targets), distance, nth, reach)
-    source, target, ranked, targets = ranked_pairs(score, partner, candidates, targets, r)
-    return source.contiguous(), target, ranked, targets.contiguous()
-
-
-def lay_out(source: Tensor, target: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
-    """Count those that stay; see `rmeeto.ops.lay_out` for the meaning and the shapes."""
-    batch, r = source.shape
-    stays = torch.ones(batch, length, dtype=torch.bool, device=source.device).scatter(1, source, False)
-    place = stays.cumsum(1) - 1
-    slots = torch.where(stays, place, length - r)  # sources share one slot past the end, cut off below
-    index = torch.arange(length, device=source.device).expand(batch, -1)
-    kept = index.new_zeros(batch, length - r + 1).scatter(1, slots, index)[:, :-1]
-    gone = torch.full_like(source, -1) if target is None else place.gather(1, target)
-    return kept.contiguous(), place.scatter(1, source, gone)
-
-
-def merge_rows(values: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
-    """Touch only the rows that something ends in; see `rmeeto.ops.merge_rows` for the meaning and the shapes."""
-    out, rows = take(values, kept), flat_index(target, kept.shape[1])
-    flat = out.flatten(0, 1)
-    change = (take(values, source).flatten(0, 1) - flat.index_select(0, rows)) * share.reshape(-1, 1)
-    return flat.index_add(0, rows, change.to(values.dtype)).reshape(out.shape)
-
-
-def merge_rows_backward(grad: Tensor, kept: Tensor, source: Tensor, target: Tensor, share: Tensor) -> Tensor:
-    """Return the gradient of the values: a group's members get their shares, the row that stayed the rest."""
-    length = kept.shape[1] + source.shape[1]
-    rest = share.new_ones(kept.shape).scatter_add(1, target, -share)
-    staying, leaving = grad * rest[..., None], take(grad, target) * share[..., None]
-    values = grad.new_zeros((grad.shape[0] * length, grad.shape[2]))
-    for positions, rows in ((kept, staying), (source, leaving)):
-        values = values.index_copy(0, flat_index(positions, length), rows.flatten(0, 1).to(grad.dtype))
-    return values.reshape(grad.shape[0], length, grad.shape[2])

@@ -1,4 +1,4 @@
-"""The best match of every row."""
+"""The nearest column of every row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, Tokens, pointer, re
 
 class _Nearest(Structure):
     _fields_ = (
-        *((name, c_int64) for name in ("batch", "rows", "columns", "features")),
+        *((name, c_int64) for name in ("batch", "rows", "columns", "width")),
         *((name, c_int64) for name in ("storage", "distance", "nth", "reach")),
         *((name, Tokens) for name in ("a", "b", "a_at", "b_at")),
         *((name, c_void_p) for name in ("similarity", "index")),
@@ -21,12 +21,14 @@ class _Nearest(Structure):
     )
 
 
-def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
+def find_nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
     """Compute `rmeeto.ops.find_nearest` without ``seen``."""
     return _nearest(a, b, distance, nth, reach, None, None)
 
 
-def nearest_seen(a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int) -> tuple[Tensor, Tensor]:
+def find_nearest_seen(
+    a: Tensor, b: Tensor, low: Tensor, high: Tensor, distance: str, nth: int
+) -> tuple[Tensor, Tensor]:
     """Compute `rmeeto.ops.find_nearest` with ``seen``."""
     return _nearest(a, b, distance, nth, b.shape[1], low, high)
 
@@ -43,5 +45,5 @@ def _nearest(
         *(tokens(a), tokens(b), Tokens(), Tokens(), pointer(similarity), pointer(index)),
         *(tokens(low), tokens(high)),
     )
-    call("nearest", problem)
+    call("find_nearest", problem)
     return similarity, index

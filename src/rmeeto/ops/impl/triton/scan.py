@@ -7,14 +7,7 @@ nanosecond but exponentiate only about 230: the exponentials, and the instructio
 is not.
 """
 
-# Kernels are written in Triton's language, not in Python: their arguments have no types to annotate.
-# ruff: noqa: ANN001, ANN202
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment, misc"
-
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 import triton
@@ -25,54 +18,36 @@ from rmeeto.ops.impl.triton.launch import FUSED, on_device_of, readable, strides
 from rmeeto.ops.impl.triton.step_size import LOG2_E, step_size
 from rmeeto.ops.impl.triton.tile import FORWARD_TILES, Tile, tile_for
 from rmeeto.ops.impl.triton.walk import block_of_channels, load, token_at
+from rmeeto.ops.operands import ScanOperands
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    skip: Tensor | None,
-    gate: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-    tile: Tile | None = None,
-) -> Tensor:
+def selective_scan(operands: ScanOperands, delta_softplus: bool, reverse: bool, tile: Tile | None = None) -> Tensor:
     """Return the output (b, l, e) of `rmeeto.ops.selective_scan`; ``tile`` overrides the rule, for measurements."""
-    out = u.new_empty(u.shape)
-    _launch((u, delta, A, B, C, skip, delta_bias), gate, None, out, delta_softplus, reverse, tile)
+    out = operands.u.new_empty(operands.u.shape)
+    _launch(operands, None, out, delta_softplus, reverse, tile)
     return out
 
 
-def scan_both(forward: Sequence[Tensor], backward: Sequence[Tensor], gate: Tensor, tile: Tile | None = None) -> Tensor:
+def bidirectional_scan(forward: ScanOperands, backward: ScanOperands, tile: Tile | None = None) -> Tensor:
     """Return the output of `rmeeto.ops.bidirectional_scan`: the second walk adds to the first one's and opens the gate.
 
     What the first one leaves is float32, and neither gated nor added by a launch of its own.
     """
-    u = forward[0]
+    u = forward.u
     ahead, out = u.new_empty(u.shape, dtype=torch.float32), u.new_empty(u.shape)
-    _launch(forward, None, None, ahead, True, False, tile)
-    _launch(backward, gate, ahead, out, True, True, tile)
+    _launch(forward._replace(gate=None), None, ahead, True, False, tile)
+    _launch(backward, ahead, out, True, True, tile)
     return out
 
 
 def _launch(
-    walk: Sequence[Any],
-    gate: Tensor | None,
-    before: Tensor | None,
-    out: Tensor,
-    softplus: bool,
-    reverse: bool,
-    tile: Tile | None,
+    operands: ScanOperands, before: Tensor | None, out: Tensor, softplus: bool, reverse: bool, tile: Tile | None
 ) -> None:
-    """One walk: u, delta, A, B, C, skip, delta_bias. before: contiguous, added before the gate. out: contiguous."""
+    """One walk. before: contiguous, added before the gate. out: contiguous."""
     if not out.numel():
         return
-    u, delta, A, B, C, skip, bias = walk
+    u, delta, A, B, C, skip, gate, bias = readable(*operands)
     batch, length, width = u.shape
-    u, delta, B, C, skip, gate, bias = readable(u, delta, B, C, skip, gate, bias)
     A = A.contiguous()
     tile = tile or tile_for(FORWARD_TILES, u)
     with on_device_of(u):

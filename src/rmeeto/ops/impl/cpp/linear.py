@@ -1,4 +1,4 @@
-"""The first and the last step of a frozen model; `rmeeto.ops.packed.ends` calls the library itself."""
+"""Embedding and classifier of a frozen model; `rmeeto.ops.packed.linear` calls the library itself."""
 
 from __future__ import annotations
 

@@ -15,29 +15,24 @@
 namespace rmeeto::RMEETO_ISA {
 
 template <class T>
-struct PackedEnd {
+struct PackedLinear {
     int64_t columns, depth;
     Buffer memory;
 
-    PackedEnd(int64_t columns, int64_t depth)
+    PackedLinear(int64_t columns, int64_t depth)
         : columns(columns), depth(depth), memory(sizeof(T) * packed_size<T>(columns, depth), Pages::LARGE) {}
     T* weight() const { return static_cast<T*>(memory.data()); }
 };
 
 template <class T>
-static void* pack_end(const void* weight, int64_t columns, int64_t depth) {
-    PackedEnd<T>* const packed = new (std::nothrow) PackedEnd<T>(columns, depth);
+static void* pack_linear(const void* weight, int64_t columns, int64_t depth) {
+    PackedLinear<T>* const packed = new (std::nothrow) PackedLinear<T>(columns, depth);
     if (packed && packed->weight()) {
         pack_weight(static_cast<const T*>(weight), columns, depth, packed->weight());
         return packed;
     }
     delete packed;
     return nullptr;
-}
-
-template <class T>
-static void release_end(void* packed) {
-    delete static_cast<PackedEnd<T>*>(packed);
 }
 
 // ---- patches
@@ -90,11 +85,11 @@ static void place_token(const void* pointer, int64_t item, void*) {
 template <class T>
 static bool embed(const void* pointer, const Embedding& embedding, int threads) {
     constexpr int64_t ROWS = 1024;  // at a time: a clip's patches are as large as the clip
-    const PackedEnd<T>& packed = *static_cast<const PackedEnd<T>*>(pointer);
+    const PackedLinear<T>& packed = *static_cast<const PackedLinear<T>*>(pointer);
     const int64_t all = embedding.batch * embedding.tokens, depth = packed.depth, dim = packed.columns;
     const int64_t most = smaller(ROWS, all);
-    const Buffer room(sizeof(T) * most * (depth + dim));
-    T* const patches = static_cast<T*>(room.data());
+    const Buffer workspace(sizeof(T) * most * (depth + dim));
+    T* const patches = static_cast<T*>(workspace.data());
     if (!patches) return false;
     for (int64_t first = 0; first < all; first += ROWS) {
         const int64_t rows = smaller(ROWS, all - first);
@@ -112,10 +107,10 @@ static bool embed(const void* pointer, const Embedding& embedding, int threads) 
 template <class T>
 static int classify(const void* pointer, const Classification& of, int threads) {
     if (!stays_within(of.token_at, of.batch, 1, of.tokens)) return OUTSIDE;
-    const PackedEnd<T>& packed = *static_cast<const PackedEnd<T>*>(pointer);
+    const PackedLinear<T>& packed = *static_cast<const PackedLinear<T>*>(pointer);
     const int64_t dim = packed.depth, x_bytes = of.x_storage == BFLOAT16 ? sizeof(bfloat16) : sizeof(float);
-    const Buffer room((sizeof(float) + sizeof(T)) * of.batch * dim);
-    float* const streams = static_cast<float*>(room.data());
+    const Buffer workspace((sizeof(float) + sizeof(T)) * of.batch * dim);
+    float* const streams = static_cast<float*>(workspace.data());
     if (!streams) return OUT_OF_MEMORY;
     T* const normed = reinterpret_cast<T*>(streams + of.batch * dim);
     for (int64_t image = 0; image < of.batch; image++) {
@@ -126,7 +121,7 @@ static int classify(const void* pointer, const Classification& of, int threads) 
         norm.x.data = static_cast<char*>(of.x) + from * x_bytes;
         norm.residual.data = of.residual ? of.residual + from : nullptr;
         norm.stream.data = streams + to, norm.out.data = normed + to, norm.weight = of.norm_weight;
-        if (!norm_forward(norm, 1)) return OUT_OF_MEMORY;
+        if (!add_norm(norm, 1)) return OUT_OF_MEMORY;
     }
     T* const logits = static_cast<T*>(of.out);
     const Product<T> product{normed, dim, packed.weight(), of.bias, logits, packed.columns, of.batch, dim, packed.columns,
@@ -135,7 +130,9 @@ static int classify(const void* pointer, const Classification& of, int threads) 
 }
 
 // By storage.
-constexpr EndKernels END_KERNELS[] = {{pack_end<float>, embed<float>, classify<float>, release_end<float>},
-                                      {pack_end<bfloat16>, embed<bfloat16>, classify<bfloat16>, release_end<bfloat16>}};
+template <class T>
+constexpr LinearKernels LINEAR_KERNELS_OF = {
+    pack_linear<T>, embed<T>, classify<T>, [](void* packed) { delete static_cast<PackedLinear<T>*>(packed); }};
+constexpr LinearKernels LINEAR_KERNELS[] = {LINEAR_KERNELS_OF<float>, LINEAR_KERNELS_OF<bfloat16>};
 
 }  // namespace rmeeto::RMEETO_ISA

@@ -1,4 +1,4 @@
-"""What comes before a frozen model's blocks and behind them, each in one call.
+"""Embedding and classifier of a frozen model, each in one call.
 
 Both run once per image, and between two images all weights go through the caches: every operation of PyTorch finds
 itself thrown out of them, and takes several times as long as in a loop of its own.
@@ -15,7 +15,7 @@ from torch import Tensor
 from rmeeto.ops.impl import cpp
 
 
-class PackedEnd:
+class PackedLinear:
     """A ``(out, in)`` weight as the kernels read it, in ``dtype``, packed for the instruction set in use now.
 
     Raises:
@@ -25,13 +25,13 @@ class PackedEnd:
     def __init__(self, dtype: torch.dtype, weight: Tensor) -> None:
         self.dtype, (self.width, depth), library = dtype, weight.shape, cpp.library()
         weight = weight.detach().to(dtype).contiguous()
-        self.end = library.rmeeto_end_pack(weight.data_ptr(), cpp.STORAGE[dtype], self.width, depth)
-        if self.end is None:
+        self.packed = library.rmeeto_linear_pack(weight.data_ptr(), cpp.STORAGE[dtype], self.width, depth)
+        if self.packed is None:
             raise MemoryError("a frozen model: no memory left for its packed weights")
-        weakref.finalize(self, library.rmeeto_end_release, self.end)
+        weakref.finalize(self, library.rmeeto_linear_release, self.packed)
 
 
-class PackedEmbedding(PackedEnd):
+class PackedEmbedding(PackedLinear):
     """Images to tokens.
 
     weight: (d, channels, [tubelet,] high, wide), of patches that lie side by side.
@@ -49,7 +49,7 @@ class PackedEmbedding(PackedEnd):
         out = images.new_empty(len(images), self.length, self.width)
         embedding = self.structure(images)
         embedding.out = out.data_ptr()
-        if not cpp.library().rmeeto_embed(self.end, ctypes.byref(embedding), torch.get_num_threads()):
+        if not cpp.library().rmeeto_embed(self.packed, ctypes.byref(embedding), torch.get_num_threads()):
             raise MemoryError("a frozen model: no memory left to embed so many images")
         return out
 
@@ -62,7 +62,7 @@ class PackedEmbedding(PackedEnd):
         )
 
 
-class PackedClassifier(PackedEnd):
+class PackedClassifier(PackedLinear):
     """Tokens to logits of one of them: joined, normalised by ``norm_weight (d,)``, and one product."""
 
     def __init__(self, dtype: torch.dtype, norm_weight: Tensor, eps: float, weight: Tensor, bias: Tensor) -> None:
@@ -81,7 +81,7 @@ class PackedClassifier(PackedEnd):
         classification.batch, classification.tokens, classification.x_storage = batch, length, cpp.STORAGE[x.dtype]
         classification.x, classification.residual = x.data_ptr(), None if residual is None else residual.data_ptr()
         classification.token_at = cpp.tokens(token_at)
-        outcome = cpp.library().rmeeto_classify(self.end, ctypes.byref(classification), torch.get_num_threads())
+        outcome = cpp.library().rmeeto_classify(self.packed, ctypes.byref(classification), torch.get_num_threads())
         if outcome < 0:
             raise IndexError("classify: a position lies outside of the sequence")
         if not outcome:

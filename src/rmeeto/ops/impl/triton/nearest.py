@@ -5,10 +5,6 @@ each row's best so far. The nth best takes n walks: each sees only what ranks be
 may be named by position, so that a sequence need not be taken apart before its parts are compared.
 """
 
-# Kernels are written in Triton's language, not in Python: their arguments have no types to annotate.
-# ruff: noqa: ANN001, ANN202
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment, misc"
-
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -37,12 +33,12 @@ class Tile(NamedTuple):
 PRODUCTS, DIFFERENCES = Tile(32, 64, 32), Tile(16, 32, 16)
 
 
-def nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
+def find_nearest(a: Tensor, b: Tensor, distance: str, nth: int, reach: int) -> tuple[Tensor, Tensor]:
     """Return similarity and index (b, n) of `rmeeto.ops.find_nearest`."""
-    return nearest_at(a, b, None, None, distance, nth, reach)
+    return find_nearest_at(a, b, None, None, distance, nth, reach)
 
 
-def nearest_at(
+def find_nearest_at(
     a: Tensor,
     b: Tensor,
     a_at: Tensor | None,
