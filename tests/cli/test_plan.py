@@ -11,7 +11,7 @@ def test_the_plan_of_the_papers_setting_shows_its_table_beside_ours(rmeeto_cli):
     result = rmeeto_cli(*PAPERS)
     lines = result.stdout.splitlines()
     assert lines[0].startswith("vim_small, merge:r=11 on 4 × 8 GPUs: 6.6")
-    assert "calibrated so that 8 GPUs take 25.2 minutes: 24.70 of them are what the GPUs compute" in result.stdout
+    assert "calibrated so that 8 GPUs take 25.2 minutes: 24.70 of them are computing" in result.stdout
     assert "Compute is the bottleneck" in result.stdout
     assert "torchrun --nnodes 4 --nproc-per-node 8 -m rmeeto retrain vim_small" in result.stdout
     assert "--batch 704 --accumulate 64" in result.stdout

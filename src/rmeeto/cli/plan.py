@@ -5,21 +5,23 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from rmeeto.cli import console
 from rmeeto.cli.flops import default_reductions
 from rmeeto.cli.model import build, fitting_reductions
 from rmeeto.cli.options import JsonOption, ModelArgument, ReduceOption
+from rmeeto.cli.plan_table import print_forecast
 from rmeeto.errors import ConfigError
 from rmeeto.files.paths import check_output
 
 if TYPE_CHECKING:
     from rmeeto.models.description import Description
     from rmeeto.reduction import Reduction
-    from rmeeto.speed import Job, Machines, Minutes, Reading, Throughput
+    from rmeeto.speed import Forecast, Reading, Throughput
 
 machine = partial(typer.Option, rich_help_panel="GPUs")
 speed = partial(typer.Option, rich_help_panel="Speed of one GPU: one of these, or some steps are measured here")
@@ -93,8 +95,9 @@ def plan(
 ) -> None:
     """Predict the minutes of a re-training on many GPUs; nothing is trained.
 
-    Steps of one GPU, sums of gradients, reading, evaluations and start-up are added up, for 1, 2, 4 … GPUs. The paper's
-    Table 3 stands beside them where the setting is the paper's.
+    Training steps, sums of gradients, reading, evaluations and start-up are added up, for 1, 2, 4 … GPUs.
+
+    The paper's Table 3 stands beside them where the setting is the paper's.
     """
     refuse_contradictions(("--images-per-second", images_per_second), ("--from", measured), ("--calibrate", calibrate))
     refuse_contradictions(("--images-per-step", images_per_step), ("--passes", passes))
@@ -114,18 +117,18 @@ def plan(
         )
     known = None if calibrate is None else known_minutes(calibrate)
 
-    from rmeeto import speed as times
     from rmeeto.models.description import describe
+    from rmeeto.speed import Job, Machines, Throughput, forecast, parameters_of, placed
 
     described = describe(model)
     (reduction,) = fitting_reductions(described, [reduce or default_reductions(described)[-1]])
     network = None if bandwidth is None else 1e9 * bandwidth
-    machines = times.Machines(gpus, nodes, inside, link, adapters or 1, network)
+    machines = Machines(gpus, nodes, inside, link, adapters or 1, network)
     size, repeats = batches(described.name, batch, passes, images_per_step)
-    job = times.Job(
+    job = Job(
         images=images,
         epochs=epochs,
-        parameters=parameters_of(described),
+        parameters=parameters_of(described.config),
         batch=size,
         passes=repeats,
         images_per_step=images_per_step,
@@ -133,35 +136,30 @@ def plan(
         evaluations=epochs + (1 if reduction is None else 2),
         start_seconds=start_seconds,
     )
-    job.plan(machines.devices)  # what is impossible is refused before anything is measured
-    calibrated_on = None if known is None else times.placed(known[0], machines)
+    # what is impossible is refused before anything is measured
+    asked = job.plan(machines.devices)
+    if known is not None:
+        job.plan(placed(known[0], machines).devices)
     if plot is not None:
         check_plot(plot)
     read = reading_of(model, data, decode_rate, cores, workers)
-    if known is not None and calibrated_on is not None:
-        found = calibrated(job, calibrated_on, known[1], read)
+    throughput: Throughput | tuple[int, float]
+    if known is not None:
+        throughput = known
     elif images_per_second is not None:
-        found = times.Throughput(images_per_second, "given", "as given")
+        throughput = Throughput(images_per_second, "given", "as given")
     else:
-        found = measured_throughput(model, described, reduction, measured, size, precision)
-    curve = [one for each in times.doublings(machines) if (one := possible(job, each, found, read)) is not None]
-    asked, line = curve[-1], str(reduction or "none")
-    why_not = times.why_not_table_3(described.name, line, job)
-    paper = {} if why_not else paper_of(described.name, curve)
-
-    from rmeeto.cli.plan_table import Planned, print_plan
-
-    planned = Planned(
-        described.name, line, job, read, found, tuple(curve), paper, why_not, command(model, line, job, asked)
-    )
+        throughput = measured_throughput(model, described, reduction, measured, size, precision)
+    found = forecast(described.name, str(reduction or "none"), job, machines, throughput, read)
+    run = command(model, found, asked.accumulate)
     if plot is not None:
-        draw(planned, plot)
+        draw(found, plot)
     if as_json:
-        console.print_json(planned.to_dict())
+        console.print_json({**found.to_dict(), "command": run})
     else:
-        print_plan(planned)
+        print_forecast(found, run)
         if plot is not None:
-            console.out().print(f"wrote [bold]{plot}[/]")
+            console.out().print(f"wrote [bold]{escape(str(plot))}[/]")
 
 
 def refuse_contradictions(*options: tuple[str, object]) -> None:
@@ -194,19 +192,6 @@ def batches(model: str, batch: int | None, passes: int | None, images_per_step: 
     return batch or papers[0], passes or papers[1]
 
 
-def parameters_of(described: Description) -> int:
-    """Weights of a model, counted without making them."""
-    known = getattr(described.config, "parameters", None)
-    if known is not None:
-        return int(known)
-    import torch
-
-    from rmeeto.models.factory import fresh_model
-
-    with torch.device("meta"):
-        return sum(weight.numel() for weight in fresh_model(described.config, None, "auto").parameters())
-
-
 def reading_of(
     model: str, data: str | None, decode_rate: float | None, cores: int | None, workers: int | None
 ) -> Reading | None:
@@ -230,20 +215,6 @@ def reading_of(
     return Reading(images_per_second=rate, cores=cores, workers=workers)
 
 
-def calibrated(job: Job, machines: Machines, minutes: float, read: Reading | None) -> Throughput:
-    """The speed of one GPU that makes the minutes of some machines right, and what of them it accounts for."""
-    from rmeeto.speed import Throughput, calibrate, predict
-
-    found = calibrate(job, machines, minutes, read)
-    compute = predict(job, machines, found, read).compute_minutes
-    return Throughput(
-        found,
-        "calibrated",
-        f"calibrated so that {machines} take {minutes:g} minutes: {compute:.2f} of them are what the GPUs compute, "
-        f"and fitted; {minutes - compute:.2f} for the rest are predicted",
-    )
-
-
 def measured_throughput(
     model: str,
     described: Description,
@@ -264,35 +235,15 @@ def measured_throughput(
     return measure_throughput(network, batch=batch, precision=precision or "auto", progress=console.progress())
 
 
-def possible(job: Job, machines: Machines, found: Throughput, read: Reading | None) -> Minutes | None:
-    """A point of the curve; None if so many GPUs cannot share the steps evenly, and then the curve leaves it out."""
-    from rmeeto.speed import predict
-
-    try:
-        job.plan(machines.devices)
-    except ConfigError:
-        return None
-    return predict(job, machines, found.images_per_second, read)
-
-
-def paper_of(model: str, curve: list[Minutes]) -> dict[int, float]:
-    """The paper's minutes by number of GPUs."""
-    from rmeeto.speed import paper_minutes
-
-    rows = {one.machines.devices: paper_minutes(model, one.machines) for one in curve}
-    return {devices: minutes for devices, minutes in rows.items() if minutes is not None}
-
-
-def command(model: str, line: str, job: Job, asked: Minutes) -> str:
+def command(model: str, found: Forecast, accumulate: int) -> str:
     """The command of the run that was planned, on every node."""
-    machines = asked.machines
+    machines = found.minutes.machines
     launcher = ["rmeeto"]
     if machines.devices > 1:
         launcher = ["torchrun", *(["--nnodes", str(machines.nodes)] if machines.nodes > 1 else [])]
         launcher += ["--nproc-per-node", str(machines.gpus), "-m", "rmeeto"]
-    run = ["retrain", model, "--reduce", line, "--data", "DIR", "--epochs", str(job.epochs)]
-    run += ["--batch", str(job.batch), "--accumulate", str(asked.images_per_step // job.batch)]
-    return shlex.join([*launcher, *run])
+    run = ["retrain", model, "--reduce", found.reduction, "--data", "DIR", "--epochs", str(found.job.epochs)]
+    return shlex.join([*launcher, *run, "--batch", str(found.job.batch), "--accumulate", str(accumulate)])
 
 
 def check_plot(path: Path) -> None:
@@ -303,10 +254,11 @@ def check_plot(path: Path) -> None:
     check_output(path)
 
 
-def draw(planned: Any, path: Path) -> None:
+def draw(found: Forecast, path: Path) -> None:
     """Write the curve as a picture."""
     from rmeeto.report.minutes import minutes_figure
     from rmeeto.viz import save_figure
 
-    title = f"{planned.model}, {planned.reduction}: minutes of {planned.job.epochs} epochs"
-    save_figure(minutes_figure(planned.curve, title=title, paper=planned.paper), path)
+    epochs = f"{found.job.epochs} epoch{'s' if found.job.epochs > 1 else ''}"
+    title = f"{found.model}, {found.reduction}: minutes of {epochs}"
+    save_figure(minutes_figure(found.curve, title=title, paper=found.paper), path)

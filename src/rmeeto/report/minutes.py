@@ -7,11 +7,18 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from rmeeto.speed import Minutes
 
-STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "font.size": 9.0}
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "font.size": 9.0,
+}
 PARTS = {
     "training": ("#3b6fb6", lambda one: one.training_minutes),
     "communication": ("#d1495b", lambda one: one.communication_minutes),
@@ -30,7 +37,7 @@ def minutes_figure(curve: Sequence[Minutes], *, title: str, paper: Mapping[int, 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)  # a folder's name may hold a $
     _draw_minutes(left, curve, paper)
     _draw_shares(right, curve)
     return figure
@@ -50,6 +57,7 @@ def _draw_minutes(axes: Axes, curve: Sequence[Minutes], paper: Mapping[int, floa
     axes.set_yscale("log")
     axes.set_xticks(devices, [str(count) for count in devices])
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("GPUs")
@@ -70,6 +78,4 @@ def _draw_shares(axes: Axes, curve: Sequence[Minutes]) -> None:
     axes.set_xlabel("GPUs")
     axes.set_ylabel("% of the minutes")
     axes.set_ylim(0, 100)
-    figure = axes.figure
-    assert figure is not None
-    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=3)
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)

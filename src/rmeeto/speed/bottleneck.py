@@ -19,10 +19,14 @@ def bottleneck_sentence(minutes: Minutes, job: Job, reading: Reading | None) -> 
 
 
 def _compute(minutes: Minutes, job: Job, reading: Reading | None) -> str:
-    text = f"Compute is the bottleneck: the GPUs work {_share(minutes, minutes.compute_minutes)} of the time"
-    if minutes.machines.devices > 1:
-        text += f" and sum gradients {_share(minutes, minutes.communication_minutes)}"
-    return f"{text}."
+    others = {
+        "communication": minutes.communication_minutes if minutes.machines.devices > 1 else None,
+        "waiting for images": None if reading is None else minutes.waiting_minutes,
+        "starting up": minutes.start_minutes,
+    }
+    rest = [f"{name} {_share(minutes, part)}" for name, part in others.items() if part is not None]
+    compute = _share(minutes, minutes.compute_minutes)
+    return f"Compute is the bottleneck: it takes {compute} of the time, {', '.join(rest)}."
 
 
 def _communication(minutes: Minutes, job: Job, reading: Reading | None) -> str:

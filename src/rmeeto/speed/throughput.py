@@ -1,13 +1,16 @@
-"""How many images per second one GPU trains on, and how that is known."""
+"""How many images per second one GPU trains on, and how that is known; and how many gradients it has to share."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import torch
+
 from rmeeto.config import Sizes
 from rmeeto.cost import count
 from rmeeto.errors import ConfigError
+from rmeeto.models.factory import fresh_model
 from rmeeto.reduction import Reduction
 
 Origin = Literal["given", "measured", "estimated", "calibrated"]
@@ -56,3 +59,12 @@ def scaled(
         source=f"{throughput.source}; measured with {measured or 'none'} and scaled by the FLOPs, × {factor:.2f}, "
         f"to {wanted or 'none'}, which was not measured",
     )
+
+
+def parameters_of(config: Sizes) -> int:
+    """Weights of a network of these sizes, counted without making them."""
+    known = getattr(config, "parameters", None)
+    if isinstance(known, int):
+        return known
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in fresh_model(config, None, "auto").parameters())

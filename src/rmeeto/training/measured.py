@@ -18,9 +18,9 @@ from rmeeto.models.description import describe
 from rmeeto.recipe import Recipe, parse_recipe
 from rmeeto.reduction import Reduction, parse_reduction
 from rmeeto.speed import Throughput, scaled
+from rmeeto.speed.minutes import FORWARD_PASSES
 from rmeeto.training.runlog import Record, read_log
 
-FORWARD_PASSES = 3  # that a training step costs: a backward pass has two products for each of the forward pass
 SAME_MODEL = 0.02  # heads of other classes are a per cent of a model's operations, another model's sizes are more
 MOST_BYTES = 1 << 28
 
