@@ -67,11 +67,12 @@ def curve_table(found: Forecast) -> Table:
 
 
 def paper_cells(one: Minutes, paper: dict[int, float], *, fitted: bool) -> list[str]:
-    """The paper's minutes, and ours against them in per cent, or that ours were fitted."""
+    """The paper's minutes, and ours against them: that they were fitted, per cent, or from twice on how many times."""
     theirs = paper.get(one.machines.devices)
     if theirs is None:
         return ["", ""]
-    difference = f"{100 * (one.total_minutes / theirs - 1):+.1f}".replace("-", "−")
+    times = one.total_minutes / theirs
+    difference = f"{times:,.0f} ×" if times >= 2 else f"{100 * (times - 1):+.1f}".replace("-", "−")
     return [f"{theirs:.1f}", "fitted" if fitted else difference]
 
 

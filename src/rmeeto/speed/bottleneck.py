@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rmeeto.speed.minutes import Job, Minutes, Reading
+from rmeeto.speed.minutes import GRADIENT_BYTES, Job, Minutes, Reading
 
 
 def bottleneck_sentence(minutes: Minutes, job: Job, reading: Reading | None) -> str:
@@ -31,8 +31,9 @@ def _compute(minutes: Minutes, job: Job, reading: Reading | None) -> str:
 
 def _communication(minutes: Minutes, job: Job, reading: Reading | None) -> str:
     link = minutes.machines.between if minutes.machines.nodes > 1 else minutes.machines.inside
+    megabytes = GRADIENT_BYTES * job.parameters / 1e6
     return (
-        f"Communication is the bottleneck: summing {4 * job.parameters / 1e6:,.0f} MB of gradients over {link} takes "
+        f"Communication is the bottleneck: summing {megabytes:,.0f} MB of gradients over {link} takes "
         f"{_seconds(minutes.sum_seconds)} of each step, computing {_seconds(minutes.step_seconds)}."
     )
 

@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from rmeeto.config import Sizes, changed
 from rmeeto.cost import count
-from rmeeto.errors import ConfigError, RunError
+from rmeeto.errors import ConfigError, RmeetoError, RunError
 from rmeeto.files.paths import given_path, read_text
 from rmeeto.files.run_files import LOG, RECIPE
 from rmeeto.models.checkpoint import CONFIG
@@ -21,7 +21,8 @@ from rmeeto.speed import Throughput, scaled
 from rmeeto.speed.minutes import FORWARD_PASSES
 from rmeeto.training.runlog import Record, read_log
 
-SAME_MODEL = 0.02  # heads of other classes are a per cent of a model's operations, another model's sizes are more
+SAME_MODEL = 0.02  # by which the operations of one model may differ between two versions of the package
+CONDITIONS = ("processes", "device", "precision")  # that a speed depends on
 MOST_BYTES = 1 << 28
 
 
@@ -37,16 +38,18 @@ def load_throughput(path: str | Path, config: Sizes, reduction: Reduction | None
         ConfigError: it is the speed of another model.
     """
     place = given_path(path, "read a measured speed", RunError)
-    if place.is_dir() or place.suffix == ".jsonl":
-        return _of_run(place, config, reduction)
-    content = _read_json(place)
     try:
+        if place.is_dir() or place.suffix == ".jsonl":
+            return _of_run(place, config, reduction)
+        content = _read_json(place)
         if "recipe" in content and "rows" in content:
             return _of_run(place, config, reduction)
         if "measurements" in content:
             return _of_bench(content, place, config, reduction)
         if isinstance(content.get("images_per_second"), dict) and "shape" in content:
             return _of_benchmark(content, place, config, reduction)
+    except RmeetoError:  # some are TypeErrors too
+        raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _without_speed(place, f"it is damaged ({type(error).__name__}: {str(error)[:200]})") from error
     raise _without_speed(place, "it is neither a run nor a measurement of rmeeto")
@@ -58,13 +61,13 @@ def _of_run(asked: Path, config: Sizes, reduction: Reduction | None) -> Throughp
     log = asked if asked.suffix == ".jsonl" else folder / LOG
     if not log.exists():
         raise _without_speed(asked, f"a run's speed of training is in its {LOG}, and there is none in {folder}")
-    speeds, device = _speeds_of_one_process(read_log(log))
+    speeds, conditions = _speeds_of_one_process(read_log(log))
     if not speeds:
         raise _without_speed(log, "it has no line of a training step")
     recipe = _recipe_of(folder)
     _check_same_model(_sizes_of(folder, recipe), config, recipe.model, log)
-    processes = device.pop("processes", 1)
-    source = f"measured in {log}, {device.get('device', 'unknown device')}, {device.get('precision', '')}".rstrip(", ")
+    processes = conditions.get("processes", 1)
+    source = ", ".join([f"measured in {log}", *(conditions[name] for name in CONDITIONS[1:] if name in conditions)])
     if processes > 1:
         source += f", one of {processes} processes with their communication"
     if recipe.distill:
@@ -81,11 +84,9 @@ def _speeds_of_one_process(records: list[Record]) -> tuple[list[float], Record]:
     conditions: Record = {}
     for record in records:
         if record["event"] in ("start", "resume"):
-            if record.get("processes") != conditions.get("processes") or record.get("device") != conditions.get(
-                "device"
-            ):
+            if any(record.get(name) != conditions.get(name) for name in CONDITIONS):
                 speeds = []
-            conditions = dict(record)
+            conditions = record
         elif record["event"] == "step":
             speed, waiting = record.get("images_per_second"), record.get("data_wait_share", 0.0)
             if _is_positive(speed) and isinstance(waiting, int | float) and 0 <= waiting < 1:
@@ -96,10 +97,8 @@ def _speeds_of_one_process(records: list[Record]) -> tuple[list[float], Record]:
 def _recipe_of(folder: Path) -> Recipe:
     try:
         return parse_recipe(read_text(folder / RECIPE), source=str(folder / RECIPE))
-    except OSError as error:
-        raise _without_speed(
-            folder, f"{RECIPE}, which says what was trained, cannot be read ({error.strerror or error})"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _without_speed(folder, f"{RECIPE}, which says what was trained, cannot be read ({error})") from error
 
 
 def _sizes_of(folder: Path, recipe: Recipe) -> Sizes:
@@ -161,17 +160,18 @@ def _is_positive(value: object) -> TypeGuard[float]:
 
 
 def _check_same_model(measured: Sizes, wanted: Sizes, name: str, path: Path) -> None:
-    """Two models are the same if they cost the same, unreduced: heads of other classes make no difference."""
-    theirs, ours = count(measured).total / 1e9, count(wanted).total / 1e9
+    """Two models are the same if they cost the same, unreduced and with heads for as many classes."""
+    same_head = changed(measured, {"num_classes": wanted.num_classes})
+    theirs, ours = count(same_head).total / 1e9, count(wanted).total / 1e9
     if abs(theirs / ours - 1) > SAME_MODEL:
-        raise _other_model(path, f"{name}, {theirs:.2f} GFLOPs", ours)
+        raise _other_model(path, f"{name}, {theirs:.3g} GFLOPs", ours)
 
 
 def _other_model(path: Path, given: str, gflops: float) -> ConfigError:
     return ConfigError(
         f"plan with the speed in {path}",
         given=given,
-        why=f"the model that is planned is another one, of {gflops:.2f} GFLOPs, and speeds do not carry over",
+        why=f"the model that is planned is another one, of {gflops:.3g} GFLOPs, and speeds do not carry over",
         fix="measure the model itself, or name the model that was measured",
     )
 
