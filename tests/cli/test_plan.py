@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from rmeeto.speed.table3 import MINUTES
 
@@ -18,7 +19,7 @@ def test_the_plan_of_the_papers_setting_shows_its_table_beside_ours(rmeeto_cli):
     rows = {
         cells[0]: cells
         for line in lines
-        if len(cells := line.split()) > 8 and "".join(cells[:2]).replace(",", "").isdigit()
+        if len(cells := line.split()) > 7 and "".join(cells[:2]).replace(",", "").isdigit()
     }
     assert list(rows) == ["1", "2", "4", "8", "16", "32"]
     assert [rows[n][-2] for n in ("8", "16", "32")] == ["25.2", "12.9", "6.8"]
@@ -71,9 +72,10 @@ def test_a_measured_speed_comes_from_a_file(rmeeto_json, model_folder, tmp_path)
 
 
 def test_the_curve_is_drawn(rmeeto_cli, tmp_path):
-    picture = tmp_path / "curve.svg"
+    picture = tmp_path / "curve.png"
     assert f"wrote {picture}" in rmeeto_cli(*PAPERS, "--plot", picture).stdout.replace("\n", "")
-    assert "paper, Table 3" in picture.read_text() or picture.stat().st_size > 10_000
+    with Image.open(picture) as drawn:
+        assert drawn.size == (1680, 720)
 
 
 def test_transformers_are_planned_too(rmeeto_json):

@@ -151,7 +151,7 @@ def plan(
     else:
         throughput = measured_throughput(model, described, reduction, measured, size, precision)
     found = forecast(described.name, str(reduction or "none"), job, machines, throughput, read)
-    run = command(model, found, asked.accumulate)
+    run = command(model, found, asked.accumulate, data or "DIR")
     if plot is not None:
         draw(found, plot)
     if as_json:
@@ -235,14 +235,14 @@ def measured_throughput(
     return measure_throughput(network, batch=batch, precision=precision or "auto", progress=console.progress())
 
 
-def command(model: str, found: Forecast, accumulate: int) -> str:
+def command(model: str, found: Forecast, accumulate: int, data: str) -> str:
     """The command of the run that was planned, on every node."""
     machines = found.minutes.machines
     launcher = ["rmeeto"]
     if machines.devices > 1:
         launcher = ["torchrun", *(["--nnodes", str(machines.nodes)] if machines.nodes > 1 else [])]
         launcher += ["--nproc-per-node", str(machines.gpus), "-m", "rmeeto"]
-    run = ["retrain", model, "--reduce", found.reduction, "--data", "DIR", "--epochs", str(found.job.epochs)]
+    run = ["retrain", model, "--reduce", found.reduction, "--data", data, "--epochs", str(found.job.epochs)]
     return shlex.join([*launcher, *run, "--batch", str(found.job.batch), "--accumulate", str(accumulate)])
 
 
