@@ -109,7 +109,8 @@ def plan(
             why="nothing says how fast a core reads, so reading is not counted",
             fix="add --decode-rate X, or --data DIR to measure it",
         )
-    if precision is not None and not (images_per_second is measured is calibrate is None):
+    speeds = (images_per_second, measured, calibrate)
+    if precision is not None and any(known is not None for known in speeds):
         raise ConfigError(
             f"plan with --precision {precision}",
             why="it is that of steps measured here, and the speed of a GPU is given in another way",

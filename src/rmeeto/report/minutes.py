@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from rmeeto.speed import Minutes
 
-STYLE = {
+STYLE: Any = {  # matplotlib names its settings in a type of its own
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -19,7 +20,7 @@ STYLE = {
     "grid.alpha": 0.3,
     "font.size": 9.0,
 }
-PARTS = {
+PARTS: dict[str, tuple[str, Callable[[Minutes], float]]] = {
     "training": ("#3b6fb6", lambda one: one.training_minutes),
     "communication": ("#d1495b", lambda one: one.communication_minutes),
     "waiting for images": ("#edae49", lambda one: one.waiting_minutes),
@@ -58,7 +59,7 @@ def _draw_minutes(axes: Axes, curve: Sequence[Minutes], paper: Mapping[int, floa
     axes.set_xticks(devices, [str(count) for count in devices])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.yaxis.set_major_formatter("{x:,g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("GPUs")
     axes.set_ylabel("minutes")

@@ -50,7 +50,7 @@ def measure_throughput(
             why="the number of tokens that it removes depends on the images",
             fix="re-train for a short time, and plan with the folder of that run",
         )
-    recipe = Recipe(precision=precision, batch_size=batch)
+    recipe = Recipe().changed(precision=precision, batch_size=batch)
     accelerator = make_accelerator(recipe)
     device = accelerator.device
     if device.type == "cpu":
