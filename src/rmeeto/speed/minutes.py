@@ -37,7 +37,8 @@ class Job:
     passes: forward passes of each GPU per step, so that the images per step grow with the GPUs, as in the paper.
     images_per_step: of all GPUs together, if they shall not grow, as in ``rmeeto retrain``; ``passes`` is then unused.
     parameters: weights whose gradients are summed. eval_images: of one evaluation. evaluations: how many there are:
-    before training, unreduced and reduced, and after each epoch. start_seconds: from the command to the first step.
+    before training, unreduced and reduced, and after each epoch. start_seconds: spent outside of steps and evaluations,
+    nearly all before the first step; a run of 249 s on two busy cores spent 30 s so, and other machines will differ.
 
     Raises:
         ConfigError: a number that is impossible, or images_per_step that batches do not add up to.
