@@ -45,6 +45,32 @@ def test_reading_that_is_too_slow_is_named_and_has_its_column(rmeeto_cli):
     assert "waiting min" in text or "waiting" in text
 
 
+def test_what_the_table_leaves_out_and_takes_for_granted_is_said(rmeeto_cli):
+    options = (
+        "--images-per-second",
+        "330",
+        "--images-per-step",
+        "1152",
+        "--batch",
+        "384",
+        "--gpus",
+        "3",
+        "--nodes",
+        "3",
+    )
+    result = rmeeto_cli("plan", "vim_small", *options)
+    rows = [line.split()[0] for line in result.stdout.splitlines() if " 1,152 " in line and "steps of" not in line]
+    assert rows == ["1", "2", "3", "6", "9"]
+    assert "a GPU is taken to be as fast per image with 128 images at a time as with 384" in result.stderr
+    few = ("--images-per-second", "330", "--images-per-step", "12", "--batch", "6", "--gpus", "3", "--nodes", "2")
+    assert "not in the table: 2 GPUs" not in rmeeto_cli("plan", "vim_small", *few).stderr
+    odd = ("--images-per-second", "330", "--images-per-step", "18", "--batch", "18", "--gpus", "3", "--nodes", "3")
+    assert (
+        "not in the table: 2, 6 GPUs, which cannot share 18 images evenly"
+        in rmeeto_cli("plan", "vim_small", *odd).stderr
+    )
+
+
 def test_a_core_is_measured_on_given_images(rmeeto_json, model_folder, pictures):
     options = ("--images-per-second", "9", "--data", pictures, "--images", "4096", "--cores", "3", "--gpus", "1")
     found = rmeeto_json("plan", model_folder, *options)

@@ -89,6 +89,17 @@ def notes(found: Forecast) -> list[str]:
         texts.append("paper: Table 3, three epochs on nodes of 8 H100")
     elif (why := found.why_not_table_3) is not None:
         texts.append(f"no column of the paper's Table 3: {why}")
+    if found.left_out:
+        counts = ", ".join(map(str, found.left_out))
+        texts.append(
+            f"not in the table: {counts} GPUs, which cannot share {found.minutes.images_per_step:,} images evenly"
+        )
+    passes, known = (
+        found.job.plan(found.minutes.machines.devices).micro_batch,
+        found.throughput.batch or found.job.batch,
+    )
+    if passes < known:
+        texts.append(f"a GPU is taken to be as fast per image with {passes} images at a time as with {known}")
     if found.throughput.source.startswith("measured here, cpu"):
         texts.append("a GPU here stands for a processor like this one")
     return texts

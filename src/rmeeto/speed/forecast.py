@@ -36,6 +36,12 @@ class Forecast:
         return self.curve[-1]
 
     @property
+    def left_out(self) -> tuple[int, ...]:
+        """Numbers of GPUs that the curve leaves out."""
+        shown = {one.machines for one in self.curve}
+        return tuple(each.devices for each in doublings(self.minutes.machines) if each not in shown)
+
+    @property
     def sentence(self) -> str:
         """What takes the time on all GPUs."""
         return bottleneck_sentence(self.minutes, self.job, self.reading)
@@ -65,6 +71,7 @@ class Forecast:
             "minutes": self.minutes.to_dict(),
             "sentence": self.sentence,
             "curve": [{**one.to_dict(), "paper_minutes": self.paper.get(one.machines.devices)} for one in self.curve],
+            "left_out_devices": list(self.left_out),
             "not_as_in_table_3": self.why_not_table_3,
         }
 
