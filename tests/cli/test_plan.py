@@ -118,7 +118,7 @@ def test_transformers_are_planned_too(rmeeto_json):
         (("vim_small", "--nodes", "-2"), ("--nodes",)),
         (("vim_small", "--link", "infinband", "--calibrate", "8=25"), ("infinband", "infiniband")),
         (("vim_small", "--inside", "pcie", "--calibrate", "8=25"), ("pcie4", "pcie5")),
-        (("vim_small", "--images", "11263", "--images-per-second", "300"), ("11264", "too few")),
+        (("vim_small", "--images", "11263", "--images-per-second", "300"), ("11,264", "too few")),
         (("vim_small", "--reduce", "merge:r=500"), ("500",)),
         (("vim_small", "--images-per-second", "300", "--calibrate", "8=25"), ("--images-per-second and --calibrate",)),
         (("vim_small", "--images-per-second", "0"), ("above 0",)),

@@ -96,6 +96,8 @@ def test_minutes_that_no_gpu_could_reach_are_refused():
         calibrate(JOB, NODE, 25.2, reading)
     with pytest.raises(ConfigError, match="no GPU is fast enough"):
         calibrate(JOB, NODE, 0.4)
+    with pytest.raises(ConfigError, match="would be faster"):
+        calibrate(JOB, NODE, 1e300)
 
 
 def played_through(batches, workers, read_seconds, work_seconds):
@@ -148,6 +150,8 @@ def test_each_bottleneck_has_its_sentence():
     fast = sentence(JOB, Machines(8, 2, between="ethernet-1"), 1e5)
     assert "summing 104 MB of gradients over ethernet-1 takes" in fast
     assert "Starting up is the bottleneck: 3600 s" in sentence(replace(JOB, start_seconds=3600), NODE, 3000)
+    tiny = replace(JOB, images=1408 * 8, start_seconds=600)
+    assert "Starting up" in sentence(tiny, NODE, 3000, Reading(images_per_second=100, cores=16))
     few = Reading(images_per_second=100, cores=64, workers=2)
     assert "the 16 workers of a node read 1,600" in sentence(JOB, NODE, 300, few)
     short = replace(JOB, images=11_264, start_seconds=0)
@@ -189,8 +193,9 @@ def test_impossible_jobs_are_refused(changes, word):
 
 
 def test_fewer_images_than_a_step_are_refused():
-    with pytest.raises(DataError, match="too few for one step"):
+    with pytest.raises(DataError, match="8 GPUs × 2 × 704 = 11,264 images per step"):
         predict(replace(JOB, images=11_263), NODE, 300)
+    assert predict(replace(JOB, images=11_264), NODE, 300).steps == 3
 
 
 @pytest.mark.parametrize("speed", [0, -3, float("nan"), float("inf")])
@@ -206,7 +211,9 @@ def test_table_3_stands_beside_its_own_setting_only():
     assert why_not_table_3("vim_small", "merge:r=11", job) is None
     assert "none, not merge:r=11" in why_not_table_3("vim_small", "none", job)
     assert "10 epochs, not 3" in why_not_table_3("vim_small", "merge:r=11", replace(job, epochs=10))
-    assert "images_per_step" in why_not_table_3("vim_small", "merge:r=11", replace(job, images_per_step=1408))
+    assert "1,408 images per step, not 704 × 2 per GPU" in why_not_table_3(
+        "vim_small", "merge:r=11", replace(job, images_per_step=1408)
+    )
     assert why_not_table_3("deit_small", "none", job) == "the paper has no deit_small there"
     assert paper_minutes("vim_small", Machines(4, 2)) is None
     assert paper_minutes("vim_small", Machines(8, 3)) is None

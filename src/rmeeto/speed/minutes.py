@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from rmeeto.checks import number, whole_number
 from rmeeto.data import BatchPlan
-from rmeeto.errors import ConfigError
+from rmeeto.errors import ConfigError, DataError
 from rmeeto.speed.links import Machines, all_reduce_seconds
 
 ASKED = "predict the minutes of a re-training"
 GRADIENT_BYTES = 4  # weights and gradients are float32, under bfloat16 autocast too
 FORWARD_PASSES = 3  # a training step costs as many: a backward pass has two products for each of the forward pass
-HALVINGS = 100  # of the interval in which a calibrated speed is searched
+SLOWEST, FASTEST = 1e-6, 1e12  # images per second, between which a calibrated speed is searched
+HALVINGS = 100
 
 Bottleneck = Literal["compute", "communication", "reading images", "starting up"]
 
@@ -75,6 +76,14 @@ class Job:
             DataError: fewer images than one step takes. ConfigError: the GPUs cannot share a step evenly.
         """
         passes = self.passes * devices if self.images_per_step is None else self.images_per_step // self.batch
+        if self.images < passes * self.batch:
+            made_of = f"{devices} GPUs × {self.passes} × {self.batch} = " if self.images_per_step is None else ""
+            raise DataError(
+                f"train on {self.images:,} images",
+                given=f"{made_of}{passes * self.batch:,} images per step",
+                why="there are too few for one step",
+                fix="take fewer GPUs, smaller batches or fewer passes, or more images",
+            )
         return BatchPlan(
             images=self.images,
             epochs=self.epochs,
@@ -168,7 +177,9 @@ class Minutes:
 
     @property
     def bottleneck(self) -> Bottleneck:
-        """Reading if it is slower than a step; else what takes most of the time."""
+        """Start-up if it is more than half; reading if it is slower than a step; else what takes most of the time."""
+        if self.start_minutes > self.total_minutes / 2:
+            return "starting up"
         if self.reading_speed is not None and self.reading_speed < self.needed_reading_speed:
             return "reading images"
         parts: dict[Bottleneck, float] = {
@@ -247,22 +258,28 @@ def calibrate(job: Job, machines: Machines, minutes: float, reading: Reading | N
     Only what the GPUs compute is fitted: communication, reading and start-up stay as predicted.
 
     Raises:
-        ConfigError: what is not fitted takes longer already. DataError, ConfigError: see :meth:`Job.plan`.
+        ConfigError: what is not fitted takes longer already, or the GPU would be slower than any.
+        DataError, ConfigError: see :meth:`Job.plan`.
     """
     check_positive("minutes", minutes)
 
     def total(speed: float) -> float:
         return predict(job, machines, speed, reading).total_minutes
 
-    fastest = 1e12
-    if total(fastest) >= minutes:
+    if total(SLOWEST) < minutes:
         raise ConfigError(
             f"calibrate by {minutes:g} minutes on {machines}",
-            given=f"{total(fastest):.2g} minutes for communication, reading and start-up alone",
+            why=f"a GPU of {SLOWEST:g} images per second would be faster",
+            fix="check the minutes",
+        )
+    if total(FASTEST) >= minutes:
+        raise ConfigError(
+            f"calibrate by {minutes:g} minutes on {machines}",
+            given=f"{total(FASTEST):.2g} minutes for communication, reading and start-up alone",
             why="no GPU is fast enough for that",
             fix="check the minutes, the link, the speed of reading and the seconds of start-up",
         )
-    low, high = math.log(1e-12), math.log(fastest)
+    low, high = math.log(SLOWEST), math.log(FASTEST)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if total(math.exp(middle)) > minutes else (low, middle)

@@ -28,7 +28,11 @@ def why_not_table_3(model: str, reduction: str, job: Job) -> str | None:
     if model not in MINUTES:
         return f"the paper has no {model} there"
     batch, passes = BATCHES[model]
-    step = "images_per_step" if job.images_per_step is not None else f"{job.batch} × {job.passes} images per GPU"
+    step = (
+        f"{job.images_per_step:,} images per step"
+        if job.images_per_step is not None
+        else f"{job.batch} × {job.passes} images per GPU"
+    )
     differences = [
         (reduction != REDUCTIONS[model], f"{reduction}, not {REDUCTIONS[model]}"),
         (job.images != IMAGENET_IMAGES, f"{job.images:,} images, not {IMAGENET_IMAGES:,}"),
