@@ -77,7 +77,8 @@ class Job:
         """
         passes = self.passes * devices if self.images_per_step is None else self.images_per_step // self.batch
         if self.images < passes * self.batch:
-            made_of = f"{devices} GPUs × {self.passes} × {self.batch} = " if self.images_per_step is None else ""
+            gpus = "1 GPU" if devices == 1 else f"{devices} GPUs"
+            made_of = f"{gpus} × {self.passes} × {self.batch} = " if self.images_per_step is None else ""
             raise DataError(
                 f"train on {self.images:,} images",
                 given=f"{made_of}{passes * self.batch:,} images per step",
