@@ -17,6 +17,7 @@ ORDERS = {
     "rmeeto": [
         {"cli", "timm"},
         {"demo"},
+        {"experiments"},
         {"report"},
         {"training", "tuning"},
         {"recipe"},

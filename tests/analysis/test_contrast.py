@@ -36,7 +36,7 @@ def test_the_largest_contrast_is_at_least_one_image(values, largest):
     [
         (lambda: by_image([], []), "at least one"),
         (lambda: by_image([1, 0], [1]), "partner"),
-        (lambda: by_image([1, 0.5], [1, 0]), "correct, 1, or not, 0"),
+        (lambda: by_image([1, 1.5], [1, 0]), "correct, 1, or not, 0"),
         (lambda: by_image([1, np.nan], [1, 0]), "finite"),
         (lambda: by_image([[1, 0]], [[1, 0]]), "one number"),
         (lambda: by_image("yes", "no"), "no list of numbers"),

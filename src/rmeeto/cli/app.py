@@ -18,6 +18,7 @@ from rmeeto.cli.eval import evaluate
 from rmeeto.cli.failures import exit_code, explain
 from rmeeto.cli.flops import flops
 from rmeeto.cli.models import models
+from rmeeto.cli.plan import plan
 from rmeeto.cli.predict import predict
 from rmeeto.cli.retrain import retrain
 from rmeeto.cli.show import show
@@ -97,6 +98,7 @@ app.command("eval", rich_help_panel=REDUCE)(evaluate)
 app.command(rich_help_panel=REDUCE)(retrain)
 app.command(rich_help_panel=REDUCE)(tune)
 app.command(rich_help_panel=REDUCE)(bench)
+app.command(rich_help_panel=REDUCE)(plan)
 app.command(rich_help_panel=PAPER)(table)
 app.add_typer(data, name="data", rich_help_panel=CHECK)
 app.command(rich_help_panel=CHECK)(demo)
