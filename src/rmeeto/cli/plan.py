@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from rmeeto.cli import console
 from rmeeto.cli.flops import default_reductions
-from rmeeto.cli.model import build, fitting_reductions
+from rmeeto.cli.model import RANDOM, build, fitting_reductions
 from rmeeto.cli.options import JsonOption, ModelArgument, ReduceOption
 from rmeeto.cli.plan_table import print_forecast
 from rmeeto.errors import ConfigError
@@ -206,7 +206,6 @@ def reading_of(
     if decode_rate is not None:
         return Reading(images_per_second=decode_rate, cores=cores, workers=workers)
 
-    from rmeeto.cli.bench import unimportant_weights
     from rmeeto.data import Preparation, open_data
 
     assert data is not None
@@ -229,11 +228,16 @@ def measured_throughput(
 
     if file is not None:
         return load_throughput(file, described.config, reduction)
-    from rmeeto.cli.bench import unimportant_weights
-
     network = build(model, unimportant_weights(model), impl="auto", reduction=reduction)
     network.reduction = reduction  # a folder's own reduction would stand in for "none"
     return measure_throughput(network, batch=batch, precision=precision or "auto", progress=console.progress())
+
+
+def unimportant_weights(model: str) -> str | None:
+    """Random weights, unless a folder has its own: speed does not depend on them, and they need no download."""
+    from rmeeto.models.description import is_folder
+
+    return None if is_folder(model) else RANDOM
 
 
 def command(model: str, found: Forecast, accumulate: int, data: str) -> str:

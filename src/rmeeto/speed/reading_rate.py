@@ -6,10 +6,10 @@ import time
 
 import torch
 
-from rmeeto.data import Preparation, Source, training_reading
-from rmeeto.data.augmentation import AS_DEIT, Augmentation
+from rmeeto.data import Augmentation, Preparation, Source, training_reading
 from rmeeto.data.samples import Draw, TrainingSamples
 from rmeeto.data.sampling import ONE_VIEW, ClipSampling
+from rmeeto.data.transforms import AS_DEIT
 from rmeeto.errors import DataError
 from rmeeto.runtime.progress import SILENT, Progress
 from rmeeto.speed.timing import Clock
