@@ -21,7 +21,7 @@ ORDERS = {
         {"training", "tuning"},
         {"recipe"},
         {"evaluation"},
-        {"speed", "viz"},
+        {"speed", "viz", "analysis"},
         {"data"},
         {"models"},
         {"cost"},
@@ -52,6 +52,18 @@ ORDERS = {
         {"network"},
         {"ends", "block", "cuda_graph"},
         {"conditions", "snapshot"},
+    ],
+    "rmeeto.analysis": [
+        {"information"},
+        {"gaussians", "signals"},
+        {"estimators"},
+        {"causality"},
+    ],
+    "rmeeto.analysis.estimators": [
+        {"estimate"},
+        {"neural", "neighbours"},
+        {"critic", "projections"},
+        {"bounds", "samples", "interval"},
     ],
     "rmeeto.ops": [
         {"packed"},
