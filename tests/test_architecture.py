@@ -53,12 +53,6 @@ ORDERS = {
         {"ends", "block", "cuda_graph"},
         {"conditions", "snapshot"},
     ],
-    "rmeeto.analysis": [
-        {"information"},
-        {"gaussians", "signals"},
-        {"estimators"},
-        {"causality"},
-    ],
     "rmeeto.analysis.estimators": [
         {"estimate"},
         {"neural", "neighbours"},

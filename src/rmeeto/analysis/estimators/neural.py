@@ -148,7 +148,8 @@ class InfoNCE(CriticEstimator):
 class SMILE(CriticEstimator):
     """The clipped estimator: Donsker and Varadhan's expression, with its rare and large terms cut off.
 
-    Song and Ermon, "Understanding the Limitations of Variational Mutual Information Estimators" (ICLR 2020). The critic learns log densities' ratios by the Jensen-Shannon bound, whose gradient is quiet; the figure is the
+    Song and Ermon, "Understanding the Limitations of Variational Mutual Information Estimators" (ICLR 2020). The
+    critic learns log densities' ratios by the Jensen-Shannon bound, whose gradient is quiet; the figure is the
     Donsker-Varadhan expression with exp T kept within exp(±clip).
 
     Bias: both ways. It is no bound: clipping trades variance for a bias that grows with I and shrinks with the clip,
