@@ -144,10 +144,12 @@ def test_what_cannot_be_asked_is_refused_with_the_reason(images):
     def ask(given=None, reductions=(), **options):
         information_in_blocks(models() if given is None else given, images, reductions, **options)
 
-    with pytest.raises(ConfigError, match="at least one model and one estimator"):
+    with pytest.raises(ConfigError, match="given: no model"):
         ask(given={})
-    with pytest.raises(ConfigError, match="at least one model and one estimator"):
+    with pytest.raises(ConfigError, match="at least one is needed"):
         ask(estimators=[])
+    with pytest.raises(ConfigError, match="told apart by their estimators' names"):
+        ask(estimators=["ksg", KSG(neighbours=2)])
     with pytest.raises(ConfigError, match="seeds is at least 2"):
         ask(seeds=1)
     with pytest.raises(ConfigError, match="blocks names models that are not given: deit"):

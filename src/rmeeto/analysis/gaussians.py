@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmeeto.analysis.estimators import ESTIMATORS, Estimate, Estimator, as_estimator, samples
+from rmeeto.analysis.estimators import ESTIMATORS, Estimate, Estimator, as_estimators, samples
 from rmeeto.checks import number, whole_number
 from rmeeto.runtime.randomness import seed_of
 
@@ -84,7 +84,7 @@ def bias_table(
     for value in nats:
         number(asked, "nats", value, least=0.0)
     whole_number(asked, "seeds", seeds, least=2)
-    chosen = [as_estimator(estimator) for estimator in estimators]
+    chosen = as_estimators(estimators).values()
     table = []
     for dim, directions, truth in product(dims, shared, nats):
         directions = min(directions, dim)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rmeeto.analysis.estimators import ESTIMATORS, Estimate, Estimator, Samples, as_estimator, samples
+from rmeeto.analysis.estimators import ESTIMATORS, Estimate, Estimator, Samples, as_estimators, samples
 from rmeeto.analysis.signals import Reading, block_signals, middle_block
 from rmeeto.checks import whole_number
 from rmeeto.errors import ConfigError
@@ -152,10 +152,10 @@ def information_in_blocks(
     """
     asked = "estimate the information that blocks pass on"
     count = whole_number(asked, "seeds", seeds, least=2)
-    chosen = {found.name: found for found in map(as_estimator, estimators)}
+    chosen = as_estimators(estimators)
     lines = [None, *map(as_reduction, reductions)]
-    if not models or not chosen:
-        raise ConfigError(asked, why="at least one model and one estimator are needed")
+    if not models:
+        raise ConfigError(asked, given="no model", why="at least one is needed")
     if strangers := sorted({*(blocks or {})} - {*models}):
         why = f"blocks names models that are not given: {', '.join(strangers)}"
         raise ConfigError(asked, given=f"models {', '.join(models)}", why=why)

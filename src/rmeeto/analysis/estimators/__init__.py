@@ -1,7 +1,14 @@
 """Estimators of mutual information from samples, each with what biases it."""
 
 from rmeeto.analysis.estimators.critic import Training
-from rmeeto.analysis.estimators.estimate import ESTIMATORS, Estimate, Estimator, as_estimator, mutual_information
+from rmeeto.analysis.estimators.estimate import (
+    ESTIMATORS,
+    Estimate,
+    Estimator,
+    as_estimator,
+    as_estimators,
+    mutual_information,
+)
 from rmeeto.analysis.estimators.neighbours import KSG, nearest_neighbours
 from rmeeto.analysis.estimators.neural import MINE, SMILE, InfoNCE
 from rmeeto.analysis.estimators.samples import Samples, samples
@@ -17,6 +24,7 @@ __all__ = [
     "Samples",
     "Training",
     "as_estimator",
+    "as_estimators",
     "mutual_information",
     "nearest_neighbours",
     "samples",

@@ -14,7 +14,7 @@ from rmeeto.analysis.estimators.neighbours import KSG
 from rmeeto.analysis.estimators.neural import MINE, SMILE, InfoNCE
 from rmeeto.analysis.estimators.samples import Samples, samples
 from rmeeto.checks import whole_number
-from rmeeto.errors import UnknownName
+from rmeeto.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -124,3 +124,22 @@ def as_estimator(value: str | Estimator) -> Estimator:
     if value not in ESTIMATORS:
         raise UnknownName("estimator", value, ESTIMATORS)
     return ESTIMATORS[value]()
+
+
+def as_estimators(values: Sequence[str | Estimator]) -> dict[str, Estimator]:
+    """One or more estimators by their names.
+
+    Raises:
+        UnknownName: there is none of that name.
+        ConfigError: none is given, or two have one name.
+    """
+    chosen = [as_estimator(value) for value in values]
+    found = {estimator.name: estimator for estimator in chosen}
+    if not chosen or len(found) < len(chosen):
+        raise ConfigError(
+            "estimate mutual information by several estimators",
+            given=", ".join(estimator.name for estimator in chosen) or "none",
+            why="at least one is needed, and figures are told apart by their estimators' names",
+            fix="give one estimator of each kind, such as mine, infonce, smile and ksg",
+        )
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from statistics import fmean, stdev
 
 LEVEL = 0.95
@@ -22,6 +23,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return mean - reach, mean + reach
 
 
+@cache
 def two_sided_t(level: float, freedom: int) -> float:
     """The t for which Student's law of so many degrees of freedom has this probability between -t and t."""
     low, high = 0.0, 1.0

@@ -29,6 +29,8 @@ class KSG:
     so many directions, which are found in one half of the images; the other half gives the figure. Without a
     projection all samples do.
 
+    Of several samples of an image one is used at a time, because they are not independent: the number of images counts.
+
     Bias: a projection loses information, so the figure estimates less than I(X; Y): relations in other directions do
     not count, and with ``canonical`` directions relations that are not linear are not looked for. In the projected
     space it is nearly free of bias at small I, and too small where I is large or the dependence nearly deterministic
@@ -66,46 +68,54 @@ class KSG:
 
 
 def nearest_neighbours(samples: Samples, neighbours: int) -> float:
-    """The estimate in nats, of signals of few dimensions; neighbours are sought in other images only.
+    """The estimate in nats, of signals of few dimensions.
 
     For each sample, ε is its distance to its k-th neighbour, and n_x and n_y count the samples that are nearer than ε
-    in X and in Y. The mean of ψ(k) + ψ(N) - ψ(n_x + 1) - ψ(n_y + 1) is the estimate; N counts the samples among which
-    neighbours are sought, the sample itself included.
+    in X and in Y. The mean of ψ(k) + ψ(n) - ψ(n_x + 1) - ψ(n_y + 1) over the n samples is the estimate.
 
     Exact ties (repeated samples, whole numbers) break the rule that exactly k samples lie within ε. Where they do, the
-    samples at distance ε count too, in all three places: ψ(k') + ψ(N) - ψ(n_x') - ψ(n_y'). With samples of a discrete
+    samples at distance ε count too, in all three places: ψ(k') + ψ(n) - ψ(n_x') - ψ(n_y'). With samples of a discrete
     law that tends to the sum over its cells, as in Gao et al., "Estimating Mutual Information for Discrete-Continuous
     Mixtures" (NeurIPS 2017).
 
+    The samples must be independent: samples of one image lie in clumps, and would be taken for a dependence. So there
+    are as many estimates as the image with fewest samples has, each from one sample of every image; this is their mean.
+
     Raises:
-        UnsupportedInput: a sample has fewer than k others to be compared with.
+        UnsupportedInput: not more images than neighbours.
     """
-    others = samples.count - torch.bincount(samples.image.unique(return_inverse=True)[1]).max().item()
-    if others < neighbours:
+    _, counts = samples.image.unique(return_counts=True)
+    if len(counts) <= neighbours:
         raise UnsupportedInput(
             f"look for {neighbours} nearest neighbours",
-            given=f"{samples.count} samples, {others} of them from other images than some sample",
+            given=f"samples of {len(counts)} images",
             why="neighbours are sought in other images only",
             fix="give more images, or ask for fewer neighbours",
         )
+    first = counts.cumsum(0) - counts  # samples stand in the order of their images
+    rounds = [_of_independent(samples.take(first + number), neighbours) for number in range(int(counts.min()))]
+    return sum(rounds) / len(rounds)
+
+
+def _of_independent(samples: Samples, neighbours: int) -> float:
     rows = torch.arange(samples.count, device=samples.x.device).split(max(1, CELLS // samples.count))
     return float(torch.cat([_terms(samples, piece, neighbours) for piece in rows]).mean())
 
 
 def _terms(samples: Samples, rows: Tensor, neighbours: int) -> Float[Tensor, " m"]:
     """What each of these samples adds to the mean."""
-    some = samples.take(rows)
-    apart = some.image[:, None] != samples.image
+    itself = rows[:, None] == torch.arange(samples.count, device=rows.device)
     in_x, in_y = (
-        torch.cdist(mine, everyone, p=torch.inf).masked_fill(~apart, torch.inf)
-        for mine, everyone in ((some.x, samples.x), (some.y, samples.y))
+        torch.cdist(signal[rows], signal, p=torch.inf).masked_fill(itself, torch.inf)
+        for signal in (samples.x, samples.y)
     )
     together = torch.maximum(in_x, in_y)
     reach = together.kthvalue(neighbours, dim=1, keepdim=True).values
     within = _count(together <= reach)
     tied = (within > neighbours) | (reach[:, 0] == 0)
     near = [torch.where(tied, _count(in_one <= reach), _count(in_one < reach) + 1) for in_one in (in_x, in_y)]
-    return _psi(within) + _psi(_count(apart) + 1) - _psi(near[0]) - _psi(near[1])
+    every = torch.full_like(within, samples.count)
+    return _psi(within) + _psi(every) - _psi(near[0]) - _psi(near[1])
 
 
 def _count(cells: Tensor) -> Tensor:
