@@ -8,7 +8,8 @@ import timm
 import torch
 
 import rmeeto
-from rmeeto.analysis.estimators import KSG, Estimate, InfoNCE, Training
+from rmeeto.analysis import information
+from rmeeto.analysis.estimators import KSG, Estimate, InfoNCE, Samples, Training
 from rmeeto.analysis.information import Difference, Setting, information_in_blocks
 from rmeeto.errors import ConfigError, UnknownName, UnsupportedInput
 from small_models import model_of
@@ -31,7 +32,7 @@ class Spread:
 def models():
     torch.manual_seed(0)
     vit = timm.models.vision_transformer.VisionTransformer(
-        img_size=32, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=5
+        img_size=32, patch_size=4, embed_dim=16, depth=3, num_heads=2, num_classes=5
     )
     return {"vim": model_of(depth=3, reduction="prune:r=3"), "vit": rmeeto.reduce(vit.eval(), None)}
 
@@ -103,17 +104,22 @@ def test_a_difference_is_reported_only_if_all_estimators_agree(changes, conclusi
     assert Difference(setting, setting, estimates).conclusion == conclusion
 
 
-def test_a_clear_difference_is_found_and_estimators_of_opposite_opinion_leave_it_open(images):
-    def conclusion(*estimators):
-        options = {"estimators": estimators, "seeds": 4, "blocks": {"vim": 2}}
-        (difference,) = information_in_blocks(
-            {"vim": models()["vim"]}, images, ["merge:r=20,blocks=all"], **options
-        ).differences
-        return difference.conclusion
+def test_a_clear_difference_is_found_and_estimators_of_opposite_opinion_leave_it_open(images, monkeypatch):
+    def halved_by_a_reduction(model, images, block, **options):
+        x, y = torch.randn(2, 384, 3, generator=torch.Generator().manual_seed(0))
+        return Samples(x, y * (1.0 if model.reduction is None else 0.5), torch.arange(384) // 6)
 
-    alone = conclusion(Spread())
-    assert alone in ("more", "less")  # merged tokens vary less
-    assert conclusion(Spread(), Spread("twice", 2.0)) == alone
+    monkeypatch.setattr(information, "block_signals", halved_by_a_reduction)
+
+    def conclusion(*estimators):
+        result = information_in_blocks(
+            {"vim": models()["vim"]}, images, ["merge:r=2,blocks=all"], estimators=estimators, seeds=4
+        )
+        return result.differences[0].conclusion
+
+    assert conclusion(Spread()) == "less"
+    assert conclusion(Spread(), Spread("twice", 2.0)) == "less"
+    assert conclusion(Spread("against", -1.0)) == "more"
     assert conclusion(Spread(), Spread("against", -1.0)) == "undecided"
 
 
@@ -125,7 +131,7 @@ def test_each_seed_has_images_of_its_own(images):
             seen.append({*samples.image.tolist()})
             return float(seed)
 
-    information_in_blocks({"vim": models()["vim"]}, images, [], estimators=[Looks()], seeds=5)
+    information_in_blocks({"vim": models()["vim"]}, images, [], estimators=[Looks()], seeds=5, tokens_per_image=5)
     assert len(seen) == 5
     assert all(len(share) == 12 for share in seen)
     assert len(set().union(*seen)) == 60
@@ -156,9 +162,11 @@ def test_what_cannot_be_asked_is_refused_with_the_reason(images):
         ask(blocks={"deit": 1})
     with pytest.raises(ConfigError, match="block is at least 0, at most 2"):
         ask(blocks={"vim": 3})
+    with pytest.raises(ConfigError, match=r"call rmeeto\.reduce\(model, None\)"):
+        ask(given={"vim": models()["vim"], "linear": torch.nn.Linear(3, 3)})
     with pytest.raises(UnknownName, match="ksg"):
         ask(estimators=["kgs"])
     with pytest.raises(UnknownName, match="merge"):
         ask(reductions=["marge:r=2"])
-    with pytest.raises(UnsupportedInput, match="24 samples are too few"):
-        ask(seeds=10, estimators=["ksg"])
+    with pytest.raises(UnsupportedInput, match="64 images are 9 for each of 7 seeds"):
+        ask(seeds=7)

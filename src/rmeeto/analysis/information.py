@@ -21,15 +21,17 @@ import torch
 from torch import Tensor
 
 from rmeeto.analysis.estimators import ESTIMATORS, Estimate, Estimator, Samples, as_estimators, samples
-from rmeeto.analysis.signals import Reading, block_signals, middle_block
+from rmeeto.analysis.estimators.samples import LEAST_IMAGES
+from rmeeto.analysis.signals import Reading, block_signals, check, middle_block
 from rmeeto.checks import whole_number
-from rmeeto.errors import ConfigError
+from rmeeto.errors import ConfigError, UnsupportedInput
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import Reduction, as_reduction
 from rmeeto.runtime.randomness import seed_of
 
 Conclusion = Literal["more", "less", "undecided"]
 CONCLUSIONS: dict[int, Conclusion] = {1: "more", -1: "less", 0: "undecided"}
+ASKED = "estimate the information that blocks pass on"
 WHOLE = "none"  # the line of no reduction
 
 
@@ -150,16 +152,15 @@ def information_in_blocks(
         UnsupportedInput: too few images for so many seeds, images of another size, or a constant signal.
         UnknownName: an estimator, reading or reduction that does not exist.
     """
-    asked = "estimate the information that blocks pass on"
-    count = whole_number(asked, "seeds", seeds, least=2)
+    count = whole_number(ASKED, "seeds", seeds, least=2)
     chosen = as_estimators(estimators)
     lines = [None, *map(as_reduction, reductions)]
     if not models:
-        raise ConfigError(asked, given="no model", why="at least one is needed")
+        raise ConfigError(ASKED, given="no model", why="at least one is needed")
     if strangers := sorted({*(blocks or {})} - {*models}):
         why = f"blocks names models that are not given: {', '.join(strangers)}"
-        raise ConfigError(asked, given=f"models {', '.join(models)}", why=why)
-    places = {name: (blocks or {}).get(name, middle_block(model)) for name, model in models.items()}
+        raise ConfigError(ASKED, given=f"models {', '.join(models)}", why=why)
+    places = {name: _block(model, images, (blocks or {}).get(name), reading) for name, model in models.items()}
     shares = _shares(len(images), count)
     measured = []
     for name, model in models.items():
@@ -183,10 +184,22 @@ def reduced(model: ReducibleModel, reduction: Reduction | None) -> Iterator[None
         model.reduction = own
 
 
+def _block(model: ReducibleModel, images: Tensor, block: int | None, reading: str) -> int:
+    check(model, images, block or 0, reading)
+    return middle_block(model) if block is None else block
+
+
 def _shares(images: int, seeds: int) -> list[Tensor]:
     """Each seed's images, disjoint and of equal number."""
-    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed_of("images", images)))
     size = images // seeds
+    if size < LEAST_IMAGES:
+        raise UnsupportedInput(
+            ASKED,
+            given=f"{images} images, {seeds} seeds",
+            why=f"{images} images are {size} for each of {seeds} seeds, and at least {LEAST_IMAGES} are needed",
+            fix="give more images, better thousands",
+        )
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed_of("images", images)))
     return [order[seed * size : (seed + 1) * size] for seed in range(seeds)]
 
 
