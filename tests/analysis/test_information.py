@@ -45,7 +45,7 @@ def images():
 @pytest.fixture(scope="module")
 def found(images):
     reductions = ["merge:ratio=0.2,blocks=all", "prune:ratio=0.2,blocks=all"]
-    learn = InfoNCE(training=Training(steps=20))
+    learn = InfoNCE(training=Training(steps=5, width=8, hidden=8, check_every=5))
     return information_in_blocks(
         models(), images, reductions, estimators=[learn, "ksg"], seeds=3, blocks={"vit": 1}, tokens_per_image=5
     )

@@ -121,7 +121,7 @@ def directions(mixer: Any) -> dict[str, Function]:
     """
 
     def along(side: Any) -> Function:
-        return lambda x: mixer.direction(*mixer.project(x), side)  # type: ignore[no-any-return]
+        return lambda x: mixer.direction(*mixer.project(x), side)
 
     forward, backward = mixer.directions()
     return {"forward": along(forward), "backward": along(backward), "both": lambda x: mixer(x)[0]}

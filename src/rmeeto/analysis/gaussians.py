@@ -78,11 +78,11 @@ def bias_table(
     >>> print(as_text(bias_table(["infonce", "ksg"], dims=[64], nats=[2.0])))
     """
     asked = "show estimators Gaussians of known mutual information"
-    for name, values in (("dims", dims), ("shared", shared)):
-        for value in values:
-            whole_number(asked, name, value)
-    for value in nats:
-        number(asked, "nats", value, least=0.0)
+    for name, sizes in (("dims", dims), ("shared", shared)):
+        for size in sizes:
+            whole_number(asked, name, size)
+    for truth in nats:
+        number(asked, "nats", truth, least=0.0)
     whole_number(asked, "seeds", seeds, least=2)
     chosen = as_estimators(estimators).values()
     table = []

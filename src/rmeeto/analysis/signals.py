@@ -15,9 +15,9 @@ and as many tokens are drawn from every image before a reduction as after it: th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,10 @@ from rmeeto.models.vit import ReducibleTransformer
 from rmeeto.reduction import Tokens
 from rmeeto.runtime.randomness import seed_of
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int64
+
 Reading = Literal["tokens", "mean"]
-READINGS = ("tokens", "mean")
 BATCH = 64  # images that pass at once
 
 
@@ -76,19 +78,12 @@ def block_signals(
     """
     check(model, images, block, reading)
     whole_number("take signals from a block", "tokens_per_image", tokens_per_image)
-    found = []
-    for start in range(0, len(images), BATCH):
-        x, y, patches = _passing(model, images[start : start + BATCH], block)
-        if reading == "mean":
-            share = patches.to(x.dtype) / patches.sum(1, keepdim=True)
-            rows = torch.arange(len(x))
-            found.append(Samples(*(torch.einsum("bl,bld->bd", share, signal) for signal in (x, y)), image=start + rows))
-        else:
-            places = _drawn(patches, tokens_per_image, start, seed)
-            rows = torch.arange(len(x))[:, None]
-            image = (start + rows).expand_as(places).flatten()
-            found.append(Samples(*(signal[rows, places].flatten(0, 1) for signal in (x, y)), image=image))
-    return Samples(*(torch.cat(parts) for parts in zip(*((s.x, s.y, s.image) for s in found), strict=True)))
+    parts = []
+    for numbers in torch.arange(len(images)).split(BATCH):  # type: ignore[no-untyped-call]
+        seen = _passing(model, images[numbers], block, numbers)
+        parts.append(READINGS[reading](seen, tokens_per_image, seed))
+    x, y, image = (torch.cat([getattr(part, name) for part in parts]) for name in ("x", "y", "image"))
+    return Samples(x, y, image)
 
 
 def check(model: nn.Module, images: Tensor, block: int, reading: str) -> None:
@@ -112,8 +107,20 @@ def check(model: nn.Module, images: Tensor, block: int, reading: str) -> None:
         raise UnsupportedInput(asked, given=given, why="images are (n, c, h, w), clips (n, c, t, h, w), at least one")
 
 
-def _passing(model: ReducibleModel, images: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor]:
-    """X and Y of all tokens ``(b, l, d)``, and which of them are patches, ``(b, l)`` bool."""
+class Seen(NamedTuple):
+    """What passes through a block.
+
+    x, y: ``(b, l, d)``, of all tokens. patches: ``(b, l)`` bool, which of them are patches. image: ``(b,)`` int64.
+    """
+
+    x: Float[Tensor, "b l d"]
+    y: Float[Tensor, "b l d"]
+    patches: Bool[Tensor, "b l"]
+    image: Int64[Tensor, " b"]
+
+
+def _passing(model: ReducibleModel, images: Tensor, block: int, numbers: Tensor) -> Seen:
+    """Run the model up to a block, on images of these numbers."""
     before: Tokens | None = None
     with watched(model, block) as seen:
         for number, after in enumerate(model.walk(images)):
@@ -123,7 +130,7 @@ def _passing(model: ReducibleModel, images: Tensor, block: int) -> tuple[Tensor,
     if isinstance(model, ReducibleTransformer):  # it reduces behind its attention, a Mamba before its mixer
         after = model.embed(images) if before is None else before
     x, y = (plain(seen[name]).cpu() for name in ("x", "y"))
-    return x, y, _patches(after).cpu()
+    return Seen(x, y, _patches(after).cpu(), numbers)
 
 
 def _patches(tokens: Tokens) -> Tensor:
@@ -132,9 +139,26 @@ def _patches(tokens: Tokens) -> Tensor:
     return there.scatter(1, tokens.protected, False)
 
 
-def _drawn(patches: Tensor, count: int, start: int, seed: int) -> Tensor:
+def _means(seen: Seen, tokens_per_image: int, seed: int) -> Samples:
+    """A sample is the mean of an image's patches."""
+    share = seen.patches.to(seen.x.dtype) / seen.patches.sum(1, keepdim=True)
+    x, y = (torch.einsum("bl,bld->bd", share, signal) for signal in (seen.x, seen.y))
+    return Samples(x, y, seen.image)
+
+
+def _tokens(seen: Seen, tokens_per_image: int, seed: int) -> Samples:
+    """A sample is one of an image's patches, drawn at random."""
+    places = _drawn(seen, tokens_per_image, seed)
+    x, y = (signal[torch.arange(len(places))[:, None], places].flatten(0, 1) for signal in (seen.x, seen.y))
+    return Samples(x, y, seen.image.repeat_interleave(tokens_per_image))
+
+
+READINGS: Mapping[str, Callable[[Seen, int, int], Samples]] = {"tokens": _tokens, "mean": _means}
+
+
+def _drawn(seen: Seen, count: int, seed: int) -> Tensor:
     """The places ``(b, count)`` of patches drawn at random."""
-    fewest = int(patches.sum(1).min())
+    fewest = int(seen.patches.sum(1).min())
     if fewest < count:
         raise ConfigError(
             f"draw {count} tokens from each image",
@@ -144,11 +168,11 @@ def _drawn(patches: Tensor, count: int, start: int, seed: int) -> Tensor:
         )
     draws = torch.stack(
         [
-            torch.rand(patches.shape[1], generator=torch.Generator().manual_seed(seed_of(seed, "tokens", start + row)))
-            for row in range(len(patches))
+            torch.rand(seen.patches.shape[1], generator=torch.Generator().manual_seed(seed_of(seed, "tokens", image)))
+            for image in seen.image.tolist()
         ]
     )
-    return draws.masked_fill(~patches, -1.0).topk(count, dim=1).indices
+    return draws.masked_fill(~seen.patches, -1.0).topk(count, dim=1).indices
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def nearest_neighbours(samples: Samples, neighbours: int) -> float:
     Raises:
         UnsupportedInput: not more images than neighbours.
     """
-    _, counts = samples.image.unique(return_counts=True)
+    _, counts = torch.unique(samples.image, return_counts=True)
     if len(counts) <= neighbours:
         raise UnsupportedInput(
             f"look for {neighbours} nearest neighbours",
@@ -98,7 +98,7 @@ def nearest_neighbours(samples: Samples, neighbours: int) -> float:
 
 
 def _of_independent(samples: Samples, neighbours: int) -> float:
-    rows = torch.arange(samples.count, device=samples.x.device).split(max(1, CELLS // samples.count))
+    rows = torch.split(torch.arange(samples.count, device=samples.x.device), max(1, CELLS // samples.count))
     return float(torch.cat([_terms(samples, piece, neighbours) for piece in rows]).mean())
 
 
@@ -123,4 +123,5 @@ def _count(cells: Tensor) -> Tensor:
 
 
 def _psi(count: Tensor) -> Tensor:
-    return torch.special.digamma(count.double())
+    value: Tensor = torch.special.digamma(count.double())
+    return value

@@ -30,14 +30,16 @@ def canonical(samples: Samples, dimensions: int, seed: int) -> tuple[Tensor, Ten
 
 def principal(samples: Samples, dimensions: int, seed: int) -> tuple[Tensor, Tensor]:
     """The directions in which X and Y vary most, each by itself. Returns ``(d, m)`` and ``(e, m)``."""
-    return tuple(torch.linalg.eigh(z.mT.cov())[1].flip(1)[:, :dimensions] for z in (samples.x, samples.y))  # type: ignore[return-value]
+    of_x, of_y = (torch.linalg.eigh(covariance(z))[1].flip(1)[:, :dimensions] for z in (samples.x, samples.y))
+    return of_x, of_y
 
 
 def random(samples: Samples, dimensions: int, seed: int) -> tuple[Tensor, Tensor]:
     """Orthonormal directions at random. Returns ``(d, m)`` and ``(e, m)``."""
     generator = torch.Generator().manual_seed(seed)
     drawn = (torch.randn(z.shape[1], dimensions, generator=generator, dtype=z.dtype) for z in (samples.x, samples.y))
-    return tuple(torch.linalg.qr(directions)[0].to(samples.x.device) for directions in drawn)  # type: ignore[return-value]
+    of_x, of_y = (torch.linalg.qr(directions)[0].to(samples.x.device) for directions in drawn)
+    return of_x, of_y
 
 
 PROJECTIONS: Mapping[Projection, Callable[[Samples, int, int], tuple[Tensor, Tensor]]] = {
@@ -47,8 +49,14 @@ PROJECTIONS: Mapping[Projection, Callable[[Samples, int, int], tuple[Tensor, Ten
 }
 
 
+def covariance(signal: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
+    """Of the columns of a signal, also of a single one."""
+    centred = signal - signal.mean(0)
+    return centred.mT @ centred / len(signal)
+
+
 def _inverse_root(signal: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
     """C^(-1/2) of the covariance C with its ridge."""
-    values, vectors = torch.linalg.eigh(torch.atleast_2d(signal.mT.cov()))
-    ridge = RIDGE * values.mean()
-    return vectors / (values.clamp(min=0) + ridge).sqrt() @ vectors.mT
+    values, vectors = torch.linalg.eigh(covariance(signal))
+    root: Tensor = vectors / (values.clamp(min=0) + RIDGE * values.mean()).sqrt()
+    return root @ vectors.mT

@@ -43,7 +43,8 @@ class Samples:
     @property
     def images(self) -> Tensor:
         """The numbers of the images, each once, ascending."""
-        return self.image.unique()
+        numbers: Tensor = torch.unique(self.image)
+        return numbers
 
     def take(self, rows: Tensor) -> Samples:
         """The pairs in these rows, which are numbers ``(m,)`` or marks ``(n,)`` bool."""
@@ -119,7 +120,7 @@ def samples(x: Tensor, y: Tensor, images: Tensor | None = None) -> Samples:
         images = torch.arange(len(x), device=x.device)
     if images.shape != (len(x),) or images.is_floating_point() or images.is_complex():
         raise _unfit(x, y, f"images must be one whole number per sample, not {images.dtype} {tuple(images.shape)}")
-    if (count := len(images.unique())) < LEAST_IMAGES:
+    if (count := len(torch.unique(images))) < LEAST_IMAGES:
         raise _unfit(x, y, f"they come from {count} images, and at least {LEAST_IMAGES} must be divided into parts")
     image, order = images.detach().clone().to(x.device, torch.int64).sort(stable=True)
     found = Samples(plain(x)[order], plain(y).to(x.device)[order], image)
