@@ -80,13 +80,13 @@ class Training:
         ConfigError: impossible values, when built.
     """
 
-    steps: int = 600
+    steps: int = 400
     batch: int = 256
     width: int = 64
     hidden: int = 128
     learning_rate: float = 1e-3
-    check_every: int = 20
-    patience: int = 6
+    check_every: int = 25
+    patience: int = 4
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "width", "hidden", "check_every", "patience"):
