@@ -27,7 +27,7 @@ def random_scores(count=6):
     return Scores(torch.randn(count, count), apart(count))
 
 
-def exact_scores(count=1500):
+def exact_scores(count=1000):
     """The log ratio of densities of two correlated normal numbers, which is the best critic."""
     x = torch.randn(count, dtype=torch.float64)
     y = RHO * x + math.sqrt(1 - RHO**2) * torch.randn(count, dtype=torch.float64)
@@ -37,7 +37,7 @@ def exact_scores(count=1500):
 
 @pytest.mark.parametrize("bound", [donsker_varadhan, contrast, lambda scores: clipped(scores, 10.0)])
 def test_the_best_critic_gives_the_information_of_gaussians(bound):
-    assert float(bound(exact_scores())) == pytest.approx(NATS, abs=0.06)
+    assert float(bound(exact_scores())) == pytest.approx(NATS, abs=0.08)
 
 
 def test_no_change_of_the_best_critic_raises_the_jensen_shannon_bound():

@@ -5,8 +5,8 @@ all estimators agree on its sign and every interval excludes zero; otherwise the
 estimator can see at all stands in :func:`rmeeto.analysis.gaussians.bias_table`. Networks of different widths are
 compared with more caution than one network with itself: the bias depends on the width.
 
-This is the quantity of the figure. Theorem 1 itself is about another one, I(Y_{t:T}; X_t), and compares modules of equal
-entropies, which trained networks are not; no figure made here confirms or refutes it.
+This is the quantity of the figure. Theorem 1 itself is about another one, I(Y_{t:T}; X_t), and compares modules of
+equal entropies, which trained networks are not; no figure made here confirms or refutes it.
 
 Every seed has images of its own, the same for all networks and reductions. So the figures of two seeds are
 independent, differences are paired, and the intervals cover the choice of images as well as training and parts.

@@ -59,4 +59,5 @@ def _inverse_root(signal: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
     """C^(-1/2) of the covariance C with its ridge."""
     values, vectors = torch.linalg.eigh(covariance(signal))
     root: Tensor = vectors / (values.clamp(min=0) + RIDGE * values.mean()).sqrt()
-    return root @ vectors.mT
+    inverse: Tensor = root @ vectors.mT
+    return inverse
