@@ -135,6 +135,15 @@ def test_a_frozen_model_calls_its_layers_while_it_is_watched():
     assert rmeeto.explain(model).way == "network"
 
 
+@needs_kernels
+def test_a_frozen_transformer_has_the_same_signals():
+    model = vit("tome:r=5")
+    images = torch.randn(2, 3, 32, 32)
+    plain = block_signals(model, images, 1)
+    frozen = block_signals(rmeeto.freeze(model), images, 1)
+    torch.testing.assert_close((frozen.x, frozen.y), (plain.x, plain.y), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("network", [vim, vit])
 def test_nothing_is_left_in_the_model(network):
     model = network("merge:r=5,blocks=all")

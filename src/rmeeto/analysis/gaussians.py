@@ -70,6 +70,7 @@ def bias_table(
     A figure of a network's signals is worth no more than what stands here for as many samples of as many dimensions.
 
     shared: directions that carry the information; more than a signal's columns are cut down to them. count: samples.
+    One of the three dims takes a minute or two on one core, nearly all of it for the estimators with a critic.
 
     Raises:
         ConfigError: impossible sizes, or fewer than 2 seeds.
