@@ -18,6 +18,7 @@ from rmeeto.analysis.estimators import (
     mutual_information,
     samples,
 )
+from rmeeto.analysis.estimators.critic import Critic
 from rmeeto.analysis.estimators.interval import mean_interval, two_sided_t
 from rmeeto.analysis.gaussians import as_text, bias_table, gaussian_pair
 from rmeeto.errors import ConfigError, UnknownName, UnsupportedInput
@@ -93,6 +94,55 @@ def test_what_is_learnt_by_heart_is_not_believed(estimator):
     image = torch.arange(40).repeat_interleave(20)
     assert estimator(samples(x, y, image), seed=0) < 0.3
     assert estimator(samples(x, y), seed=0) > 1.0  # if the images were unknown, it would be
+
+
+@each_in_short
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_very_small_and_very_large_numbers_do_no_harm(estimator, size):
+    x, y = gaussian_pair(200, 4, 2.0, shared=4, seed=0)
+    x, y = x.double(), y.double()
+    assert estimator(samples(x * size, y), 0) == pytest.approx(estimator(samples(x, y), 0), abs=0.02)
+
+
+@each_in_short
+def test_every_number_is_welcome_and_nothing_is_changed(estimator):
+    with torch.inference_mode():
+        x, y = gaussian_pair(200, 4, 2.0, shared=4, seed=0)
+    for kind in (torch.bfloat16, torch.float64, torch.int32):
+        given = (x * 10).to(kind), (y * 10).to(kind)
+        kept = [signal.clone() for signal in given]
+        assert math.isfinite(estimator(samples(*given), 0))
+        assert all(map(torch.equal, given, kept))
+
+
+@pytest.mark.parametrize("count", [10, 11, 57])
+def test_parts_share_no_image_and_miss_none(count):
+    image = torch.arange(6 * count) % count
+    parts = samples(torch.randn(6 * count, 2), torch.randn(6 * count, 2), image).parts((0.6, 0.2, 0.2), seed=1)
+    numbers = [set(part.image.tolist()) for part in parts]
+    assert sorted(number for part in numbers for number in part) == list(range(count))
+    assert [part.count for part in parts] == [6 * len(part) for part in numbers]
+    assert [len(part) for part in numbers] == pytest.approx([0.6 * count, 0.2 * count, 0.2 * count], abs=1)
+
+
+def test_a_critic_takes_no_two_samples_of_one_image_for_a_pair_by_chance():
+    pairs = samples(torch.randn(60, 2), torch.randn(60, 3), torch.arange(60) // 5)
+    scores = Critic(2, 3, width=4, hidden=4)(pairs)
+    assert not scores.table.any()  # it starts without an opinion
+    assert torch.equal(scores.chance, torch.block_diag(*[torch.ones(5, 5)] * 12) == 0)
+
+
+def test_many_samples_are_judged_in_pieces_from_all_over_the_images(monkeypatch):
+    monkeypatch.setattr("rmeeto.analysis.estimators.critic.MOST_AT_ONCE", 25)
+    pairs, seen = samples(torch.randn(60, 2), torch.randn(60, 3), torch.arange(60) // 6), []
+
+    def measure(scores):
+        seen.append(scores.chance)
+        return torch.tensor(float(len(seen)))
+
+    assert Critic(2, 3, width=4, hidden=4).judged(pairs, measure) == 2.0
+    assert [len(chance) for chance in seen] == [20, 20, 20]
+    assert all(chance.sum() == 20 * 20 - 10 * 2 * 2 for chance in seen)
 
 
 def test_an_estimate_has_an_interval_over_seeds():

@@ -127,4 +127,4 @@ def test_what_cannot_be_asked_is_refused():
         KSG(projection="canonic")
     pairs = samples(torch.randn(60, 1), torch.randn(60, 1), torch.arange(60) % 10)
     with pytest.raises(UnsupportedInput, match="samples of 10 images"):
-        nearest_neighbours(pairs, 10)
+        nearest_neighbours(pairs, 5)

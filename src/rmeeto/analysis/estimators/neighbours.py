@@ -82,14 +82,14 @@ def nearest_neighbours(samples: Samples, neighbours: int) -> float:
     are as many estimates as the image with fewest samples has, each from one sample of every image; this is their mean.
 
     Raises:
-        UnsupportedInput: not more images than neighbours.
+        UnsupportedInput: not more than two images per neighbour.
     """
     _, counts = torch.unique(samples.image, return_counts=True)
-    if len(counts) <= neighbours:
+    if len(counts) <= 2 * neighbours:
         raise UnsupportedInput(
             f"look for {neighbours} nearest neighbours",
             given=f"samples of {len(counts)} images",
-            why="neighbours are sought in other images only",
+            why="neighbours are sought in other images only, and half of them would be neighbours of every sample",
             fix="give more images, or ask for fewer neighbours",
         )
     first = counts.cumsum(0) - counts  # samples stand in the order of their images

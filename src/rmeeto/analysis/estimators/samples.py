@@ -79,7 +79,9 @@ class Scale(NamedTuple):
             UnsupportedInput: no column varies.
         """
         exact = signal.double()
-        mean, deviation = exact.mean(0), exact.std(0)
+        mean = exact.mean(0)
+        largest = (exact - mean).abs().amax(0).clamp(min=torch.finfo(torch.float64).tiny)
+        deviation = ((exact - mean) / largest).std(0) * largest  # no square overflows
         varies = deviation > 1e-6 * mean.abs()  # less is rounding
         if not varies.any():
             raise UnsupportedInput(
