@@ -143,6 +143,8 @@ def test_what_cannot_be_asked_is_refused_with_the_reason():
         depends_on(lambda u: u[:, 1:], x)
     with pytest.raises(UnsupportedInput, match="tuple"):
         depends_on(lambda u: (u, u), x)
+    with pytest.raises(UnsupportedInput, match="a function without a derivative"):
+        depends_on(torch.no_grad()(lambda u: 2 * u), x, by="jacobian")
     for by in WAYS:
         with pytest.raises(UnsupportedInput, match="NaN or infinity"):
             depends_on(lambda u: u / 0, x, by=by)

@@ -66,7 +66,7 @@ def depends_on(
 
     Raises:
         UnknownName: another way.
-        UnsupportedInput: other shapes, or values that are not finite.
+        UnsupportedInput: other shapes, values that are not finite, or a Jacobian of a function without a derivative.
 
     >>> print(depends_on(directions(model.layers[13].mixer)["forward"], torch.randn(1, 20, 384)))
     outputs depend on earlier inputs
@@ -102,6 +102,13 @@ def sensitivity(function: Function, x: Float[Tensor, "b l d"], *, seed: int = 0)
     x = x.detach().clone().requires_grad_()
     y = _checked(function, x)
     generator = torch.Generator().manual_seed(seed_of(seed, "jacobian"))
+    if not y.requires_grad:
+        raise UnsupportedInput(
+            ASKED,
+            given="a function without a derivative by x",
+            why="its value does not remember how it was computed",
+            fix='use by="perturbation"; a model must not be frozen, nor run under torch.no_grad',
+        )
     rows = []
     for place in range(y.shape[1]):
         v = torch.randn(y.shape[0], y.shape[2], generator=generator, dtype=y.dtype).to(y.device)
