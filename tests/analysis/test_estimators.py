@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,21 +40,21 @@ each_in_short = estimators(*(kind(training=SHORTER) for kind in CRITICS), KSG())
 
 @each
 def test_gaussians_of_known_information(estimator):
-    pairs = samples(*gaussian_pair(1500, 3, 1.0, shared=3, seed=0))
+    pairs = samples(*gaussian_pair(1200, 3, 1.0, shared=3, seed=0))
     assert estimator(pairs, seed=0) == pytest.approx(1.0, abs=0.25)
 
 
-@each_critic
+@estimators(*(kind(training=replace(SHORT, learning_rate=2e-2)) for kind in CRITICS))
 def test_dependence_that_no_correlation_shows(estimator):
     """|x| decides y: the linear correlation is zero, the information about 0.9 nats."""
-    x = torch.randn(1500, 1)
-    y = x.abs() + 0.2 * torch.randn(1500, 1)
-    assert estimator(samples(x, y), seed=0) > 0.15
+    x = torch.randn(1200, 1)
+    y = x.abs() + 0.2 * torch.randn(1200, 1)
+    assert estimator(samples(x, y), seed=0) > 0.2
 
 
 @each
 def test_independent_signals_have_nothing_in_common(estimator):
-    pairs = samples(torch.randn(1000, 12), torch.randn(1000, 12))
+    pairs = samples(torch.randn(600, 12), torch.randn(600, 12))
     assert estimator(pairs, seed=0) == pytest.approx(0, abs=0.1)
 
 
@@ -89,9 +90,9 @@ def test_the_scale_of_columns_does_not_matter(estimator):
 
 @each_critic
 def test_what_is_learnt_by_heart_is_not_believed(estimator):
-    """Each of 40 images has an x and a y of its own, without relation; its 20 samples repeat them."""
-    x, y = (torch.randn(40, 30).repeat_interleave(20, 0) for _ in range(2))
-    image = torch.arange(40).repeat_interleave(20)
+    """Each of 40 images has an x and a y of its own, without relation; its 12 samples repeat them."""
+    x, y = (torch.randn(40, 30).repeat_interleave(12, 0) for _ in range(2))
+    image = torch.arange(40).repeat_interleave(12)
     assert estimator(samples(x, y, image), seed=0) < 0.3
     assert estimator(samples(x, y), seed=0) > 1.0  # if the images were unknown, it would be
 
@@ -183,7 +184,7 @@ def test_intervals_cover_as_often_as_they_say():
 
 def test_the_bias_table_has_a_row_for_every_setting():
     table = bias_table(
-        [InfoNCE(training=SHORTER), KSG()], dims=[4, 8], nats=[0.0, 1.0], shared=[4, 99], count=300, seeds=2
+        [InfoNCE(training=SHORTER), KSG()], dims=[4, 8], nats=[0.0, 1.0], shared=[4, 99], count=160, seeds=2
     )
     assert len(table) == 2 * 2 * 2 * 2
     assert {(row.dim, row.shared) for row in table} == {(4, 4), (8, 4), (8, 8)}

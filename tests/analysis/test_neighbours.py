@@ -97,7 +97,7 @@ def test_resemblance_within_an_image_is_no_information():
 
 
 def test_canonical_directions_find_what_others_miss():
-    x, y = gaussian_pair(2000, 24, 2.0, shared=2, seed=0)
+    x, y = gaussian_pair(1200, 24, 2.0, shared=2, seed=0)
     found = {
         name: mutual_information(x, y, estimator=KSG(projection=name, dimensions=2), seeds=2).nats
         for name in ("canonical", "principal", "random")
