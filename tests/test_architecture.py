@@ -60,6 +60,12 @@ ORDERS = {
         {"ends", "block", "cuda_graph"},
         {"conditions", "snapshot"},
     ],
+    "rmeeto.analysis.estimators": [
+        {"estimate"},
+        {"neural", "neighbours"},
+        {"critic", "projections"},
+        {"bounds", "samples", "interval"},
+    ],
     "rmeeto.ops": [
         {"packed"},
         {"block", "merging", "watch"},
