@@ -60,11 +60,20 @@ ORDERS = {
         {"ends", "block", "cuda_graph"},
         {"conditions", "snapshot"},
     ],
+    "rmeeto.analysis": [
+        {"information", "verdict"},
+        {"signals", "gaussians", "better", "equal", "monotone", "ratio", "printed"},
+        {"estimators", "causality", "finding", "words"},
+        {"comparison"},
+        {"contrast"},
+        {"mean"},
+        {"distributions"},
+    ],
     "rmeeto.analysis.estimators": [
         {"estimate"},
         {"neural", "neighbours"},
         {"critic", "projections"},
-        {"bounds", "samples", "interval"},
+        {"bounds", "samples"},
     ],
     "rmeeto.ops": [
         {"packed"},

@@ -20,7 +20,6 @@ from rmeeto.analysis.estimators import (
     samples,
 )
 from rmeeto.analysis.estimators.critic import Critic
-from rmeeto.analysis.estimators.interval import mean_interval, two_sided_t
 from rmeeto.analysis.gaussians import as_text, bias_table, gaussian_pair
 from rmeeto.errors import ConfigError, UnknownName, UnsupportedInput
 
@@ -167,19 +166,6 @@ def test_seeds_that_agree_exactly_say_nothing_about_the_error():
 )
 def test_the_sign_of_an_estimate_is_that_of_its_whole_interval(values, sign):
     assert Estimate.of("any", values, 10).sign == sign
-
-
-@pytest.mark.parametrize(
-    ("freedom", "t"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (5, 2.57058), (29, 2.04523)]
-)
-def test_the_interval_is_that_of_printed_tables(freedom, t):
-    assert two_sided_t(0.95, freedom) == pytest.approx(t, rel=1e-5)
-
-
-def test_intervals_cover_as_often_as_they_say():
-    drawn = torch.randn(1000, 4).tolist()
-    missed = sum(not low < 0 < high for low, high in map(mean_interval, drawn))
-    assert 25 <= missed <= 80
 
 
 def test_the_bias_table_has_a_row_for_every_setting():

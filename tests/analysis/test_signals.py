@@ -38,8 +38,8 @@ def patches_of(tokens, x, y, image):
     """The same of what was computed by hand."""
     keep = torch.ones(x.shape[1], dtype=torch.bool)
     keep[tokens.protected[image]] = False
-    if tokens.there is not None:
-        keep &= tokens.there[image]
+    if tokens.token_mask is not None:
+        keep &= tokens.token_mask[image]
     rows = torch.cat([x[image], y[image]], 1)[keep]
     return rows[rows[:, 0].argsort()]
 
@@ -51,7 +51,7 @@ def patches_of(tokens, x, y, image):
 def test_those_of_a_mamba_are_its_mixers(options):
     model, block = vim(**options), 2
     images = images_of(model)
-    *_, before, after = model.walk(images)
+    *_, before, after = model.iter_blocks(images)
     step, entering = model.schedule.steps[block], before
     if step.r:
         entering = model.reduction.step(before, None, step)
@@ -70,7 +70,7 @@ def test_those_of_a_mamba_are_its_mixers(options):
 def test_those_of_a_transformer_are_its_attentions(reduction, block):
     model = vit(reduction, reg_tokens=2)
     images = torch.randn(2, 3, 32, 32)
-    before = [model.embed(images), *model.walk(images)][block]
+    before = [model.embed(images), *model.iter_blocks(images)][block]
     attention = model.blocks[block].attn
     x = model.blocks[block].norm1(before.x)
     q, k, v = attention.qkv(x).reshape(2, before.length, 3, 2, 12).permute(2, 0, 3, 1, 4)

@@ -123,7 +123,7 @@ def _passing(model: ReducibleModel, images: Tensor, block: int, numbers: Tensor)
     """Run the model up to a block, on images of these numbers."""
     before: Tokens | None = None
     with watched(model, block) as seen:
-        for number, after in enumerate(model.walk(images)):
+        for number, after in enumerate(model.iter_blocks(images)):
             if number == block:
                 break
             before = after
@@ -134,9 +134,10 @@ def _passing(model: ReducibleModel, images: Tensor, block: int, numbers: Tensor)
 
 
 def _patches(tokens: Tokens) -> Tensor:
-    there = torch.ones(tokens.x.shape[:2], dtype=torch.bool, device=tokens.x.device)
-    there = there if tokens.there is None else tokens.there
-    return there.scatter(1, tokens.protected, False)
+    mask = tokens.token_mask
+    if mask is None:
+        mask = torch.ones(tokens.x.shape[:2], dtype=torch.bool, device=tokens.x.device)
+    return mask.scatter(1, tokens.protected, False)
 
 
 def _means(seen: Seen, tokens_per_image: int, seed: int) -> Samples:

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 from torch import Tensor
 
-from rmeeto.analysis.estimators.interval import mean_interval
 from rmeeto.analysis.estimators.neighbours import KSG
 from rmeeto.analysis.estimators.neural import MINE, SMILE, InfoNCE
 from rmeeto.analysis.estimators.samples import Samples, samples
+from rmeeto.analysis.mean import StudentMean
 from rmeeto.checks import whole_number
 from rmeeto.errors import ConfigError, UnknownName
 
@@ -57,7 +58,8 @@ class Estimate:
     @staticmethod
     def of(estimator: str, values: Sequence[float], samples: int, most: float | None = None) -> Estimate:
         """From the figures of the seeds."""
-        low, high = mean_interval(values) or (None, None)
+        mean = StudentMean.of(np.array(values, dtype=np.float64))
+        low, high = (None, None) if mean.spread is None else mean.interval()
         return Estimate(estimator, fmean(values), low, high, tuple(values), samples, most)
 
     @property
