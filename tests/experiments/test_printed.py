@@ -9,7 +9,7 @@ from papers_figures import figures, groups, is_true_of_the_paper, printed
 from rmeeto.experiments.definition import COUNTED, list_tables, load_table
 from rmeeto.experiments.plan import places
 from rmeeto.experiments.scale import load_scale
-from rmeeto.models.zoo import ZOO
+from rmeeto.models.vim.zoo import ZOO
 
 TABLES = list_tables()
 UNKNOWN = {"images": None, "clips": None}
