@@ -56,7 +56,7 @@ def test_a_table_that_does_not_exist_names_the_nearest(rmeeto_cli):
 def test_without_data_nothing_is_run_and_what_is_there_is_shown(rmeeto_cli, store):
     text = rmeeto_cli("table", "5a", "--store", store).stdout
     assert "24.0" in text
-    assert "3 to run" in text
+    assert "1 to run" in text
     assert "not run yet" in text
 
 

@@ -1,5 +1,7 @@
 """Claims of small tables on stores with planted results."""
 
+from zlib import crc32
+
 import numpy as np
 import pytest
 
@@ -60,7 +62,7 @@ def judged(tmp_path, claim, accuracy, images=2000, seeds=None):
         for cell in place.cells:
             noise = np.random.default_rng(7 + cell.seed)
             ease = noise.random(images)
-            own, alone = np.random.default_rng(int(cell.key, 16) % 2**32).random((2, images))
+            own, alone = np.random.default_rng(crc32(f"{place.coordinates} {cell.seed}".encode())).random((2, images))
             share = accuracy(place.coordinates) + 0.002 * cell.seed
             store.add(cell, result_of(cell, np.where(alone < 0.2, own, ease) < share))
     (one,) = judge(table, found, store)
@@ -89,6 +91,14 @@ def test_one_pair_that_goes_the_other_way_refutes_a_claim_about_all(tmp_path):
     verdict = judged(tmp_path, f'{MERGING}where = {{ column = "free" }}', accuracy)
     assert verdict.word == "does not hold"
     assert "vim_small" in verdict.sentence
+
+
+@pytest.mark.parametrize(("merging", "word"), [(0.58, "holds"), (0.5, "does not hold")])
+def test_a_negative_margin_is_what_the_left_side_may_lose(tmp_path, merging, word):
+    claim = f'{MERGING}where = {{ column = "free" }}\nmargin = -5.0'
+    verdict = judged(tmp_path, claim, by_method(merging, 0.6))
+    assert verdict.word == word
+    assert "margin of −5" in verdict.sentence
 
 
 def test_where_chooses_the_cells_that_take_part(tmp_path):

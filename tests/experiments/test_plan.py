@@ -6,7 +6,7 @@ import pytest
 from rmeeto.errors import UnknownName
 from rmeeto.experiments.cell import Cell, decisive
 from rmeeto.experiments.commands import command
-from rmeeto.experiments.definition import load_table
+from rmeeto.experiments.definition import load_table, parse_table
 from rmeeto.experiments.plan import operations, places, published_ratio
 from rmeeto.experiments.scale import list_scales, load_scale
 from rmeeto.recipe import Recipe
@@ -101,3 +101,46 @@ def test_operations_are_those_of_the_model_that_runs():
     place = next(places(load_table("5a"), SMALL, UNKNOWN))
     paper, exact = operations(place, SMALL)
     assert 0.01 < paper < exact < 0.1
+
+
+SWEEP = """
+title = "T"
+place = "Table 0"
+section = "3"
+small = "the same"
+
+[[column]]
+key = "trained"
+title = "re-trained"
+training = "minutes"
+
+[[row]]
+model = "vim_tiny"
+reduction = "merge:{amount},features={feature}"
+labels = { feature = ["X", "B"] }
+times = { epochs = 3, subset = 0.5 }
+"""
+
+
+def test_options_at_their_defaults_are_left_out_of_a_sweep():
+    plain, other = places(parse_table("toy", SWEEP), FULL, UNKNOWN)
+    assert (plain.reduction, other.reduction) == ("merge:r=5", "merge:r=5,features=B")
+
+
+def test_a_training_is_stretched_by_factors():
+    plain, _ = places(parse_table("toy", SWEEP), FULL, UNKNOWN)
+    assert (plain.cells[0].training.epochs, plain.cells[0].training.subset) == (9, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [(("{feature}", "{featur}"), "did you mean feature"), (("epochs = 3", "epoch = 3"), "epochs")]
+)
+def test_a_misspelt_word_of_a_row_suggests_the_nearest(change, says):
+    with pytest.raises(UnknownName, match=says):
+        list(places(parse_table("toy", SWEEP.replace(*change)), FULL, UNKNOWN))
+
+
+def test_the_figures_of_another_device_are_not_run():
+    for place in places(load_table("12"), SMALL, UNKNOWN):
+        assert (place.cells == ()) == (place.column.device is not None)
+        assert place.column.device is None or place.column.device in place.missing

@@ -20,12 +20,12 @@ class Better:
     It holds if every pair says so, each at the full level: the p-value is the largest (intersection-union test, Berger
     1982). It does not hold if one pair is surely below the margin: the smallest p-value, times the number of pairs.
 
-    margin: in points, at least 0.
+    margin: in points. A negative one is what the left side may lose at most: "drops by no more than 0.9".
     left, right: the two sides as words of a sentence.
     more, less: what a larger and a smaller figure is called, such as "higher" and "lower" for losses of accuracy.
 
     Raises:
-        ConfigError: a negative margin.
+        ConfigError: a margin that is no finite number.
     """
 
     kind: ClassVar[str] = "better"
@@ -38,7 +38,11 @@ class Better:
     less: str = "worse"
 
     def __post_init__(self) -> None:
-        number(f"claim {self.text!r}", "margin", self.margin, least=0)
+        number(f"claim {self.text!r}", "margin", self.margin)
+
+    @property
+    def _margin(self) -> str:
+        return f"{self.margin:g}".replace("-", "−")
 
     def judge(self, pairs: Mapping[str, Contrast]) -> Finding:
         """What the pairs say: left minus right, by the name of each pair.
@@ -64,13 +68,16 @@ class Better:
 
     def _holds(self, found: Mapping[str, Comparison], closest: str) -> Statement:
         which = f"in all {len(found)} pairs; in the closest, {closest}, " if len(found) > 1 else ""
+        if self.margin < 0:
+            difference = f"{which}{self.left} minus {self.right} is {points(found[closest])}"
+            return Statement(f"{difference}, above the margin of {self._margin}", facts(found[closest]))
         by = f"{which}by {points(found[closest])}{above_margin(self.margin)}"
         return Statement(f"{self.left} is {self.more} than {self.right} {by}", facts(found[closest]))
 
     def _fails(self, pair: Comparison, where: str) -> Statement:
         if self.margin:
             difference = f"{self.left} minus {self.right} is {points(pair)}{where}"
-            return Statement(f"{difference}, less than the margin of {self.margin:g}", facts(pair))
+            return Statement(f"{difference}, less than the margin of {self._margin}", facts(pair))
         other_way = pair.mirrored()
         by = f"{points(other_way)}{where}"
         return Statement(f"{self.left} is {self.less} than {self.right} by {by}", facts(other_way))

@@ -19,9 +19,18 @@ from rmeeto.files.toml_values import checked
 Value = str | int | float
 Coordinates = Mapping[str, Value]
 Measure = Literal[
-    "top1", "gflops_paper", "gflops_exact", "tokens", "ratio", "images_per_second", "minutes", "nats", "pictures"
+    "top1",
+    "gflops_paper",
+    "gflops_network",
+    "gflops_exact",
+    "tokens",
+    "ratio",
+    "images_per_second",
+    "minutes",
+    "nats",
+    "pictures",
 ]
-COUNTED: frozenset[Measure] = frozenset({"gflops_paper", "gflops_exact", "tokens", "ratio"})
+COUNTED: frozenset[Measure] = frozenset({"gflops_paper", "gflops_network", "gflops_exact", "tokens", "ratio"})
 ClaimKind = Literal["better", "equal", "monotone", "ratio", "printed"]
 MODEL, COLUMN = "model", "column"
 
@@ -31,10 +40,12 @@ class Column:
     """One figure of every row.
 
     key: its name in the file. title: its heading. measure: what stands in it: ``top1`` (per cent), operations in one of
-    the conventions of :mod:`rmeeto.cost` (G), ``tokens`` leaving the last block, the reduction ``ratio``,
-    ``images_per_second``, ``minutes`` of re-training, mutual information in ``nats``, or ``pictures``.
+    the conventions of :mod:`rmeeto.cost` (G; ``gflops_network`` is ``gflops_paper`` without what the reduction itself
+    computes), ``tokens`` leaving the last block, the reduction ``ratio``, ``images_per_second``, ``minutes`` of
+    re-training, mutual information in ``nats``, or ``pictures``.
     training: how the model was trained after the reduction; a name of the scale's trainings, or ``free``.
-    digits: decimals that the paper prints.
+    digits: decimals that the paper prints. device: that the paper's figures are of, if another gives others; nothing
+    is run for such a column.
     """
 
     key: str
@@ -42,6 +53,7 @@ class Column:
     measure: Measure = "top1"
     training: str = "free"
     digits: int = 1
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,15 +61,20 @@ class Row:
     """One line of a table: a model under one reduction.
 
     coordinates: the model and the labels that tell this row from the others. reduction: its line, in which
-    ``{amount}`` stands for how many tokens go, and ``{label}`` for the row's own label. r: tokens removed per reducing
-    block; None is the model's own in the paper. changes: of the training's recipe. printed: the paper's figures by
-    column; a column that is missing here has none.
+    ``{label}`` stands for the row's own label and these words for how many tokens go: ``{amount}`` as the scale says
+    it, ``{ratio}`` for the share that r saves, ``{count}`` for r, or at a scale of ratios the constant r of the
+    stand-in that comes closest. small: the line where the scale's amount is a ratio; None is the same.
+    r: tokens removed per reducing block; None is the model's own in the paper. changes: of the training's recipe, or
+    ``training``, another than the column's. times: factors of fields of the training's recipe. printed: the paper's
+    figures by column; a column that is missing here has none.
     """
 
     coordinates: Coordinates
     reduction: str
+    small: str | None
     r: int | None
     changes: Mapping[str, Any]
+    times: Mapping[str, float]
     printed: Mapping[str, float]
 
     @property
@@ -77,7 +94,8 @@ class Claim:
     against: coordinates of a second pair, whose difference is subtracted: "one loses more than the other".
     where: coordinates that a cell must have to take part; a list allows several values.
     along: the label of ``monotone``, in the order of the rows. rises: its direction.
-    margin: percentage points (``better``, ``equal``), or a share (``ratio``).
+    margin: percentage points (``better``, ``equal``), or a share (``ratio``). A negative margin of ``better`` is what
+    the left side may lose at most: "drops by no more than 0.9".
     small: what stands for the claim at small scale, if that needs words.
     """
 
@@ -185,7 +203,7 @@ def _value(kind: Any, table: str, given: dict[str, Any], **ready: Any) -> Any:
 
 def _rows(table: str, given: dict[str, Any], columns: Iterable[Column]) -> Iterable[Row]:
     """The rows that one entry stands for: a label that is a list makes one row for each of its values."""
-    known = {"model", "labels", "reduction", "r", "changes", "printed"}
+    known = {"model", "labels", "reduction", "small", "r", "changes", "times", "printed"}
     if unknown := given.keys() - known:
         raise UnknownName(f"field of a row in table {table}", min(unknown), known)
     labels, printed = dict(given.get("labels", {})), dict(given.get("printed", {}))
@@ -204,8 +222,10 @@ def _rows(table: str, given: dict[str, Any], columns: Iterable[Column]) -> Itera
         yield Row(
             coordinates={MODEL: given["model"], **own},
             reduction=given["reduction"],
+            small=given.get("small"),
             r=own.get("r", given.get("r")),
             changes=given.get("changes", {}),
+            times=given.get("times", {}),
             # a cell that the paper leaves open in a list is written "—"
             printed={name: float(figure) for name, figure in figures.items() if figure != "—"},
         )

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
-from rmeeto.config import Sizes, changed
+import torch
+
+from rmeeto.config import ModelConfig, Sizes, changed
 from rmeeto.cost import Convention, count, stack_of
-from rmeeto.errors import ConfigError, RmeetoError
+from rmeeto.errors import ConfigError, RmeetoError, UnknownName
 from rmeeto.experiments.cell import Cell, Work
 from rmeeto.experiments.definition import COUNTED, Column, Row, Table, Value
 from rmeeto.experiments.scale import FREE, Scale, StandIn, load_scale
 from rmeeto.models.description import describe
+from rmeeto.models.factory import create_model
+from rmeeto.recipe import Recipe
 from rmeeto.reduction import TokenMerge, parse_reduction
 
 NONE = "none"
 CONVENTIONS: tuple[Convention, Convention] = ("paper", "exact")
+AMOUNTS = ("{amount}", "{ratio}", "{count}")
+Options = tuple[tuple[str, Any], ...]
+TEACHER = 4 / 3  # time with a teacher's forward pass beside a student's forward and backward ones
 # Measured by commands of their own, in other units than accuracy on images.
 ELSEWHERE = {
     "minutes": "rmeeto plan predicts it from measured throughput",
@@ -52,11 +59,19 @@ class Place:
 def places(table: Table, scale: Scale, data: Mapping[str, str | None], seeds: int | None = None) -> Iterator[Place]:
     """Every place of a table at a scale, row by row.
 
-    data: the fingerprint of each of the scale's data sets. seeds: repetitions; None is the table's own number.
+    data: the fingerprint of each of the scale's data sets. seeds: repetitions; None is the table's own number, or
+    fewer if the scale has no time for them.
     """
     for row in table.rows:
         for column in table.columns:
-            yield _place(row, column, scale, data, table.seeds if seeds is None else seeds)
+            yield _place(row, column, scale, data, seeds or repetitions(table, row, scale))
+
+
+def repetitions(table: Table, row: Row, scale: Scale) -> int:
+    """How often a row's cells are repeated at a scale."""
+    stand_in = scale.models.get(row.model)
+    limits = (scale.seeds.get(table.name), None if stand_in is None else stand_in.seeds)
+    return min([table.seeds, *(limit for limit in limits if limit is not None)])
 
 
 def _place(row: Row, column: Column, scale: Scale, data: Mapping[str, str | None], seeds: int) -> Place:
@@ -64,16 +79,16 @@ def _place(row: Row, column: Column, scale: Scale, data: Mapping[str, str | None
         # operations and tokens are those of the paper's models at every scale
         line = reduction_line(row, load_scale("full"))
         return Place(row, column, line, counted=counted(row, column, line))
+    if column.device is not None:
+        return Place(row, column, NONE, missing=f"the figures are those of another device ({column.device})")
     if column.measure in ELSEWHERE:
         return Place(row, column, NONE, missing=ELSEWHERE[column.measure])
     stand_in = scale.models.get(row.model)
     if stand_in is None:
         return Place(row, column, NONE, missing=f"nothing stands for {row.model} at {scale.name} scale")
     line = reduction_line(row, scale)
-    try:
-        check_reduction(stand_in, line)
-    except RmeetoError as error:
-        return Place(row, column, line, missing=f"{error.asked}: {error.why}")
+    if (refusal := refused(stand_in.model, frozen_options(stand_in), line)) is not None:
+        return Place(row, column, line, missing=refusal)
     speed = column.measure == "images_per_second"
     training = str(row.changes.get("training", column.training))
     work: Work = "speed" if speed else "free" if training == FREE else "trained"
@@ -81,36 +96,72 @@ def _place(row: Row, column: Column, scale: Scale, data: Mapping[str, str | None
         cell(row, work, training, scale, stand_in, line, seed, data[stand_in.data])
         for seed in range(1 if speed or (scale.base is None and work == "free") else seeds)
     )
-    return Place(
-        row, column, line, cells, seconds=stand_in.seconds.get(work, 0.0) * _epochs(row, work, training, scale)
-    )
+    return Place(row, column, line, cells, seconds=stand_in.seconds.get(work, 0.0) * _length(cells[0], scale))
 
 
 def cell(
     row: Row, work: Work, training: str, scale: Scale, stand_in: StandIn, line: str, seed: int, data: str | None
 ) -> Cell:
     """The cell of one repetition."""
-    changes = {name: value for name, value in row.changes.items() if name != "training"}
-    recipe = scale.training_recipe(row.model, training, seed, **changes) if work == "trained" else None
     base = scale.base_recipe(row.model, seed)
-    if recipe is not None and base is not None:
-        recipe = recipe.changed(model_options={})  # they are in the base model's own folder
+    recipe = None
+    if work == "trained":
+        changes = {name: value for name, value in row.changes.items() if name != "training"}
+        recipe = scale.training_recipe(row.model, training, seed, **changes)
+        recipe = multiplied(recipe, row.times)
+        if base is not None:
+            recipe = recipe.changed(model_options={})  # they are in the base model's own folder
     return Cell(work, row.model, base, stand_in.model, line, recipe, seed, data)
 
 
+def multiplied(recipe: Recipe, times: Mapping[str, float]) -> Recipe:
+    """A recipe with some of its numbers multiplied; whole numbers, such as epochs, stay whole.
+
+    Raises:
+        UnknownName: a field that a recipe does not have.
+    """
+    known = {field.name for field in fields(recipe)}
+    if unknown := times.keys() - known:
+        raise UnknownName("recipe field", min(unknown), known)
+    products = {name: (getattr(recipe, name), by) for name, by in times.items()}
+    return recipe.changed(
+        **{
+            n: round(one * by) if isinstance(one, int) else float(f"{one * by:.6g}")
+            for n, (one, by) in products.items()
+        }
+    )
+
+
 def reduction_line(row: Row, scale: Scale) -> str:
-    """The row's reduction with its amount at this scale: ``r=5``, or the ratio that it saves in the paper's model."""
+    """The row's reduction at this scale, as it prints: options at their defaults are left out.
+
+    Raises:
+        UnknownName: a word in braces that is no label of the row.
+    """
+    template = row.small if scale.amount == "ratio" and row.small is not None else row.reduction
     known = scale.models.get(row.model)
     r = row.r if row.r is not None else known.r if known is not None else None
     if r == 0:
         return NONE
-    amount = ""
-    if "{amount}" in row.reduction:
-        if r is None or known is None:
-            return NONE
-        like = known.like or (row.model if scale.amount == "ratio" else None)
-        amount = f"r={r}" if like is None else f"ratio={published_ratio(like, r):.4g}"
-    return row.reduction.format(amount=amount, **row.coordinates)
+    words: dict[str, Value] = {}
+    if known is not None and r is not None:
+        like = known.like or row.model
+        ratio = f"{published_ratio(like, r):.4g}" if any(name in template for name in AMOUNTS) else ""
+        by_ratio = scale.amount == "ratio"
+        words = {"ratio": ratio, "amount": f"ratio={ratio}" if by_ratio or known.like else f"r={r}", "count": r}
+        if by_ratio and "{count}" in template:
+            words["count"] = nearest_count(known.model, frozen_options(known), ratio)
+    words = {**row.coordinates, **words}
+    try:
+        return as_printed(template.format(**words))
+    except KeyError as error:
+        raise UnknownName(f"word of the reduction {template}", str(error.args[0]), words) from None
+
+
+@cache
+def as_printed(line: str) -> str:
+    """A reduction's line as it prints itself."""
+    return str(parse_reduction(line) or NONE)
 
 
 @cache
@@ -120,21 +171,37 @@ def published_ratio(model: str, r: int) -> float:
 
 
 @cache
-def sizes_of(model: str, options: tuple[tuple[str, Any], ...]) -> Sizes:
-    """The sizes of a stand-in."""
-    return changed(describe(model).config, dict(options))
+def nearest_count(model: str, options: Options, ratio: str) -> int:
+    """The constant r whose reduction ratio comes closest in a stand-in: some methods take no ratio."""
+    stack = stack_of(sizes_of(model, options))
+    return min(range(1, stack.tokens // 2), key=lambda r: abs(TokenMerge(r=r).schedule(stack).ratio - float(ratio)))
 
 
-def check_reduction(stand_in: StandIn, line: str) -> None:
-    """Raise the error that a stand-in gives to a reduction that it cannot have."""
-    reduction = parse_reduction(line)
-    if reduction is not None:
-        reduction.schedule(stack_of(sizes_of(stand_in.model, frozen_options(stand_in))))
-
-
-def frozen_options(stand_in: StandIn) -> tuple[tuple[str, Any], ...]:
+def frozen_options(stand_in: StandIn) -> Options:
     """The options of a stand-in as a value that can be looked up."""
     return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in stand_in.options.items())
+
+
+@cache
+def sizes_of(model: str, options: Options) -> Sizes:
+    """The sizes of a model with options, as :func:`rmeeto.create_model` takes them."""
+    config = describe(model).config
+    if isinstance(config, ModelConfig):
+        return changed(config, dict(options))
+    with torch.device("meta"):  # a Transformer's options are timm's, and only timm knows what becomes of them
+        return create_model(model, **dict(options)).config
+
+
+@cache
+def refused(model: str, options: Options, line: str) -> str | None:
+    """Why a model cannot have a reduction; None if it can."""
+    reduction = parse_reduction(line)
+    try:
+        if reduction is not None:
+            reduction.schedule(stack_of(sizes_of(model, options)))
+    except RmeetoError as error:
+        return f"{error.asked}: {error.why}"
+    return None
 
 
 def counted(row: Row, column: Column, line: str) -> float:
@@ -147,7 +214,11 @@ def counted(row: Row, column: Column, line: str) -> float:
         raise ConfigError(f"count {row.model}", why="it is none of the paper's models", fix="see scales/full.toml")
     convention: Convention = "exact" if column.measure == "gflops_exact" else "paper"
     cost = count(describe(stand_in.model).config, parse_reduction(line), convention=convention)
-    figures = {"tokens": float(cost.schedule.tokens[-1]), "ratio": cost.schedule.ratio}
+    figures = {
+        "tokens": float(cost.schedule.tokens[-1]),
+        "ratio": cost.schedule.ratio,
+        "gflops_network": (cost.total - cost.terms.get("reduction", 0.0)) / 1e9,
+    }
     return figures.get(column.measure, cost.total / 1e9)
 
 
@@ -159,10 +230,11 @@ def operations(place: Place, scale: Scale) -> tuple[float, float]:
     return paper, exact
 
 
-def _epochs(row: Row, work: Work, training: str, scale: Scale) -> float:
-    """How much longer the row's training is than the scale's ``minutes``, which the expected seconds are about."""
-    if work != "trained":
+def _length(cell: Cell, scale: Scale) -> float:
+    """How much longer a cell's training is than the model's ``minutes``, which the expected seconds are about."""
+    own = cell.training
+    if own is None:
         return 1.0
-    usual = {"epochs": 3, "subset": 1.0, **scale.trainings["minutes"]}
-    own = {**usual, **scale.trainings[training], **row.changes}
-    return float(own["epochs"] * own["subset"] / (usual["epochs"] * usual["subset"]))
+    usual = scale.training_recipe(cell.model, "minutes", cell.seed)
+    length = own.epochs * own.subset / (usual.epochs * usual.subset)
+    return length * (TEACHER if own.distill else 1.0)

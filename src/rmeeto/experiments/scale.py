@@ -40,7 +40,8 @@ class StandIn:
     model, options: as :func:`rmeeto.create_model` takes them. data: a data set of the scale. r: tokens that the paper
     removes per reducing block of it, or of the model ``like`` whose reduction ratio it shares. seconds: measured
     duration of one ``base``, ``free``, ``trained`` and ``speed`` cell. trainings: changes to a training (``base``
-    is the one from scratch) that this model needs.
+    is the one from scratch) that this model needs. seeds: repetitions that there is time for; None is as many as a
+    table asks for.
     """
 
     model: str
@@ -50,6 +51,7 @@ class StandIn:
     options: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     trainings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Scale:
 
     amount: how a reduction says how many tokens go: ``r``, as the paper does, or ``ratio``, the share that the same r
     saves in the paper's model. base: recipe changes to train a model from scratch; None takes published weights.
-    trainings: recipe changes by name, for models that were reduced.
+    trainings: recipe changes by name, for models that were reduced. seeds: repetitions of a table for which there is no
+    time to repeat it as often as it asks for, by the table's name.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Scale:
     models: Mapping[str, StandIn]
     trainings: Mapping[str, Mapping[str, Any]]
     base: Mapping[str, Any] | None = None
+    seeds: Mapping[str, int] = field(default_factory=dict)
 
     def base_recipe(self, model: str, seed: int) -> Recipe | None:
         """The run that trains a stand-in from scratch; None if published weights stand for it."""
