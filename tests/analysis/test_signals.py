@@ -55,7 +55,7 @@ def test_those_of_a_mamba_are_its_mixers(options):
     step, entering = model.schedule.steps[block], before
     if step.r:
         entering = model.reduction.step(before, None, step)
-    x, _ = model.layers[block].joined(entering)
+    x, _ = model.layers[block].add_residual(entering)
     y, _ = model.layers[block].mixer(x)
     patches = after.length - after.protected.shape[1]
     signals = all_patches(model, images, block, patches)
@@ -99,7 +99,7 @@ def test_empty_slots_are_never_drawn(network):
     model = network("similar-merge:r=9,threshold=0.7,blocks=all")
     images = torch.randn(6, 3, 32, 32)
     images[0] = 0.5  # all of its patches are alike but for their positions
-    counts = model.counted(images)[1] - 1
+    counts = model.forward_counts(images)[1] - 1
     block = 2
     left = counts[:, block if network is vim else block - 1]
     assert len(left.unique()) > 1

@@ -195,3 +195,43 @@ margin = 0.1
     (one,) = judge(table, found, store)
     assert one.verdict.word == "holds"
     assert "1.2" in one.verdict.sentence
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(2.0, "holds"), (0.5, "does not hold"), (1.01, "undecided")])
+def test_two_models_timed_apart_differ_if_their_quartiles_do(tmp_path, gain, verdict):
+    text = """
+title = "T"
+place = "Table 0"
+section = "3"
+small = "the same"
+[[column]]
+key = "speed"
+title = "images/s"
+measure = "images_per_second"
+[[row]]
+model = "vim_tiny"
+reduction = "none"
+[[row]]
+model = "vim_small"
+reduction = "none"
+[[claim]]
+text = "C"
+kind = "better"
+left = { model = "vim_tiny" }
+right = { model = "vim_small" }
+"""
+    table, store = parse_table("toy", text), Store(tmp_path)
+    found = list(places(table, SMALL, DATA))
+    for place, speed in zip(found, (gain, 1.0), strict=True):
+        rounds = tuple(speed * (100 + 5 * np.sin(number)) for number in range(20))
+        store.add(place.cells[0], result_of(place.cells[0], speed=Speed(32, rounds, rounds)))
+    (one,) = judge(table, found, store)
+    assert one.verdict.word == verdict
+
+
+def test_models_with_other_weights_are_compared_by_seed(tmp_path):
+    claim = 'text = "C"\nkind = "better"\nleft = { model = "vim_small" }\nright = { model = "vim_tiny" }'
+    claim += '\nwhere = { column = "free" }'
+    verdict = judged(tmp_path, claim, lambda where: 0.6 if where["model"] == "vim_small" else 0.5)
+    assert verdict.word == "holds"
+    assert "6 seeds" in verdict.sentence
