@@ -235,3 +235,40 @@ def test_models_with_other_weights_are_compared_by_seed(tmp_path):
     verdict = judged(tmp_path, claim, lambda where: 0.6 if where["model"] == "vim_small" else 0.5)
     assert verdict.word == "holds"
     assert "6 seeds" in verdict.sentence
+
+
+def test_table_3_is_predicted_from_its_first_row():
+    from rmeeto.experiments.definition import load_table
+
+    table = load_table("3")
+    for place in places(table, SMALL, DATA):
+        assert place.counted == pytest.approx(place.row.printed["minutes"], rel=0.15)
+        if place.row.coordinates["machines"] == 1:
+            assert place.counted == pytest.approx(place.row.printed["minutes"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("rises", "word"), [("false", "holds"), ("true", "does not hold")])
+def test_counted_figures_are_compared_without_statistics(tmp_path, rises, word):
+    text = f"""
+title = "T"
+place = "Table 0"
+section = "3"
+small = "the same"
+[[column]]
+key = "minutes"
+title = "minutes"
+measure = "minutes"
+[[row]]
+model = "vim_tiny"
+reduction = "merge:{{amount}}"
+labels = {{ machines = [1, 2, 4] }}
+[[claim]]
+text = "C"
+kind = "monotone"
+along = "machines"
+rises = {rises}
+"""
+    table = parse_table("toy", text)
+    (one,) = judge(table, list(places(table, SMALL, DATA)), Store(tmp_path))
+    assert one.verdict.word == word
+    assert one.verdict.p is None

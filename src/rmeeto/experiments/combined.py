@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
-from rmeeto.analysis import Better, Finding, Ratio, Statement
+from rmeeto.analysis import Better, Counted, Finding, Monotone, Ratio, Statement
 from rmeeto.experiments.store import Speed
 
 
@@ -55,6 +56,21 @@ def judge_faster(claim: Better, left: Speed, right: Speed) -> Finding:
         undecided=Statement(f"the rounds of {claim.left} and {claim.right} overlap", figures),
         figures={"images per second": found},
     )
+
+
+def counted_ladders(claim: Monotone, ladders: Mapping[str, Sequence[tuple[str, float]]]) -> Counted:
+    """Whether counted or predicted figures fall, or rise, at every step of every ladder. Nothing is left to chance."""
+    sign = 1.0 if claim.direction == "rises" else -1.0
+    wrong = [
+        f"{name}: {before:.4g} at {first}, {after:.4g} at {second}"
+        for name, ladder in ladders.items()
+        for (first, before), (second, after) in pairwise(ladder)
+        if sign * (after - before) <= 0
+    ]
+    if wrong:
+        return Counted(claim, False, f"Not at every step: {wrong[0]}.", {})
+    shown = "; ".join(f"{name}: {', '.join(f'{value:.4g}' for _, value in ladder)}" for name, ladder in ladders.items())
+    return Counted(claim, True, f"The figure {claim.direction} at every step ({shown}).", {})
 
 
 def every(findings: Mapping[str, Finding]) -> Finding:

@@ -30,7 +30,9 @@ Measure = Literal[
     "nats",
     "pictures",
 ]
-COUNTED: frozenset[Measure] = frozenset({"gflops_paper", "gflops_network", "gflops_exact", "tokens", "ratio"})
+COUNTED: frozenset[Measure] = frozenset(
+    {"gflops_paper", "gflops_network", "gflops_exact", "tokens", "ratio", "minutes"}
+)
 ClaimKind = Literal["better", "equal", "monotone", "ratio", "printed"]
 MODEL, COLUMN = "model", "column"
 

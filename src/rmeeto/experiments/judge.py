@@ -25,7 +25,7 @@ from rmeeto.analysis import (
 )
 from rmeeto.errors import ConfigError
 from rmeeto.experiments.claims import groups, named, names, word
-from rmeeto.experiments.combined import every, judge_faster, judge_speedups
+from rmeeto.experiments.combined import counted_ladders, every, judge_faster, judge_speedups
 from rmeeto.experiments.definition import Claim, Table
 from rmeeto.experiments.plan import Place
 from rmeeto.experiments.store import Result, Speed, Store
@@ -84,6 +84,13 @@ class _Judge:
         statement = named(claim)
         if isinstance(statement, Printed):
             return statement.judge(_printed(by_name))
+        if isinstance(statement, Monotone) and all(
+            place.counted is not None for group in by_name.values() for place in group
+        ):
+            return counted_ladders(
+                statement,
+                {name: [(self._step(claim, p), p.counted or 0.0) for p in group] for name, group in by_name.items()},
+            )
         unit = _unit(by_name.values())
         if isinstance(statement, Monotone):
             ladders = {

@@ -14,6 +14,7 @@ from rmeeto.cost import Convention, count, stack_of
 from rmeeto.errors import ConfigError, RmeetoError, UnknownName
 from rmeeto.experiments.cell import Cell, Work
 from rmeeto.experiments.definition import COUNTED, Column, Row, Table, Value
+from rmeeto.experiments.predicted import minutes
 from rmeeto.experiments.scale import FREE, Scale, StandIn, load_scale
 from rmeeto.models.description import describe
 from rmeeto.models.factory import create_model
@@ -27,7 +28,6 @@ Options = tuple[tuple[str, Any], ...]
 TEACHER = 4 / 3  # time with a teacher's forward pass beside a student's forward and backward ones
 # Measured by commands of their own, in other units than accuracy on images.
 ELSEWHERE = {
-    "minutes": "rmeeto plan predicts it from measured throughput",
     "nats": "rmeeto.analysis estimates it",
     "pictures": "rmeeto show draws them",
 }
@@ -209,6 +209,8 @@ def counted(row: Row, column: Column, line: str) -> float:
 
     The paper counts a model that is not reduced without the cost of merging (Table 2).
     """
+    if column.measure == "minutes":
+        return minutes(row)
     stand_in = load_scale("full").models.get(row.model)
     if stand_in is None:
         raise ConfigError(f"count {row.model}", why="it is none of the paper's models", fix="see scales/full.toml")
