@@ -257,7 +257,7 @@ small = "the same"
 [[column]]
 key = "minutes"
 title = "minutes"
-measure = "minutes"
+measure = "predicted_minutes"
 [[row]]
 model = "vim_tiny"
 reduction = "merge:{{amount}}"

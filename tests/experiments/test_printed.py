@@ -134,7 +134,9 @@ def test_every_claim_is_about_cells_of_its_table(name):
         assert all(len(group) > 1 for group in found) or claim.kind == "printed", claim.text
 
 
-@pytest.mark.parametrize("name", [n for n in TABLES if any(c.measure in COUNTED for c in load_table(n).columns)])
+@pytest.mark.parametrize(
+    "name", [n for n in TABLES if any(c.measure in COUNTED - {"predicted_minutes"} for c in load_table(n).columns)]
+)
 def test_operations_tokens_and_ratios_are_the_printed_ones_to_the_last_digit(name):
     table, wrong, checked = load_table(name), set(), 0
     for place in places(table, load_scale("small"), UNKNOWN):

@@ -27,11 +27,12 @@ Measure = Literal[
     "ratio",
     "images_per_second",
     "minutes",
+    "predicted_minutes",
     "nats",
     "pictures",
 ]
 COUNTED: frozenset[Measure] = frozenset(
-    {"gflops_paper", "gflops_network", "gflops_exact", "tokens", "ratio", "minutes"}
+    {"gflops_paper", "gflops_network", "gflops_exact", "tokens", "ratio", "predicted_minutes"}
 )
 ClaimKind = Literal["better", "equal", "monotone", "ratio", "printed"]
 MODEL, COLUMN = "model", "column"

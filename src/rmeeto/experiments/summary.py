@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rmeeto.experiments.definition import Table
+from rmeeto.experiments.definition import Measure, Table
 from rmeeto.experiments.judge import Judged, judge
 from rmeeto.experiments.plan import Place, places
 from rmeeto.experiments.scale import Scale
@@ -104,7 +104,7 @@ def summary(
 def figure_of(place: Place, store: Store) -> Figure:
     """What stands in one place."""
     results = [store.find(cell) for cell in place.cells]
-    there = [value_of(result) for result in results if result is not None]
+    there = [value_of(result, place.column.measure) for result in results if result is not None]
     waiting = len(results) - len(there)
     ours = place.counted if waiting or not there else statistics.mean(there)
     return Figure(
@@ -118,8 +118,10 @@ def figure_of(place: Place, store: Store) -> Figure:
     )
 
 
-def value_of(result: Result) -> float:
-    """A cell's figure: accuracy in per cent, or images per second."""
+def value_of(result: Result, measure: Measure) -> float:
+    """A cell's figure: accuracy in per cent, images per second, or minutes of re-training and scoring."""
+    if measure == "minutes":
+        return result.seconds / 60
     if result.speed is not None:
         return statistics.median(result.speed.images_per_second)
     assert result.top1_percent is not None, "a cell has an accuracy or a speed"
