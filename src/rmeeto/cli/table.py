@@ -46,6 +46,8 @@ def table(
         bool, typer.Option("--dry-run", help="Show commands, operations and printed accuracies; run nothing.")
     ] = False,
     page: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything as one HTML page.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write every figure as a line of CSV.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the tables as Markdown.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a table of the paper, or go on with it, and compare: printed figures, ours, a verdict on every claim.
@@ -77,6 +79,13 @@ def table(
         from rmeeto.experiments.page import write_page
 
         write_page(page, found, kept)
+    if csv is not None or markdown is not None:
+        from rmeeto.experiments.export import to_csv, to_markdown
+        from rmeeto.files import durable
+
+        for path, written in ((csv, to_csv), (markdown, to_markdown)):
+            if path is not None:
+                durable.write_text(path, written(found))
     if as_json:
         console.print_json({"tables": [one.to_dict() for one in found]})
     elif name is None:
@@ -195,9 +204,8 @@ def print_summary(one: Summary) -> None:
         shown.add_row(*cells)
     console.out().print(shown, "")
     for judged in one.judged:
-        word = "not run yet" if judged.verdict is None else judged.verdict.word
-        why = f"it needs {judged.waiting} more cells" if judged.verdict is None else judged.verdict.sentence
-        console.out().print(f"[bold {COLOURS.get(word, 'dim')}]{word}[/]  {judged.claim.text}\n  [dim]{why}[/]")
+        colour = COLOURS.get(judged.word, "dim")
+        console.out().print(f"[bold {colour}]{judged.word}[/]  {judged.claim.text}\n  [dim]{judged.sentence}[/]")
 
 
 def decimal(value: float | None, digits: int) -> str:
