@@ -116,3 +116,11 @@ def test_a_run_beside_another_one_is_refused(rmeeto_cli, folder, store):
     options = ("--scale", "toy", "--data", folder, "--store", store, "--seeds", 1)
     with Store(store).locked():
         assert "another run is writing" in rmeeto_cli("table", "5a", *options, code=2).stderr
+
+
+def test_page_csv_and_markdown_are_written(rmeeto_cli, store, tmp_path):
+    page, csv, markdown = (tmp_path / "new" / name for name in ("page.html", "table.csv", "table.md"))
+    rmeeto_cli("table", "5a", "--store", store, "--page", page, "--csv", csv, "--markdown", markdown)
+    assert "Table 5a. How much of the order is shuffled" in page.read_text(encoding="utf-8")
+    assert csv.read_text(encoding="utf-8").startswith("table,model,shuffle,column")
+    assert markdown.read_text(encoding="utf-8").startswith("## Table 5a: How much of the order is shuffled")

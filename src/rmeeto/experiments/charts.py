@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from rmeeto.experiments.definition import COUNTED, Column
-from rmeeto.experiments.series import FEWEST_STEPS, Series, numeric_label, ours, printed, series
+from rmeeto.experiments.series import FEWEST_STEPS, Point, Series, numeric_label, ours, printed, series
 from rmeeto.experiments.summary import Summary
 from rmeeto.report.svg import INK, SERIES, Chart, canvas, to_svg
 
@@ -24,23 +23,28 @@ UNITS = {
     "gflops_paper": "G operations",
     "gflops_network": "G operations",
     "gflops_exact": "G operations",
-    "images_per_second": "images per second",
     "nats": "nats",
     "minutes": "minutes",
 }
 FEWEST_ROWS, MOST_ROWS = 4, 40  # of a chart of dots
+MOST_TICKS = 8
 MOST_DOTS = len(SERIES)
 
 
 def charts(one: Summary) -> list[Chart]:
-    """All charts of a table, column by column; none if it has too few figures, or they are told faster as numbers."""
-    return [chart for number, column in enumerate(one.table.columns) for chart in _column(one, number, column)]
+    """All charts of a table, column by column; none if it has too few figures, or they are told faster as numbers.
+
+    A column of the paper's that has no counterpart of ours has a chart only if the whole table has none.
+    """
+    absent = [all(line[number].missing for line in one.figures) for number in range(len(one.table.columns))]
+    shown = [number for number, missing in enumerate(absent) if not missing or all(absent)]
+    return [chart for number in shown for chart in _column(one, number, one.table.columns[number])]
 
 
 def _column(one: Summary, number: int, column: Column) -> Iterator[Chart]:
     along = numeric_label(one)
     name = re.sub("[^a-z0-9]+", "-", f"chart-{one.table.name}-{column.key}".lower())
-    unit = f" ({UNITS[column.measure]})" if column.measure in UNITS else ""
+    unit = f" ({UNITS[column.measure]})" if column.measure in UNITS and "(" not in column.title else ""
     theirs, own = (series(one, number, read, along) for read in (printed, ours))
     if column.measure in COUNTED:
         if curves := _curves(own):
@@ -53,15 +57,17 @@ def _column(one: Summary, number: int, column: Column) -> Iterator[Chart]:
         caption = f"{column.title}, {whose}{unit}{spread}"
         if curves := _curves(shown):
             yield Chart(caption, to_svg(_draw_curves(curves, along or ""), ident))
-        elif shown is own or own:
-            steps = sorted({point.x for one in shown for point in one.points if point.x is not None})
+        elif own:
+            same = {one.name for one in own}
+            shown = [one for one in shown if one.name in same]
+            steps = sorted({x for one in shown for x, _ in _placed(one.points)})
             if FEWEST_ROWS <= len(shown) <= MOST_ROWS and len(steps) <= MOST_DOTS:
                 yield Chart(caption, to_svg(_draw_dots(shown, steps, along or ""), ident))
 
 
 def _curves(found: Sequence[Series]) -> list[Series]:
     """The series that are long enough for a curve; none if they are too many for one chart."""
-    long = [one for one in found if len([point for point in one.points if point.x is not None]) >= FEWEST_STEPS]
+    long = [one for one in found if len(_placed(one.points)) >= FEWEST_STEPS]
     return long if len(long) <= len(SERIES) else []
 
 
@@ -70,17 +76,30 @@ def _draw_curves(curves: Sequence[Series], along: str, rings: Sequence[Series] =
     figure, axes = canvas(WIDTH, 2.7 + 0.2 * (len(curves) if curves[0].name else 0))
     printed_ones = {one.name: one for one in rings}
     for one, colour in zip(curves, SERIES, strict=False):
-        points = sorted(one.points, key=lambda point: point.x or 0.0)
-        x, y = [point.x for point in points], [point.y for point in points]
-        axes.plot(x, y, color=colour, marker="o", markersize=4, markeredgewidth=0, label=_plain(one.name))
-        _bars(axes, [(p.x or 0.0, p.y, p.spread) for p in points], colour)
-        for point in printed_ones[one.name].points if one.name in printed_ones else ():
-            axes.plot([point.x], [point.y], color=INK, marker="o", markersize=8, fillstyle="none", markeredgewidth=1)
+        points = sorted(_placed(one.points))
+        axes.plot(
+            *zip(*points, strict=True),
+            color=colour,
+            marker="o",
+            markersize=4,
+            markeredgewidth=0,
+            label=_plain(one.name),
+        )
+        for point in one.points:
+            if point.x is not None and point.spread is not None:
+                ends = [point.y - point.spread, point.y + point.spread]
+                axes.plot([point.x, point.x], ends, color=colour, linewidth=1.0)
+        for x, y in _placed(printed_ones[one.name].points) if one.name in printed_ones else ():
+            axes.plot([x], [y], color=INK, marker="o", markersize=8, fillstyle="none", markeredgewidth=1)
     axes.set_xlabel(_plain(along))
-    axes.xaxis.set_major_locator(MaxNLocator(8))
+    steps = sorted({x for one in curves for x, _ in _placed(one.points)})
+    if len(steps) <= MOST_TICKS:
+        axes.set_xticks(steps, [f"{step:g}" for step in steps])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     if curves[0].name:
-        figure.legend(loc="outside lower left", frameon=False, fontsize=9, handlelength=1.4)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4)
     return figure
 
 
@@ -101,14 +120,13 @@ def _draw_dots(rows: Sequence[Series], steps: Sequence[float], along: str) -> Ca
     if steps:
         for step, colour in colours.items():
             axes.plot([], [], color=colour, marker="o", markersize=5, linestyle="", label=f"{_plain(along)} {step:g}")
-        figure.legend(loc="outside lower left", frameon=False, fontsize=9, ncols=4, handletextpad=0.1)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=9, labelcolor=INK, ncols=4, handletextpad=0.1)
     return figure
 
 
-def _bars(axes: Axes, points: Sequence[tuple[float, float, float | None]], colour: str) -> None:
-    for x, y, spread in points:
-        if spread is not None:
-            axes.plot([x, x], [y - spread, y + spread], color=colour, linewidth=1.0)
+def _placed(points: Sequence[Point]) -> list[tuple[float, float]]:
+    """Points that have a place on the axis of the numeric label."""
+    return [(point.x, point.y) for point in points if point.x is not None]
 
 
 def _plain(text: str) -> str:

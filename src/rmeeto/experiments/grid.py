@@ -98,9 +98,9 @@ def repetitions(lines: Sequence[Sequence[Figure]]) -> tuple[str, ...]:
 
 
 def absences(columns: Sequence[Column], figures: Sequence[Sequence[Figure]]) -> tuple[str, ...]:
-    """Why figures of ours are missing: each reason once, with the columns that it is about."""
-    about: dict[str, list[str]] = {}
+    """Why figures of ours are missing: one sentence for columns with the same reasons."""
+    about: dict[tuple[str, ...], list[str]] = {}
     for column, ours in zip(columns, figures, strict=True):
-        for reason in dict.fromkeys(figure.missing for figure in ours if figure.missing):
-            about.setdefault(reason, []).append(column.title)
-    return tuple(f"No figure of ours ({', '.join(titles)}): {reason}." for reason, titles in about.items())
+        if reasons := tuple(dict.fromkeys(figure.missing for figure in ours if figure.missing)):
+            about.setdefault(reasons, []).append(column.title)
+    return tuple(f"No figures of ours ({', '.join(titles)}): {'; '.join(why)}." for why, titles in about.items())

@@ -93,7 +93,11 @@ def _line(result: Result) -> list[str]:
     identity, speed = result.identity, result.speed
     width = dict((identity.get("base") or {}).get("model_options", {})).get("dim")
     model = f"{identity['model']}" if width is None else f"{identity['model']}, width {width}"
-    figure = f"{result.top1_percent:.2f} %" if speed is None else f"{statistics.median(speed.images_per_second):,.0f} images/s"
+    figure = (
+        f"{result.top1_percent:.2f} %"
+        if speed is None
+        else f"{statistics.median(speed.images_per_second):,.0f} images/s"
+    )
     return [
         result.key,
         WORKS.get(identity["work"], identity["work"]),

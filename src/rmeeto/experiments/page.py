@@ -141,7 +141,9 @@ def facts(scale: Scale, origin: Origin) -> list[tuple[str, list[str]]]:
         ("versions", origin.versions()),
         ("commits", origin.commits()),
     ]
-    return [(name, values) for name, values in found if values and (origin.results or name in ("scale", "data", "cells"))]
+    return [
+        (name, values) for name, values in found if values and (origin.results or name in ("scale", "data", "cells"))
+    ]
 
 
 def table_part(one: Summary) -> TablePart:

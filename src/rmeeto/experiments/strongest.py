@@ -13,18 +13,17 @@ FITTED = ", fitted"  # ends the name of a monotone claim's trend among its figur
 
 
 def strongest(summaries: Sequence[Summary], word: str, most: int) -> list[tuple[Summary, int]]:
-    """The tables and claims with this verdict whose 95 % interval stays farthest away from the margin.
+    """The tables, and in each the claim, with this verdict whose 95 % interval stays farthest away from the margin.
 
-    Claims about differences in points are ranked, by the pair that is nearest to the margin if all pairs must agree, and
-    by the one that is farthest on the wrong side if one of them refutes the claim. Claims of other kinds have no such
-    distance and are left out.
+    Claims about differences in points are ranked: by the pair that is nearest to the margin if all pairs must agree,
+    and by the one that is farthest on the wrong side if one of them refutes the claim. Claims of other kinds have no
+    such distance and are left out.
     """
-    ranked = [
-        (distance(judged), one, number)
-        for one in summaries
-        for number, judged in enumerate(one.judged)
-        if judged.word == word and distance(judged) > -math.inf
-    ]
+    ranked = []
+    for one in summaries:
+        distances = [distance(judged) if judged.word == word else -math.inf for judged in one.judged]
+        if (farthest := max(distances, default=-math.inf)) > -math.inf:
+            ranked.append((farthest, one, distances.index(farthest)))
     ranked.sort(key=lambda entry: -entry[0])  # stable: equals stay in the order of the tables
     return [(one, number) for _, one, number in ranked[:most]]
 

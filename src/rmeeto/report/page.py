@@ -16,8 +16,9 @@ from rmeeto.data.media import Kind
 from rmeeto.evaluation.results import Results, Row
 from rmeeto.recipe import parse_recipe
 from rmeeto.reduction import Schedule
-from rmeeto.report.charts import Chart, accuracy_chart, loss_chart, tokens_chart
+from rmeeto.report.charts import accuracy_chart, loss_chart, tokens_chart
 from rmeeto.report.facts import facts, kind_of
+from rmeeto.report.svg import Chart
 from rmeeto.report.table import table, timed
 from rmeeto.report.templates import render
 from rmeeto.report.words import duration, plural, signed

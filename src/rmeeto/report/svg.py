@@ -19,7 +19,12 @@ INK, SOFT, LINE = "#010101", "#020202", "#030303"
 WHOLE, FREE, TRAINED = "#040404", "#050505", "#060606"
 SERIES = ("#0a0a0a", "#0b0b0b", "#0c0c0c", "#0d0d0d", "#0e0e0e", "#0f0f0f", "#101010")  # curves of equal rank
 CSS_NAMES = {
-    **{INK: "ink", SOFT: "soft", LINE: "line", WHOLE: "whole", FREE: "free", TRAINED: "trained"},
+    INK: "ink",
+    SOFT: "soft",
+    LINE: "line",
+    WHOLE: "whole",
+    FREE: "free",
+    TRAINED: "trained",
     **{colour: f"series-{number}" for number, colour in enumerate(SERIES, 1)},
 }
 
