@@ -15,18 +15,18 @@ from rmeeto.experiments.scale import load_scale
 from rmeeto.experiments.store import Store
 from rmeeto.experiments.summary import summary
 
-SMALL, DATA = load_scale("small"), {"images": "abc", "clips": None}
+SMALL, DATA, SEEDS = load_scale("small"), {"images": "abc", "clips": None}, 3
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store"))
-    for place in places(load_table("5a"), SMALL, DATA):
+    for place in places(load_table("5a"), SMALL, DATA, SEEDS):
         for cell in place.cells:
             drawn = np.random.default_rng(int(cell.key, 16) % 2**32)
             if place.coordinates["model"] == "vim_tiny" or cell.seed:
                 store.add(cell, result_of(cell, drawn.random(300) < 0.6))
-    return [summary(load_table(name), SMALL, DATA, store) for name in ("5a", "10")]
+    return [summary(load_table(name), SMALL, DATA, store, SEEDS) for name in ("5a", "10")]
 
 
 def test_csv_has_every_figure_with_all_digits(tables):

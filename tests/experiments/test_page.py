@@ -13,11 +13,11 @@ from rmeeto.experiments.definition import load_table, parse_table
 from rmeeto.experiments.page import page, write_page
 from rmeeto.experiments.plan import places
 from rmeeto.experiments.scale import load_scale
-from rmeeto.experiments.store import Store
+from rmeeto.experiments.store import Speed, Store
 from rmeeto.experiments.strongest import strongest
 from rmeeto.experiments.summary import overall, summary
 
-SMALL, DATA = load_scale("small"), {"images": "abc", "clips": None}
+SMALL, DATA, SEEDS = load_scale("small"), {"images": "abc", "clips": None}, 3
 TOY = """
 title = "Odd text: <b>bold</b> & \\"quoted\\" $x_1$ | `rmeeto plan`"
 place = "Table 0"
@@ -96,7 +96,7 @@ def filled(folder, share):
     """A store with this share of the cells. Merging is better than pruning, shuffling costs accuracy."""
     store = Store(folder)
     for table in TABLES:
-        for place in places(table, SMALL, DATA):
+        for place in places(table, SMALL, DATA, SEEDS):
             for cell in place.cells:
                 drawn = np.random.default_rng(int(cell.key, 16) % 2**32)
                 accuracy = 0.7 - 0.4 * place.coordinates.get("shuffle", 0) - 0.3 * ("prune" in place.reduction)
@@ -106,7 +106,7 @@ def filled(folder, share):
 
 
 def summaries(store):
-    return [summary(table, SMALL, DATA, store) for table in TABLES]
+    return [summary(table, SMALL, DATA, store, SEEDS) for table in TABLES]
 
 
 @pytest.fixture(scope="module")
@@ -279,3 +279,41 @@ def test_full_scale_is_not_told_as_a_small_one(tmp_path):
     assert "Models, weights and data are the paper" in html
     assert "It cannot" not in html
     assert "ImageNet-1K" in html
+
+
+SPEEDS = """
+title = "Speeds"
+place = "Table 0"
+section = "3"
+small = "the same"
+
+[[column]]
+key = "acc"
+title = "training-free"
+
+[[column]]
+key = "here"
+title = "images/s on this machine"
+measure = "images_per_second"
+digits = 0
+
+[[row]]
+model = "vim_tiny"
+reduction = "merge:{amount}"
+labels = { r = [0, 5, 11] }
+"""
+
+
+def test_accuracy_is_shown_against_measured_speed(tmp_path):
+    table, store = parse_table("speeds", SPEEDS), Store(tmp_path)
+    before = page([summary(table, SMALL, DATA, store, SEEDS)], store)
+    for place in places(table, SMALL, DATA, SEEDS):
+        for cell in place.cells:
+            rate = 1000.0 + 40 * place.coordinates["r"]
+            speed = Speed(32, (rate, rate + 2, rate + 1), (1000.0, 1000.0, 1000.0)) if cell.work == "speed" else None
+            store.add(cell, result_of(cell, speed=speed))
+    html = page([summary(table, SMALL, DATA, store, SEEDS)], store)
+    assert "top-1 accuracy in % over images per second" in html
+    assert "top-1 accuracy in % over images per second" not in before
+    assert "<td>1,201 images/s</td>" in html
+    assert '<td class="ours start">1201</td>' in html

@@ -1,7 +1,8 @@
 """Charts of a table: curves along its numeric label, else dots by row, the paper's figures and ours in separate charts.
 
 Accuracies of small models and the paper's cannot share an axis; each chart has its own, so shapes can be compared.
-Counted figures are about the same models as the paper's and stand on one axis.
+Counted figures are about the same models as the paper's and stand on one axis. A table of accuracies and speeds has a
+chart of one against the other first.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from rmeeto.experiments.definition import COUNTED, Column
 from rmeeto.experiments.series import FEWEST_STEPS, Point, Series, numeric_label, ours, printed, series
 from rmeeto.experiments.summary import Summary
-from rmeeto.report.svg import INK, SERIES, Chart, canvas, to_svg
+from rmeeto.experiments.tradeoff import tradeoff
+from rmeeto.report.svg import INK, NARROW, SERIES, Chart, canvas, plain, to_svg
 
-WIDTH = 4.2  # inches; at this size letters are still readable on a telephone
 UNITS = {
     "top1": "top-1 accuracy, %",
     "gflops_paper": "G operations",
@@ -38,7 +39,9 @@ def charts(one: Summary) -> list[Chart]:
     """
     absent = [all(line[number].missing for line in one.figures) for number in range(len(one.table.columns))]
     shown = [number for number, missing in enumerate(absent) if not missing or all(absent)]
-    return [chart for number in shown for chart in _column(one, number, one.table.columns[number])]
+    against_speed = tradeoff(one)
+    by_column = [chart for number in shown for chart in _column(one, number, one.table.columns[number])]
+    return by_column if against_speed is None else [against_speed, *by_column]
 
 
 def _column(one: Summary, number: int, column: Column) -> Iterator[Chart]:
@@ -66,14 +69,15 @@ def _column(one: Summary, number: int, column: Column) -> Iterator[Chart]:
 
 
 def _curves(found: Sequence[Series]) -> list[Series]:
-    """The series that are long enough for a curve; none if they are too many for one chart."""
+    """The series that are long enough for a curve; none if they are too many for a chart, or hold few of the points."""
     long = [one for one in found if len(_placed(one.points)) >= FEWEST_STEPS]
-    return long if len(long) <= len(SERIES) else []
+    points, all_points = (sum(len(_placed(one.points)) for one in part) for part in (long, found))
+    return long if len(long) <= len(SERIES) and 2 * points >= all_points else []
 
 
 def _draw_curves(curves: Sequence[Series], along: str, rings: Sequence[Series] = ()) -> Canvas:
     """Lines over the numeric label. rings: further figures of the same series, as open circles."""
-    figure, axes = canvas(WIDTH, 2.7 + 0.2 * (len(curves) if curves[0].name else 0))
+    figure, axes = canvas(NARROW, 2.7 + 0.2 * (len(curves) if curves[0].name else 0))
     printed_ones = {one.name: one for one in rings}
     for one, colour in zip(curves, SERIES, strict=False):
         points = sorted(_placed(one.points))
@@ -83,7 +87,7 @@ def _draw_curves(curves: Sequence[Series], along: str, rings: Sequence[Series] =
             marker="o",
             markersize=4,
             markeredgewidth=0,
-            label=_plain(one.name),
+            label=plain(one.name),
         )
         for point in one.points:
             if point.x is not None and point.spread is not None:
@@ -91,7 +95,7 @@ def _draw_curves(curves: Sequence[Series], along: str, rings: Sequence[Series] =
                 axes.plot([point.x, point.x], ends, color=colour, linewidth=1.0)
         for x, y in _placed(printed_ones[one.name].points) if one.name in printed_ones else ():
             axes.plot([x], [y], color=INK, marker="o", markersize=8, fillstyle="none", markeredgewidth=1)
-    axes.set_xlabel(_plain(along))
+    axes.set_xlabel(plain(along))
     steps = sorted({x for one in curves for x, _ in _placed(one.points)})
     if len(steps) <= MOST_TICKS:
         axes.set_xticks(steps, [f"{step:g}" for step in steps])
@@ -105,7 +109,7 @@ def _draw_curves(curves: Sequence[Series], along: str, rings: Sequence[Series] =
 
 def _draw_dots(rows: Sequence[Series], steps: Sequence[float], along: str) -> Canvas:
     """One line of dots for each series, in the order of the table. steps: of the numeric label, a colour for each."""
-    figure, axes = canvas(WIDTH, 0.9 + 0.22 * len(rows))
+    figure, axes = canvas(NARROW, 0.9 + 0.22 * len(rows))
     colours = dict(zip(steps, SERIES, strict=False))
     for place, one in enumerate(rows):
         for point in one.points:
@@ -113,13 +117,13 @@ def _draw_dots(rows: Sequence[Series], steps: Sequence[float], along: str) -> Ca
             spread = point.spread or 0.0
             axes.plot([point.y - spread, point.y + spread], [place, place], color=colour, linewidth=1.2)
             axes.plot([point.y], [place], color=colour, marker="o", markersize=5, markeredgewidth=0)
-    axes.set_yticks(range(len(rows)), [_plain(one.name) for one in rows])
+    axes.set_yticks(range(len(rows)), [plain(one.name) for one in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=True, axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(4))
     if steps:
         for step, colour in colours.items():
-            axes.plot([], [], color=colour, marker="o", markersize=5, linestyle="", label=f"{_plain(along)} {step:g}")
+            axes.plot([], [], color=colour, marker="o", markersize=5, linestyle="", label=f"{plain(along)} {step:g}")
         figure.legend(loc="outside lower left", frameon=False, fontsize=9, labelcolor=INK, ncols=4, handletextpad=0.1)
     return figure
 
@@ -127,8 +131,3 @@ def _draw_dots(rows: Sequence[Series], steps: Sequence[float], along: str) -> Ca
 def _placed(points: Sequence[Point]) -> list[tuple[float, float]]:
     """Points that have a place on the axis of the numeric label."""
     return [(point.x, point.y) for point in points if point.x is not None]
-
-
-def _plain(text: str) -> str:
-    """Text in which matplotlib sees no formula."""
-    return text.replace("$", r"\$")

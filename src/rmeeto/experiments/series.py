@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rmeeto.experiments.definition import Row
 from rmeeto.experiments.grid import label_text
 from rmeeto.experiments.summary import Figure, Summary
 
@@ -67,7 +68,7 @@ def series(one: Summary, number: int, read: Read, along: str | None) -> list[Ser
         value, x = read(figure), None if along is None else row.coordinates.get(along)
         if value is None or (along is not None and x is None):
             continue
-        name = ", ".join(named(label, row.coordinates[label]) for label in telling if label in row.coordinates)
+        name = row_name(row, telling)
         spread = figure.spread if read is ours else None
         found.setdefault(name, []).append(Point(None if x is None else float(x), value, spread))
     return [Series(name, tuple(points)) for name, points in found.items()]
@@ -77,6 +78,11 @@ def differing_labels(one: Summary, along: str | None) -> Sequence[str]:
     """Labels that tell rows apart, without the one that the series run along."""
     rows = [row.coordinates for row in one.table.rows]
     return [name for name in one.table.labels() if name != along and len({str(row.get(name)) for row in rows}) > 1]
+
+
+def row_name(row: Row, telling: Sequence[str]) -> str:
+    """A row's values of some labels, as a chart names it."""
+    return ", ".join(named(label, row.coordinates[label]) for label in telling if label in row.coordinates)
 
 
 def named(label: str, value: str | int | float) -> str:

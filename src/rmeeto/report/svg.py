@@ -27,6 +27,7 @@ CSS_NAMES = {
     TRAINED: "trained",
     **{colour: f"series-{number}" for number, colour in enumerate(SERIES, 1)},
 }
+NARROW = 4.2  # inches of width at which letters are still readable on a telephone
 
 STYLE: Any = {  # matplotlib names its settings in a type of its own
     "svg.fonttype": "none",  # text stays text: selectable, small, in the page's font
@@ -64,6 +65,11 @@ def canvas(width: float = 4.6, height: float = 2.9) -> tuple[Figure, Axes]:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.add_subplot()
+
+
+def plain(text: str) -> str:
+    """Text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")
 
 
 def to_svg(figure: Figure, name: str) -> str:
