@@ -11,6 +11,7 @@ import typer
 from rmeeto.cli import console
 from rmeeto.cli.options import JsonOption
 from rmeeto.errors import ConfigError
+from rmeeto.files.paths import check_output
 
 if TYPE_CHECKING:
     from rmeeto.experiments.definition import Table
@@ -58,6 +59,9 @@ def table(
     from rmeeto.experiments.scale import load_scale
     from rmeeto.experiments.store import Store
 
+    for path in (page, csv, markdown):
+        if path is not None:
+            check_output(path)
     chosen = load_scale(scale)
     tables = [load_table(one) for one in (list_tables() if everything or name is None else [name])]
     kept = Store(store)
