@@ -105,7 +105,7 @@ ROOMS = {
     "accelerate": {"rmeeto.training", "rmeeto.evaluation"},
     "typer": {"rmeeto.cli"},
     "rich": {"rmeeto.cli"},
-    "matplotlib": {"rmeeto.viz", "rmeeto.report"},
+    "matplotlib": {"rmeeto.viz", "rmeeto.report", "rmeeto.experiments.charts"},
     "jinja2": {"rmeeto.report"},
     "sklearn": {"rmeeto.data"},
     "av": {"rmeeto.data.video"},

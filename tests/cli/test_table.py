@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,20 @@ def test_a_run_beside_another_one_is_refused(rmeeto_cli, folder, store):
     options = ("--scale", "toy", "--data", folder, "--store", store, "--seeds", 1)
     with Store(store).locked():
         assert "another run is writing" in rmeeto_cli("table", "5a", *options, code=2).stderr
+
+
+@pytest.mark.parametrize("option", ["--page", "--csv", "--markdown"])
+def test_an_output_that_is_no_file_is_refused_at_once(rmeeto_cli, store, tmp_path, option):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "not a file" in rmeeto_cli("table", "5a", "--store", store, option, pipe, code=2).stderr
+    assert pipe.is_fifo()
+    assert "it is a folder" in rmeeto_cli("table", "5a", "--store", store, option, tmp_path, code=2).stderr
+
+
+def test_page_csv_and_markdown_are_written(rmeeto_cli, store, tmp_path):
+    page, csv, markdown = (tmp_path / "new" / name for name in ("page.html", "table.csv", "table.md"))
+    rmeeto_cli("table", "5a", "--store", store, "--page", page, "--csv", csv, "--markdown", markdown)
+    assert "Table 5a. How much of the order is shuffled" in page.read_text(encoding="utf-8")
+    assert csv.read_text(encoding="utf-8").startswith("table,model,shuffle,column")
+    assert markdown.read_text(encoding="utf-8").startswith("## Table 5a: How much of the order is shuffled")

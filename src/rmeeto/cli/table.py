@@ -11,6 +11,7 @@ import typer
 from rmeeto.cli import console
 from rmeeto.cli.options import JsonOption
 from rmeeto.errors import ConfigError
+from rmeeto.files.paths import check_output
 
 if TYPE_CHECKING:
     from rmeeto.experiments.definition import Table
@@ -46,6 +47,8 @@ def table(
         bool, typer.Option("--dry-run", help="Show commands, operations and printed accuracies; run nothing.")
     ] = False,
     page: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything as one HTML page.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write every figure as a line of CSV.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the tables as Markdown.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a table of the paper, or go on with it, and compare: printed figures, ours, a verdict on every claim.
@@ -56,6 +59,9 @@ def table(
     from rmeeto.experiments.scale import load_scale
     from rmeeto.experiments.store import Store
 
+    for path in (page, csv, markdown):
+        if path is not None:
+            check_output(path)
     chosen = load_scale(scale)
     tables = [load_table(one) for one in (list_tables() if everything or name is None else [name])]
     kept = Store(store)
@@ -77,6 +83,13 @@ def table(
         from rmeeto.experiments.page import write_page
 
         write_page(page, found, kept)
+    if csv is not None or markdown is not None:
+        from rmeeto.experiments.export import to_csv, to_markdown
+        from rmeeto.files import durable
+
+        for path, written in ((csv, to_csv), (markdown, to_markdown)):
+            if path is not None:
+                durable.write_text(path, written(found))
     if as_json:
         console.print_json({"tables": [one.to_dict() for one in found]})
     elif name is None:
@@ -195,9 +208,8 @@ def print_summary(one: Summary) -> None:
         shown.add_row(*cells)
     console.out().print(shown, "")
     for judged in one.judged:
-        word = "not run yet" if judged.verdict is None else judged.verdict.word
-        why = f"it needs {judged.waiting} more cells" if judged.verdict is None else judged.verdict.sentence
-        console.out().print(f"[bold {COLOURS.get(word, 'dim')}]{word}[/]  {judged.claim.text}\n  [dim]{why}[/]")
+        colour = COLOURS.get(judged.word, "dim")
+        console.out().print(f"[bold {colour}]{judged.word}[/]  {judged.claim.text}\n  [dim]{judged.sentence}[/]")
 
 
 def decimal(value: float | None, digits: int) -> str:

@@ -31,6 +31,7 @@ from rmeeto.experiments.plan import Place
 from rmeeto.experiments.store import Result, Speed, Store
 
 Values = NDArray[np.float64]
+NOT_YET = "not run yet"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,17 @@ class Judged:
     claim: Claim
     verdict: Verdict | None
     waiting: int = 0
+
+    @property
+    def word(self) -> str:
+        """The verdict's word, or that there is none yet."""
+        return NOT_YET if self.verdict is None else self.verdict.word
+
+    @property
+    def sentence(self) -> str:
+        """What was found, or what is missing."""
+        cells = "1 more cell" if self.waiting == 1 else f"{self.waiting} more cells"
+        return f"It needs {cells}." if self.verdict is None else self.verdict.sentence
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,11 @@ class Store:
 
     def find(self, cell: Cell) -> Result | None:
         """The cell's result; None if it has not been run, or its file is damaged."""
-        return self._results.get(cell.key)
+        return self.of_key(cell.key)
+
+    def of_key(self, key: str) -> Result | None:
+        """The result of the cell with this key; None as :meth:`find`."""
+        return self._results.get(key)
 
     def add(self, cell: Cell, result: Result) -> None:
         """Keep a result, durably.

@@ -20,6 +20,7 @@ class Figure:
 
     ours: the mean over the repetitions; None until all of them are there. spread: their standard deviation. n: how
     many. printed: the paper's figure. waiting: repetitions still to be run. missing: why there is nothing to run.
+    keys: of its cells, one per repetition.
     """
 
     reduction: str
@@ -29,6 +30,7 @@ class Figure:
     printed: float | None
     waiting: int
     missing: str | None
+    keys: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float | None:
@@ -115,6 +117,7 @@ def figure_of(place: Place, store: Store) -> Figure:
         printed=place.row.printed.get(place.column.key),
         waiting=waiting,
         missing=place.missing,
+        keys=tuple(cell.key for cell in place.cells),
     )
 
 
@@ -130,5 +133,5 @@ def value_of(result: Result, measure: Measure) -> float:
 
 def overall(summaries: Sequence[Summary]) -> dict[str, int]:
     """How many claims have which verdict; those without one count as ``not run yet``."""
-    words = ["not run yet" if one.verdict is None else one.verdict.word for whole in summaries for one in whole.judged]
+    words = [one.word for whole in summaries for one in whole.judged]
     return {word: words.count(word) for word in dict.fromkeys(words)}
