@@ -4,6 +4,11 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import signal
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell leaves it to programs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 import pytest
 import torch
 

@@ -18,9 +18,11 @@ from rmeeto.cli.eval import evaluate
 from rmeeto.cli.failures import exit_code, explain
 from rmeeto.cli.flops import flops
 from rmeeto.cli.models import models
+from rmeeto.cli.plan import plan
 from rmeeto.cli.predict import predict
 from rmeeto.cli.retrain import retrain
 from rmeeto.cli.show import show
+from rmeeto.cli.table import table
 from rmeeto.cli.tune import tune
 from rmeeto.runtime.allocator import keep_freed_memory
 
@@ -86,7 +88,7 @@ def root(
     keep_freed_memory()
 
 
-LOOK, REDUCE, CHECK = "Look", "Reduce, re-train, measure", "Check"
+LOOK, REDUCE, PAPER, CHECK = "Look", "Reduce, re-train, measure", "The paper", "Check"
 
 app.command(rich_help_panel=LOOK)(models)
 app.command(rich_help_panel=LOOK)(flops)
@@ -96,6 +98,8 @@ app.command("eval", rich_help_panel=REDUCE)(evaluate)
 app.command(rich_help_panel=REDUCE)(retrain)
 app.command(rich_help_panel=REDUCE)(tune)
 app.command(rich_help_panel=REDUCE)(bench)
+app.command(rich_help_panel=REDUCE)(plan)
+app.command(rich_help_panel=PAPER)(table)
 app.add_typer(data, name="data", rich_help_panel=CHECK)
 app.command(rich_help_panel=CHECK)(demo)
 app.command(rich_help_panel=CHECK)(doctor)

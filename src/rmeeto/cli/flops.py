@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from rmeeto.cost import Cost
     from rmeeto.models.description import Description
 
-PAPER_R = {  # Table 2, and for clips Table 13
-    **dict.fromkeys(("vim_tiny", "videomamba_tiny"), 5),
-    **dict.fromkeys(("vim_small", "vim_base", "videomamba_small", "videomamba_base"), 11),
-    **dict.fromkeys(("videomamba_tiny_video", "videomamba_small_video", "videomamba_middle_video"), 88),
-}
 PAPER, EXACT = "paper convention\nG operations", "exact convention\nGFLOPs"
 
 
@@ -76,8 +71,10 @@ def flops(
 
 def default_reductions(model: Description) -> list[str]:
     """``none``, and the reduction that the model was saved with or the paper uses for it."""
-    paper_r = PAPER_R.get(model.name)
-    reduced = model.reduction or (f"merge:r={paper_r}" if paper_r else None)
+    from rmeeto.experiments.scale import load_scale
+
+    papers_own = load_scale("full").models.get(model.name)
+    reduced = model.reduction or (f"merge:r={papers_own.r}" if papers_own else None)
     return ["none", *([reduced] if reduced else [])]
 
 

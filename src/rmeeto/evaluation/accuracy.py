@@ -52,6 +52,8 @@ class Evaluation:
     top1_percent, top5_percent: of ``images``; top 5 is None below six classes. loss: mean cross-entropy.
     images: how many were evaluated. skipped: ``name: reason`` of unreadable ones, left out only if that was allowed.
     seconds: in total, reading included. spent: the mean cost if the reduction varies from image to image, else None.
+    correct: whether each image was classified correctly, in the order of the source, so that two models are compared
+    image by image; None if images were skipped, because the places of the others would be uncertain.
     """
 
     top1_percent: float
@@ -61,6 +63,7 @@ class Evaluation:
     skipped: tuple[str, ...]
     seconds: float
     spent: Spent | None = None
+    correct: tuple[bool, ...] | None = None
 
 
 def evaluate(
@@ -112,12 +115,13 @@ def evaluate(
         total = len(range(rank, len(source.labels), processes))
         with batches, progress.task(description, total=total) as task:
             stops = not allow_missing and processes == 1  # at the first image that cannot be read
-            sums, skipped = _sums(model, batches, device, actual, task, stops=stops)
+            sums, skipped, correct = _sums(model, batches, device, actual, task, stops=stops)
     if processes > 1:
         # errors are raised after the sums, so that no process waits for one that has raised
         with talking():
             sums = reduce(sums.to(device), "sum").cpu()
             skipped = gather_object(skipped)
+            correct = _interleaved(gather_object([correct]))
     right, among5, loss, images, *spent = sums.tolist()
     if (skipped and not allow_missing) or not images:
         raise _refusal(source, skipped)
@@ -134,6 +138,7 @@ def evaluate(
         skipped=tuple(skipped),
         seconds=time.perf_counter() - started,
         spent=Spent(*(figure / images for figure in spent)) if varies(model) else None,
+        correct=None if skipped else tuple(correct),
     )
 
 
@@ -152,21 +157,29 @@ def _sums(
     task: Task,
     *,
     stops: bool,
-) -> tuple[Tensor, list[str]]:
-    """What :func:`_score` gives, summed over the batches, and the images that cannot be read.
+) -> tuple[Tensor, list[str], list[bool]]:
+    """What :func:`_score` gives, summed over the batches; the images that cannot be read; which others are right.
 
-    stops: at the first of these.
+    stops: at the first that cannot be read.
     """
-    sums, unreadable = torch.zeros(4 + len(fields(Spent)), dtype=torch.float64), list[str]()
+    sums = torch.zeros(4 + len(fields(Spent)), dtype=torch.float64)
+    unreadable, correct = list[str](), list[bool]()
     for batch in batches:
         unreadable += batch.unreadable
         if batch.unreadable and stops:
             break
         if len(batch.labels):
-            sums += _score(model, batch, device, precision)
+            figures, first = _score(model, batch, device, precision)
+            sums += figures
+            correct += first
         right, _, _, images, *_ = sums.tolist()
         task.advance(len(batch.labels) + len(batch.unreadable), top1_percent=100 * right / max(images, 1))
-    return sums, unreadable
+    return sums, unreadable, correct
+
+
+def _interleaved(shares: list[list[bool]]) -> list[bool]:
+    """The order of the source, in which the images were dealt out to the processes one by one."""
+    return [share[place] for place in range(len(shares[0])) for share in shares if place < len(share)]
 
 
 def _place_among_processes(device: torch.device) -> tuple[int, int]:
@@ -177,8 +190,13 @@ def _place_among_processes(device: torch.device) -> tuple[int, int]:
     return state.process_index, state.num_processes
 
 
-def _score(model: nn.Module, batch: Batch, device: torch.device, precision: ActualPrecision) -> Tensor:
-    """Right at rank 1, right among the first 5, summed loss, images, and the sums of what :class:`Spent` holds."""
+def _score(
+    model: nn.Module, batch: Batch, device: torch.device, precision: ActualPrecision
+) -> tuple[Tensor, list[bool]]:
+    """Right at rank 1, right among the first 5, summed loss, images, and the sums of what :class:`Spent` holds.
+
+    And whether each image is right at rank 1.
+    """
     images, labels = batch.images.to(device), batch.labels.to(device)
     with autocast(device, precision):
         logits, spent = _answers(model, images)
@@ -190,7 +208,8 @@ def _score(model: nn.Module, batch: Batch, device: torch.device, precision: Actu
     loss = F.cross_entropy(logits, labels, reduction="sum")
     figures = (ranked[:, 0].sum(), ranked.sum(), loss, len(labels))
     per_image = [figure / batch.views for figure in spent]
-    return torch.tensor([*(float(figure) for figure in figures), *per_image], dtype=torch.float64)
+    sums = torch.tensor([*(float(figure) for figure in figures), *per_image], dtype=torch.float64)
+    return sums, ranked[:, 0].tolist()
 
 
 def _answers(model: Any, images: Tensor) -> tuple[Tensor, list[float]]:

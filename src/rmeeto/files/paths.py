@@ -71,12 +71,14 @@ def check_output(path: str | Path) -> None:
     """Refuse an output file that cannot be written, before the work whose result it will hold.
 
     Raises:
-        RunError: an impossible path, a folder, or a place in a folder that takes no files.
+        RunError: an impossible path, a folder, a device or pipe, or a place in a folder that takes no files.
     """
     asked = f"write {shown(str(path))}"
     target = given_path(path, asked, RunError)
     if target.is_dir():
         raise RunError(asked, why="it is a folder", fix="name a file in it")
+    if target.exists() and not target.is_file():  # a file that is written whole would take its place
+        raise RunError(asked, why="it is a device or a pipe, not a file", fix="name a file")
     folder = next(one for one in target.absolute().parents if one.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         kind = "no new files may be written there" if folder.is_dir() else "it is not a folder"

@@ -25,6 +25,8 @@ def checked(name: str, value: object, hint: Any) -> object:
             if not isinstance(value, str) or value not in get_args(kind):
                 raise UnknownName(name, str(value), get_args(kind))
             return value
+        if kind is bool and isinstance(value, bool):
+            return value
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             return _finite(name, value)
         if kind is int and isinstance(value, int) and not isinstance(value, bool):

@@ -9,19 +9,18 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, NamedTuple
-
-from jinja2 import Environment, StrictUndefined
 
 from rmeeto import __version__
 from rmeeto.data.media import Kind
 from rmeeto.evaluation.results import Results, Row
 from rmeeto.recipe import parse_recipe
 from rmeeto.reduction import Schedule
-from rmeeto.report.charts import Chart, accuracy_chart, loss_chart, tokens_chart
+from rmeeto.report.charts import accuracy_chart, loss_chart, tokens_chart
 from rmeeto.report.facts import facts, kind_of
+from rmeeto.report.svg import Chart
 from rmeeto.report.table import table, timed
+from rmeeto.report.templates import render
 from rmeeto.report.words import duration, plural, signed
 from rmeeto.runtime.doctor import Machine
 from rmeeto.speed import BenchReport
@@ -80,10 +79,8 @@ def report(
     if speed is not None:
         results = timed(results, recipe.reduction, speed)
     reduced, kind = Reduced.of(results), kind_of(recipe)
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
-        (files("rmeeto") / "templates" / "report.html.j2").read_text(encoding="utf-8")
-    )
-    return template.render(
+    return render(
+        "report.html.j2",
         title=f"{recipe.model}, {recipe.reduction}: rmeeto report",
         kicker=f"{recipe.model} · {recipe.data} · {'trained whole' if reduced is None else recipe.reduction}",
         headline=headline(results, reduced),

@@ -1,4 +1,4 @@
-"""Re-train a reduced model (paper, section 2.4), or train one from scratch: the same loop, another recipe."""
+"""One run: its epochs, what it saves on the way, and the table it ends in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rmeeto.data import (
     training_reading,
 )
 from rmeeto.errors import RmeetoWarning, RunError
-from rmeeto.evaluation import evaluate
+from rmeeto.evaluation import Evaluation, evaluate
 from rmeeto.evaluation.results import Results, Score
 from rmeeto.evaluation.scores import add_speeds, score, warn_at_chance
 from rmeeto.models.reducible import ReducibleModel
@@ -31,10 +31,9 @@ from rmeeto.recipe import Recipe
 from rmeeto.reduction.annealing import Annealing
 from rmeeto.runtime.devices import find_precision
 from rmeeto.runtime.processes import talking
-from rmeeto.runtime.progress import SILENT, Progress, Task
-from rmeeto.runtime.randomness import seed_of, seeded
+from rmeeto.runtime.progress import Progress, Task
 from rmeeto.training.average import WeightAverage
-from rmeeto.training.building import build_model, check_same_classes, make_accelerator
+from rmeeto.training.building import build_model, check_same_classes
 from rmeeto.training.clock import RunClock
 from rmeeto.training.conditions import WHAT_FOLLOWS, changes, check_same_beginning, check_same_data, conditions_of
 from rmeeto.training.interruption import Interrupted, Interruption
@@ -46,39 +45,7 @@ from rmeeto.training.runlog import RunLog
 from rmeeto.training.step import Interval, Stepper, StepReport
 
 
-def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT) -> Results:
-    """Evaluate unreduced and reduced, train, evaluate again; leave model, log and results in ``recipe.output``.
-
-    The folder then holds ``config.json`` and ``model.safetensors`` (``rmeeto.create_model(folder)`` builds it),
-    ``best/`` with the best epoch, ``log.jsonl``, ``results.json`` and ``recipe.toml``; and while the run is under
-    way ``state.pt``, from which ``resume=True`` goes on, bit for bit on a processor. ``resume=True`` also begins a
-    run that has not begun, and returns the results of one that is complete. Under a launcher such as torchrun the
-    processes share each step's images, and only process 0 writes files and messages.
-
-    An exception that ends a run is raised unchanged, with a note on how to go on. The state after the last whole step
-    is saved first, and no process that reads images is left.
-
-    Raises:
-        RunError: the output folder is in use, the disk is full, the loss is not finite, or the run was interrupted.
-        DataError, CheckpointError, ConfigError, UnknownName: before anything is written.
-    """
-    accelerator = make_accelerator(recipe)
-    folder = RunFolder(recipe.output, resume=resume)
-    # the caller's random generators are left as they were
-    with folder if accelerator.is_main_process else nullcontext(), seeded(seed_of(recipe.seed, "weights")):
-        with talking():
-            accelerator.wait_for_everyone()
-        if (results := folder.finished(recipe)) is not None:
-            return results
-        run = _Run(recipe, accelerator, folder, progress if accelerator.is_main_process else SILENT)
-        fix = f"go on with --resume (resume=True); the state is in {folder.path}"
-        with Interruption(fix) as interruption, run.rescued():
-            run.evaluate_before()
-            run.train(interruption)
-            return run.finish()
-
-
-class _Run:
+class Run:
     """One run from its first evaluation to its results. Everything that changes is in ``journal`` and the weights."""
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator, folder: RunFolder, progress: Progress) -> None:
@@ -102,7 +69,7 @@ class _Run:
         objective = Objective(recipe, self.model.num_classes, make_teacher(self.model, recipe, accelerator.device))
         self.stepper = Stepper(accelerator, self.model, objective, recipe, self.plan, self.precision)
         if accelerator.is_main_process and (warning := self.stepper.rate.warning()):
-            warnings.warn(warning, RmeetoWarning, stacklevel=3)
+            warnings.warn(warning, RmeetoWarning, stacklevel=5)  # at the caller of retrain
         self.average = None if recipe.ema_decay is None else WeightAverage(self.model, recipe.ema_decay)
         self._begin_or_resume()
         if accelerator.num_processes > 1:
@@ -110,6 +77,7 @@ class _Run:
         self.clock = RunClock(self.journal.seconds)
         self._weights_work = True  # False after a step whose loss or gradient was not finite
         self._saved_step, self._tried_to_save = self.journal.step, self._position()
+        self._evaluation: Evaluation | None = None  # the last one of this process
         self._torn = False  # weights are changed whose step the journal does not count yet
         self._on_change: Callable[[], object] = lambda: None  # what happens before weights change
         self.stepper.optimizer.register_step_pre_hook(self._before_change)
@@ -143,6 +111,13 @@ class _Run:
             journal.changes += [f"after step {journal.step}, {change}" for change in changed]
             self.log.write("changed_conditions", journal.step, changes=changed)
             self.progress.message(f"not as before: {'; '.join(changed)}; {WHAT_FOLLOWS}")
+
+    @contextmanager
+    def interruptible(self) -> Iterator[Interruption]:
+        """A block that signals and exceptions may end without loss."""
+        fix = f"go on with --resume (resume=True); the state is in {self.folder.path}"
+        with Interruption(fix) as interruption, self.rescued():
+            yield interruption
 
     @contextmanager
     def rescued(self) -> Iterator[None]:
@@ -249,6 +224,13 @@ class _Run:
             self.folder.finish(results)
         return results
 
+    def last_evaluation(self) -> Evaluation:
+        """The score of the last epoch, image by image; it is repeated if another process had made it."""
+        if self._evaluation is None:
+            self._evaluate("trained", self.model if self.average is None else self.average.model)
+        assert self._evaluation is not None
+        return self._evaluation
+
     def _steps(self, until: int, batches: Iterator[Batch], task: Task, interruption: Interruption) -> None:
         interval = Interval(self.recipe.images_per_step)
         for step in range(self.journal.step, until):
@@ -322,6 +304,7 @@ class _Run:
             progress=self.progress,
             description=f"evaluating {name}" + (f", epoch {epoch}" if epoch else ""),
         )
+        self._evaluation = evaluation
         result = score(name, model, evaluation)
         self.log.write("evaluation", self.journal.step, epoch=epoch, **asdict(result), seconds=evaluation.seconds)
         self.progress.message(f"{name}: top-1 {result.top1_percent:.2f} %")

@@ -1,0 +1,70 @@
+"""Cell: one measurement of an experiment, identified by everything that decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from rmeeto.recipe import Recipe
+
+Work = Literal["free", "trained", "speed"]
+# Where a run writes, how often it does, and how many processes read for it change nothing in what it computes.
+UNDECIDING = {"data", "output", "workers", "save_every_seconds", "log_every_steps", "device", "impl", "model"}
+KEY_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model under one reduction, measured once.
+
+    work: ``free`` scores the model as it is, ``trained`` re-trains it first, ``speed`` measures images per second.
+    model: the paper's name of the model; what runs is in the recipes.
+    base: the run that trains the model from scratch; None for published weights.
+    built: name and options as :func:`rmeeto.create_model` takes them, for published weights.
+    reduction: its line. training: the run that re-trains. seed: of this repetition.
+    data: fingerprint of the data; None if it is not known yet, which is good for a plan and not for a result.
+    """
+
+    work: Work
+    model: str
+    base: Recipe | None
+    built: str
+    reduction: str
+    training: Recipe | None
+    seed: int
+    data: str | None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the result, as the values that JSON gives back."""
+        identity = {
+            "work": self.work,
+            "base": None if self.base is None else decisive(self.base),
+            "model": self.built,
+            "reduction": self.reduction,
+            "training": None if self.training is None else decisive(self.training),
+            "seed": self.seed,
+            "data": self.data,
+        }
+        return dict(json.loads(json.dumps(identity)))
+
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that change with anything in the identity."""
+        return key_of(self.identity)
+
+
+def key_of(identity: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits of an identity; the same for a copy that was written as JSON and read back."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+def decisive(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that decide what its run computes, without those at their defaults."""
+    default = asdict(Recipe())
+    values = {name: value for name, value in asdict(recipe).items() if name not in UNDECIDING}
+    return {name: value for name, value in values.items() if value != default[name]}

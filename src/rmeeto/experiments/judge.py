@@ -1,0 +1,180 @@
+"""Judge a table's claims by the cells that are in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmeeto.analysis import (
+    Better,
+    Contrast,
+    Counted,
+    Finding,
+    Monotone,
+    Printed,
+    Ratio,
+    Unit,
+    Untestable,
+    Verdict,
+    image_contrast,
+    seed_contrast,
+    verdicts,
+)
+from rmeeto.errors import ConfigError
+from rmeeto.experiments.claims import groups, named, names, word
+from rmeeto.experiments.combined import counted_ladders, every, judge_faster, judge_speedups
+from rmeeto.experiments.definition import Claim, Table
+from rmeeto.experiments.plan import Place
+from rmeeto.experiments.store import Result, Speed, Store
+
+Values = NDArray[np.float64]
+NOT_YET = "not run yet"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and its verdict. waiting: cells that it still needs; then there is no verdict yet."""
+
+    claim: Claim
+    verdict: Verdict | None
+    waiting: int = 0
+
+    @property
+    def word(self) -> str:
+        """The verdict's word, or that there is none yet."""
+        return NOT_YET if self.verdict is None else self.verdict.word
+
+    @property
+    def sentence(self) -> str:
+        """What was found, or what is missing."""
+        cells = "1 more cell" if self.waiting == 1 else f"{self.waiting} more cells"
+        return f"It needs {cells}." if self.verdict is None else self.verdict.sentence
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    cells: int
+
+
+def judge(table: Table, places: Sequence[Place], store: Store) -> list[Judged]:
+    """Every claim of a table, in order. Claims that wait for cells take no part in the correction for the others."""
+    judge_of = _Judge(table, places, store)
+    findings = [judge_of.finding(claim) for claim in table.claims]
+    given = iter(verdicts([finding for finding in findings if not isinstance(finding, _Waiting)]))
+    return [
+        Judged(claim, None, finding.cells) if isinstance(finding, _Waiting) else Judged(claim, next(given))
+        for claim, finding in zip(table.claims, findings, strict=True)
+    ]
+
+
+class _Judge:
+    def __init__(self, table: Table, places: Sequence[Place], store: Store) -> None:
+        self.table, self.places, self.store = table, places, store
+
+    def finding(self, claim: Claim) -> Finding | Counted | Untestable | _Waiting:
+        """What the cells say of one claim."""
+        found = list(groups(claim, self.places))
+        testable = [group for group in found if all(place.missing is None for place in group)]
+        if not testable:
+            reasons = [place.missing for group in found for place in group if place.missing is not None]
+            return Untestable(named(claim), _sentence(reasons[0]) if reasons else "The table has no such cells.")
+        waiting = {
+            cell.key for group in testable for place in group for cell in place.cells if self.store.find(cell) is None
+        }
+        if waiting:
+            return _Waiting(len(waiting))
+        by_name = dict(zip(names(self.table, claim, testable), testable, strict=True))
+        if testable[0][0].column.measure == "images_per_second":
+            return self._of_speeds(claim, by_name)
+        return self._of_figures(claim, by_name)
+
+    def _of_figures(self, claim: Claim, by_name: Mapping[str, list[Place]]) -> Finding | Counted:
+        """Of accuracies or counted figures."""
+        statement = named(claim)
+        if isinstance(statement, Printed):
+            return statement.judge(_printed(by_name))
+        if isinstance(statement, Monotone) and all(
+            place.counted is not None for group in by_name.values() for place in group
+        ):
+            return counted_ladders(
+                statement,
+                {name: [(self._step(claim, p), p.counted or 0.0) for p in group] for name, group in by_name.items()},
+            )
+        unit = _unit(by_name.values())
+        if isinstance(statement, Monotone):
+            ladders = {
+                name: {self._step(claim, place): self._values(place, unit) for place in group}
+                for name, group in by_name.items()
+            }
+            return every({name: statement.judge(ladder, unit) for name, ladder in ladders.items()})
+        if isinstance(statement, Ratio):
+            raise ConfigError(f"judge the claim {claim.text!r}", why="a ratio is one of speeds")
+        return statement.judge(
+            {name: _contrast([self._values(place, unit) for place in group], unit) for name, group in by_name.items()}
+        )
+
+    def _of_speeds(self, claim: Claim, by_name: Mapping[str, list[Place]]) -> Finding:
+        """Of speeds: a ratio to the unreduced model was measured in turns, a comparison of two models was not."""
+        statement = named(claim)
+        speeds = {name: [self._speed(place) for place in group] for name, group in by_name.items()}
+        if isinstance(statement, Ratio):
+            return every({name: judge_speedups(statement, *pair) for name, pair in speeds.items()})
+        if isinstance(statement, Better):
+            return every({name: judge_faster(statement, *pair) for name, pair in speeds.items()})
+        raise ConfigError(f"judge the claim {claim.text!r}", why="speeds are compared by a ratio, or as faster")
+
+    def _values(self, place: Place, unit: Unit) -> Values:
+        """Per image, the share of the seeds that classify it correctly; or per seed, the accuracy in per cent."""
+        results = [self._result(place, number) for number in range(len(place.cells))]
+        if unit == "image":
+            shares: Values = np.stack([result.bits() for result in results]).mean(axis=0, dtype=np.float64)
+            return shares
+        return np.array([result.top1_percent for result in results], dtype=np.float64)
+
+    def _step(self, claim: Claim, place: Place) -> str:
+        assert claim.along is not None, "a monotone claim names a label"
+        return word(self.table, claim.along, place.coordinates[claim.along])
+
+    def _speed(self, place: Place) -> Speed:
+        speed = self._result(place, 0).speed
+        assert speed is not None, "a column of speeds has speed cells"
+        return speed
+
+    def _result(self, place: Place, number: int) -> Result:
+        result = self.store.find(place.cells[number])
+        assert result is not None, "claims that wait for cells are not judged"
+        return result
+
+
+def _unit(groups: Iterable[Sequence[Place]]) -> Unit:
+    """By image where each comparison is one of the same weights, and where there is one model each; else by seed."""
+    cells = [[cell for place in group for cell in place.cells] for group in groups]
+    same_weights = all(cell.work == "free" for group in cells for cell in group) and all(
+        len({cell.model for cell in group}) == 1 for group in cells
+    )
+    once = all(cell.seed == 0 for group in cells for cell in group)
+    return "image" if same_weights or once else "seed"
+
+
+def _printed(by_name: Mapping[str, Sequence[Place]]) -> dict[str, tuple[float, str]]:
+    """Each counted figure, and the printed one as text."""
+    return {
+        name: (place.counted, f"{place.row.printed[place.column.key]:.{place.column.digits}f}")
+        for name, (place,) in by_name.items()
+        if place.counted is not None
+    }
+
+
+def _contrast(values: Sequence[Values], unit: Unit) -> Contrast:
+    """Left minus right; with a second pair, minus that pair's left minus right."""
+    signs = (1.0, -1.0, -1.0, 1.0)
+    contrast = sum(sign * one for sign, one in zip(signs, values, strict=False))
+    largest = len(values) / 2
+    return image_contrast(contrast, largest=largest) if unit == "image" else seed_contrast(contrast)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

@@ -1,0 +1,215 @@
+"""The page of the tables: one self-contained HTML file, made from the store's cells and from nothing else.
+
+The same cells give the same page, byte for byte: it has no date and no place of this machine in it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rmeeto.experiments.charts import charts
+from rmeeto.experiments.definition import Table
+from rmeeto.experiments.export import to_csv, to_markdown
+from rmeeto.experiments.grid import Grid, grid
+from rmeeto.experiments.judge import NOT_YET, Judged
+from rmeeto.experiments.origin import HEADS, Origin
+from rmeeto.experiments.scale import Scale
+from rmeeto.experiments.store import Store
+from rmeeto.experiments.strongest import strongest
+from rmeeto.experiments.summary import Summary, overall
+from rmeeto.files import durable
+from rmeeto.report.svg import Chart
+from rmeeto.report.templates import render
+from rmeeto.report.words import duration, plural
+
+WORDS = {
+    "holds": "holds",
+    "does not hold": "fails",
+    "undecided": "undecided",
+    "not testable here": "untestable",
+    NOT_YET: "waiting",
+}
+MOST_SHOWN = 4  # strongest results of either kind
+FIGURES = {  # of a comparison, as the page names them; others are named as they are
+    "difference": "difference",
+    "ratio": "ratio",
+    "low": "95 % from",
+    "high": "to",
+    "margin": "margin",
+    "n": "n",
+    "unit": "unit",
+    "p_above": "p, above the margin",
+    "p_below": "p, below the margin",
+    "test": "test",
+    "counted": "counted",
+    "printed": "printed",
+    "agrees": "rounds to it",
+}
+HIDDEN = {"decidable"}
+
+
+@dataclass(frozen=True)
+class ClaimPart:
+    """A claim on the page. style: a CSS class. heads, figures: of the table of figures that decide it."""
+
+    ident: str
+    text: str
+    small: str | None
+    word: str
+    style: str
+    sentence: str
+    heads: tuple[str, ...]
+    figures: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """A table on the page. csv, markdown: ``data:`` addresses. cells: key and place of each of its cells."""
+
+    ident: str
+    table: Table
+    state: str
+    grid: Grid
+    charts: tuple[Chart, ...]
+    claims: tuple[ClaimPart, ...]
+    csv: str
+    markdown: str
+    cells: tuple[tuple[str, ...], ...]
+
+
+def write_page(path: Path, summaries: Sequence[Summary], store: Store) -> None:
+    """Write the page of these tables, which are all at one scale.
+
+    Raises:
+        RunError: the disk refuses it; an older page is still there.
+    """
+    durable.write_text(path, page(summaries, store))
+
+
+def page(summaries: Sequence[Summary], store: Store) -> str:
+    """The page as HTML. summaries: at least one, all at one scale. store: the one they were made from."""
+    scale, origin = summaries[0].scale, Origin.of(summaries, store)
+    counts = overall(summaries)
+    parts = [table_part(one) for one in summaries]
+    claims = {(part.table.name, number): claim for part in parts for number, claim in enumerate(part.claims)}
+    best = {
+        word: [(one.table, claims[one.table.name, number]) for one, number in strongest(summaries, word, MOST_SHOWN)]
+        for word in ("holds", "does not hold")
+    }
+    return render(
+        "paper.html.j2",
+        title=f"R-MeeTo, table by table ({scale.name} scale)",
+        scale=scale,
+        trained=scale.base is not None,
+        scope=scope([one.table for one in summaries]),
+        facts=facts(scale, origin),
+        counts=[(word, style, counts.get(word, 0)) for word, style in WORDS.items()],
+        claims=sum(counts.values()),
+        strongest=best,
+        parts=parts,
+        models=[(name, one.model, options_text(one.options), one.data) for name, one in scale.models.items()],
+        origin=origin,
+        heads=HEADS,
+        csv=address("text/csv", origin.to_csv()),
+    )
+
+
+def scope(tables: Sequence[Table]) -> str:
+    """Which tables the page is about."""
+    own = sum(table.beyond for table in tables)
+    theirs = plural(len(tables) - own, "table or figure", "tables and figures")
+    of_paper = f"{theirs} of the paper “Faster Vision Mamba is Rebuilt in Minutes via Merged Token Re-training”"
+    return of_paper + (f" and {own} beyond it" if own else "")
+
+
+def facts(scale: Scale, origin: Origin) -> list[tuple[str, list[str]]]:
+    """What the figures depend on, by name."""
+    known = {one.fingerprint: f"{one.title} (fingerprint {one.fingerprint})" for one in scale.data.values()}
+    used = [known.get(one, f"other data (fingerprint {one})") for one in origin.data()]
+    done = f"{len(origin.results):,} of {plural(origin.planned, 'cell')}: a cell is one model, scored or timed once"
+    time = f"{duration(origin.seconds)} for all cells, added up; the training of the base models is not counted"
+    found = [
+        ("scale", [scale.title]),
+        ("data", used or [one.title for one in scale.data.values()]),
+        ("cells", [done]),
+        ("time", [time]),
+        ("machines", origin.machines()),
+        ("versions", origin.versions()),
+        ("commits", origin.commits()),
+    ]
+    return [
+        (name, values) for name, values in found if values and (origin.results or name in ("scale", "data", "cells"))
+    ]
+
+
+def table_part(one: Summary) -> TablePart:
+    """A table's part of the page."""
+    table = one.table
+    ident = f"table-{table.name}"
+    state = f"{one.done} of {plural(one.cells, 'cell')} run" if one.cells else "nothing to run"
+    return TablePart(
+        ident,
+        table,
+        state,
+        grid(one),
+        tuple(charts(one)),
+        tuple(claim_part(f"{ident}-claim-{number}", judged) for number, judged in enumerate(one.judged, 1)),
+        address("text/csv", to_csv([one])),
+        address("text/markdown", to_markdown([one])),
+        tuple(cell_lines(one)),
+    )
+
+
+def claim_part(ident: str, judged: Judged) -> ClaimPart:
+    """A claim with the figures that decide it, one line for each comparison."""
+    figures = {} if judged.verdict is None else judged.verdict.figures
+    names = list(dict.fromkeys(name for one in figures.values() for name in one if name not in HIDDEN))
+    return ClaimPart(
+        ident,
+        judged.claim.text,
+        judged.claim.small,
+        judged.word,
+        WORDS[judged.word],
+        judged.sentence,
+        ("", *(FIGURES.get(name, name.replace("_", " ")) for name in names)),
+        tuple((title, *(number_text(one.get(name)) for name in names)) for title, one in figures.items()),
+    )
+
+
+def number_text(value: Any) -> str:
+    """A figure of a comparison: four digits are more than any of them is worth."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
+
+
+def cell_lines(one: Summary) -> list[tuple[str, ...]]:
+    """Labels, column, reduction line and keys of each place that has cells."""
+    labels = one.table.labels()
+    return [
+        (
+            ", ".join(str(row.coordinates[name]) for name in labels if name in row.coordinates),
+            column.title,
+            figure.reduction,
+            " ".join(figure.keys),
+        )
+        for row, figures in zip(one.table.rows, one.figures, strict=True)
+        for column, figure in zip(one.table.columns, figures, strict=True)
+        if figure.keys
+    ]
+
+
+def options_text(options: Any) -> str:
+    """A stand-in's options in words."""
+    return ", ".join(f"{name} {'×'.join(map(str, v)) if isinstance(v, list) else v}" for name, v in options.items())
+
+
+def address(kind: str, text: str) -> str:
+    """A ``data:`` address that holds a text."""
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode('utf-8', 'backslashreplace')).decode()}"
