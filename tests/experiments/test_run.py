@@ -118,7 +118,7 @@ def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(folder, found, fi
     recorder = Recorder(interrupt)
     store = Store(tmp_path / "store")
     todo = open_cells(found, SCALE, store)
-    with pytest.raises(RunError, match="interrupted"):
+    with pytest.raises(RunError, match="run the same command again"):
         run_cells(todo, store, Workshop(tmp_path / "work", {"images": folder}, 0, recorder), SILENT)
     kept = Store(store.folder)
     assert 0 < len(kept) < 4

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from rmeeto.experiments.store import Result, Store
 from rmeeto.experiments.work import Workshop, base_key
 from rmeeto.runtime.doctor import machine
 from rmeeto.runtime.progress import SILENT, Progress
+from rmeeto.training.interruption import Interrupted
 
 Settings = tuple[Path, Mapping[str, str], int]
 
@@ -64,8 +67,19 @@ def run_cells(todo: Sequence[Todo], store: Store, workshop: Workshop, progress: 
     many cells run at a time. Speeds are measured alone, last, and with all threads.
 
     Raises:
-        RmeetoError: what a cell raises; finished cells are in the store.
+        RmeetoError: what a cell raises, or an interruption; finished cells are in the store.
     """
+    try:
+        _run_all(todo, store, workshop, progress, jobs)
+    except (KeyboardInterrupt, Interrupted):
+        raise Interrupted(
+            f"run {len(todo)} cells",
+            why="it was interrupted",
+            fix="run the same command again: finished cells are kept, and the run that was under way goes on",
+        ) from None
+
+
+def _run_all(todo: Sequence[Todo], store: Store, workshop: Workshop, progress: Progress, jobs: int) -> None:
     scored = [one for one in todo if one.cell.work != "speed"]
     timed = [one for one in todo if one.cell.work == "speed"]
     if jobs > 1 and scored:
@@ -87,18 +101,34 @@ def _one_by_one(todo: Sequence[Todo], store: Store, workshop: Workshop, progress
 
 def _in_processes(todo: Sequence[Todo], store: Store, workshop: Workshop, progress: Progress, jobs: int) -> None:
     settings = (workshop.folder, workshop.data, workshop.workers)
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    # Ctrl-C reaches every process: this one stops, and a run in a worker saves its state by a handler of its own
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    )
+    bases = {base_key(one.cell): one for one in open_bases(todo, workshop)}
+    waiting: dict[str, list[Todo]] = {key: [] for key in bases}
+    ready: deque[Todo] = deque()
+    for one in todo:
+        waiting.get(base_key(one.cell) if one.cell.base is not None else "", ready).append(one)
+    untrained, running = deque(bases), dict[Future[Result | None], str | Todo]()
     try:
-        bases = open_bases(todo, workshop)
-        with progress.task("base models", len(bases)) as task:
-            for trained in as_completed([pool.submit(_train_base, settings, one) for one in bases]):
-                trained.result()
-                task.advance()
-        running = {pool.submit(_run_cell, settings, one): one for one in todo}
-        with progress.task("cells", len(todo)) as task:
-            for done in as_completed(running):
-                store.add(running[done].cell, done.result())
-                task.advance()
+        with progress.task("base models and cells", len(bases) + len(todo)) as task:
+            while ready or untrained or running:
+                # a cell whose base model is there goes before the next base model: so results come early
+                while len(running) < jobs and (ready or untrained):
+                    if ready:
+                        one = ready.popleft()
+                        running[pool.submit(_run_cell, settings, one)] = one
+                    else:
+                        key = untrained.popleft()
+                        running[pool.submit(_train_base, settings, bases[key])] = key
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    what, result = running.pop(done), done.result()
+                    if isinstance(what, str):
+                        ready.extend(waiting[what])
+                    elif result is not None:
+                        store.add(what.cell, result)
+                    task.advance()
     except BrokenProcessPool as error:
         raise RunError(
             f"run {len(todo)} cells, {jobs} at a time",
@@ -114,7 +144,7 @@ def _train_base(settings: Settings, one: Todo) -> None:
         Workshop(*settings, SILENT).base(one.cell, one.data)
 
 
-def _run_cell(settings: Settings, one: Todo) -> Result:
+def _run_cell(settings: Settings, one: Todo) -> Result | None:
     with one_thread():
         return Workshop(*settings, SILENT).run(one.cell, one.data)
 

@@ -24,7 +24,7 @@ from rmeeto.files.run_files import RESULTS
 from rmeeto.models.factory import create_model
 from rmeeto.models.inference.freezing import frozen
 from rmeeto.models.reducible import ReducibleModel
-from rmeeto.recipe import PUBLISHED
+from rmeeto.recipe import PUBLISHED, Recipe
 from rmeeto.reduction import parse_reduction
 from rmeeto.runtime.devices import find_device
 from rmeeto.runtime.doctor import machine
@@ -65,7 +65,7 @@ class Workshop:
         weights = weights_of(model)
         if cell.work == "speed":
             return self._result(cell, None, self._speeds(model), weights, started)
-        return self._result(cell, self._score(model, data), None, weights, started)
+        return self._result(cell, self._score(cell, model, data), None, weights, started)
 
     def base(self, cell: Cell, data: str) -> Path | None:
         """The folder of the cell's base model, trained now if it is not there; None for published weights."""
@@ -104,10 +104,20 @@ class Workshop:
         shutil.rmtree(folder)
         return evaluation, weights
 
-    def _score(self, model: ReducibleModel, data: str) -> Evaluation:
+    def _score(self, cell: Cell, model: ReducibleModel, data: str) -> Evaluation:
+        """As a run that trains scores its epochs."""
         if data not in self._sources:
             self._sources[data] = open_data(self.data[data], "val")
-        return evaluate(model, self._sources[data], workers=self.workers, progress=self.progress)
+        run = cell.base or Recipe()
+        return evaluate(
+            model,
+            self._sources[data],
+            batch_size=run.batch_size,
+            precision=run.precision,
+            views=run.views,
+            workers=self.workers,
+            progress=self.progress,
+        )
 
     def _speeds(self, model: ReducibleModel) -> Speed:
         """The model under its reduction and unreduced, in turns."""
