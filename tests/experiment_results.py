@@ -17,6 +17,7 @@ def result_of(cell, correct=(True, False, True), speed=None):
         speed=speed,
         seconds=1.5,
         weights="f" * 64,
+        backend="cpp",
         versions={"torch": "2"},
         commit=None,
         machine={"cores": 2},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 LONGEST_NAME = 200  # of a name that is looked up and shown
 
@@ -27,6 +28,16 @@ class RmeetoError(Exception):
         if fix is not None:
             lines.append(f"  fix:   {fix}")
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors pass between processes whole, with their notes."""
+        return _as_it_was, (type(self), self.asked, self.given, self.why, self.fix), self.__dict__
+
+
+def _as_it_was(kind: type[RmeetoError], asked: str, given: str | None, why: str, fix: str | None) -> RmeetoError:
+    error = kind.__new__(kind)
+    RmeetoError.__init__(error, asked, given=given, why=why, fix=fix)
+    return error
 
 
 class UnknownName(RmeetoError):

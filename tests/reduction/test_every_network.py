@@ -66,9 +66,7 @@ def test_every_method_is_here():
 
 
 @pytest.mark.parametrize("line", LINES)
-@pytest.mark.parametrize(
-    "network", [vim, videomamba_image, videomamba_video, vit], ids=lambda network: network.__name__
-)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
 def test_forward_and_backward(network, line):
     model, pictures = network()
     reduction = parse_reduction(f"{line},blocks=all")

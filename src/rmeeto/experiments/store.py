@@ -43,7 +43,7 @@ class Result:
     key, identity: the cell's. top1_percent, loss, images: over the validation images; ``correct`` holds one bit per
     image, in the order of the data, packed and in base64. speed: of a speed cell, which has no accuracy.
     seconds: that the cell took, the training of its base model excluded. weights: SHA-256 of the scored weights.
-    versions, commit, machine: what it ran with and where.
+    backend: the kernels that computed. versions, commit, machine: what it ran with and where.
     """
 
     key: str
@@ -55,6 +55,7 @@ class Result:
     speed: Speed | None
     seconds: float
     weights: str
+    backend: str
     versions: dict[str, str]
     commit: str | None
     machine: dict[str, Any]

@@ -26,7 +26,7 @@ from rmeeto.models.inference.freezing import frozen
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.recipe import PUBLISHED, Recipe
 from rmeeto.reduction import parse_reduction
-from rmeeto.runtime.devices import find_device
+from rmeeto.runtime.devices import backend, find_device
 from rmeeto.runtime.doctor import machine
 from rmeeto.runtime.progress import Progress
 from rmeeto.speed.run import under
@@ -72,6 +72,8 @@ class Workshop:
         if cell.base is None:
             return None
         folder = self._base_folder(cell)
+        if self.is_trained(cell):  # a complete run is not entered again: several cells may want it at once
+            return folder
         recipe = cell.base.changed(data=self.data[data], output=str(folder), workers=self.workers)
         retrain(recipe, resume=True, progress=self.progress)
         return folder
@@ -152,6 +154,7 @@ class Workshop:
             speed=speed,
             seconds=round(time.perf_counter() - started, 3),
             weights=weights,
+            backend=backend((cell.base or Recipe()).impl, find_device("auto")),
             versions=versions(),
             commit=commit(),
             machine=asdict(machine()),

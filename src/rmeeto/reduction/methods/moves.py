@@ -24,7 +24,7 @@ def merged(tokens: Tokens, plan: Plan, weight: Tensor, op: MergeOp = "sum") -> T
 
 
 def moved(tokens: Tokens, plan: Plan, move: Move, move_residual: Move | None = None) -> Tokens:
-    """Move the values by ``move``; places, sizes, timing and source map follow from the plan.
+    """Move the values by ``move``; protected positions, sizes, timing, lengths and source map follow from the plan.
 
     move: ``(b, l, d)`` to ``(b, m, d)``. move_residual: of the residual stream, if it moves otherwise.
     """

@@ -1,6 +1,6 @@
 """The operations in plain PyTorch: the specification that every kernel is tested against.
 
-Runs on any device and in any floating dtype, and autograd differentiates the two forward functions to any order.
+Runs on any device and in any floating dtype, and autograd differentiates the forward functions to any order.
 Arithmetic is float64 for float64 inputs and float32 for everything else, whatever the storage, as in the kernels.
 
 The gradients are written out as well: what they say about the kernels' backward is easier to read than autograd's
