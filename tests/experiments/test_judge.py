@@ -247,28 +247,27 @@ def test_table_3_is_predicted_from_its_first_row():
             assert place.counted == pytest.approx(place.row.printed["minutes"], rel=1e-6)
 
 
-@pytest.mark.parametrize(("rises", "word"), [("false", "holds"), ("true", "does not hold")])
-def test_counted_figures_are_compared_without_statistics(tmp_path, rises, word):
-    text = f"""
-title = "T"
-place = "Table 0"
-section = "3"
-small = "the same"
-[[column]]
-key = "minutes"
-title = "minutes"
-measure = "predicted_minutes"
-[[row]]
-model = "vim_tiny"
-reduction = "merge:{{amount}}"
-labels = {{ machines = [1, 2, 4] }}
-[[claim]]
-text = "C"
-kind = "monotone"
-along = "machines"
-rises = {rises}
-"""
-    table = parse_table("toy", text)
+def test_predicted_minutes_test_no_claim(tmp_path):
+    from rmeeto.experiments.definition import load_table
+
+    table = load_table("3")
     (one,) = judge(table, list(places(table, SMALL, DATA)), Store(tmp_path))
-    assert one.verdict.word == word
-    assert one.verdict.p is None
+    assert one.verdict.word == "not testable here"
+
+
+def test_one_training_of_each_decides_nothing_however_many_images(tmp_path):
+    verdict = judged(tmp_path, f'{MERGING}where = {{ column = "trained" }}', by_method(0.9, 0.1), seeds=1)
+    assert verdict.word == "undecided"
+
+
+def test_published_weights_stand_beside_several_trainings(tmp_path):
+    claim = 'text = "C"\nkind = "better"\nleft = { column = "trained" }\nright = { column = "free" }'
+    table = parse_table("toy", f"{TABLE}\n[[claim]]\n{claim}")
+    found, store = list(places(table, load_scale("full"), DATA)), Store(tmp_path)
+    for place in found:
+        for cell in place.cells:
+            share = (0.7 if cell.work == "trained" else 0.4) + 0.01 * cell.seed
+            store.add(cell, result_of(cell, np.arange(1000) < 1000 * share))
+    (one,) = judge(table, found, store)
+    assert one.verdict.word == "holds"
+    assert "6 seeds" in one.verdict.sentence

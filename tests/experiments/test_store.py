@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,8 +34,9 @@ def test_every_images_outcome_is_kept(store, images):
 
 def test_a_speed_cell_keeps_its_rounds(store):
     speed = Speed(32, (100.0, 101.5), (70.0, 70.5))
-    store.add(CELLS[0], result_of(CELLS[0], speed=speed))
-    assert Store(store.folder).find(CELLS[0]).speed == speed
+    cell = replace(CELLS[0], work="speed")
+    store.add(cell, result_of(cell, speed=speed))
+    assert Store(store.folder).find(cell).speed == speed
 
 
 def test_stores_are_put_together_by_copying_files(tmp_path):
@@ -66,7 +68,36 @@ def damage_format(text):
     return text.replace('"format": 1', '"format": 99')
 
 
-@pytest.mark.parametrize("damage", [damage_half, damage_bits, damage_identity, damage_format, lambda text: "[]"])
+def damage_accuracy(text):
+    return json.dumps(json.loads(text) | {"top1_percent": None})
+
+
+def damage_images(text):
+    return json.dumps(json.loads(text) | {"images": 1e16})
+
+
+def damage_speed(text):
+    return json.dumps(json.loads(text) | {"speed": {"batch": 32, "images_per_second": [], "unreduced": []}})
+
+
+def damage_machine(text):
+    return json.dumps(json.loads(text) | {"machine": [1]})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_half,
+        damage_bits,
+        damage_identity,
+        damage_format,
+        damage_accuracy,
+        damage_images,
+        damage_speed,
+        damage_machine,
+        lambda text: "[]",
+    ],
+)
 def test_a_damaged_file_is_named_left_alone_and_counts_as_not_run(store, damage):
     store.add(CELLS[0], result_of(CELLS[0]))
     store.add(CELLS[1], result_of(CELLS[1]))

@@ -24,7 +24,7 @@ COLOURS = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not
 
 def table(
     name: Annotated[
-        str | None, typer.Argument(metavar="TABLE", help="Its number: 5a, 13, fig2. Without one, all are listed.")
+        str | None, typer.Argument(metavar="TABLE", help="Its number: 5a, 13, fig2i. Without one, all are listed.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every table and figure.")] = False,
     scale: Annotated[str, typer.Option(metavar="NAME", help="full (ImageNet, published weights) or small.")] = "small",
@@ -62,18 +62,25 @@ def table(
     for path in (page, csv, markdown):
         if path is not None:
             check_output(path)
+    if everything and name is not None:
+        raise ConfigError(
+            "show tables",
+            given=f"{name} and --all",
+            why="one is asked for, or every one",
+            fix="leave one of the two out",
+        )
     chosen = load_scale(scale)
     tables = [load_table(one) for one in (list_tables() if everything or name is None else [name])]
     kept = Store(store)
     for file, reason in kept.problems.items():
         console.note(f"{store / file} is left alone and its cell counts as not run: {reason}")
+    addresses = data_addresses(chosen, data or [])
+    fingerprints = fingerprints_of(chosen, addresses)
     if dry_run:
         from rmeeto.cli.table_plan import show_plan
 
-        show_plan(tables, chosen, kept, seeds, as_json)
+        show_plan(tables, chosen, fingerprints, kept, seeds, as_json)
         return
-    addresses = data_addresses(chosen, data or [])
-    fingerprints = fingerprints_of(chosen, addresses)
     if addresses and (name is not None or everything):
         run(tables, chosen, kept, work or store / "work", addresses, fingerprints, seeds, jobs, workers)
     from rmeeto.experiments.summary import summary
@@ -169,6 +176,8 @@ def run(
     first = f", {plural(len(bases), 'base model')} to train first" if bases else ""
     console.note(f"{plural(len(todo), 'cell')} to run{first}{about}")
     with store.locked():
+        store.read()  # another run may have finished cells meanwhile
+        todo = [one for one in todo if store.find(one.cell) is None]
         run_cells(todo, store, workshop, console.progress(), jobs or usual_jobs())
 
 

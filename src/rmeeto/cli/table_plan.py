@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmeeto.cli import console
@@ -15,9 +15,15 @@ from rmeeto.experiments.store import Store
 from rmeeto.report.words import duration
 
 
-def show_plan(tables: Sequence[Table], scale: Scale, store: Store, seeds: int | None, as_json: bool) -> None:
+def show_plan(
+    tables: Sequence[Table],
+    scale: Scale,
+    data: Mapping[str, str | None],
+    store: Store,
+    seeds: int | None,
+    as_json: bool,
+) -> None:
     """Print what would be run; nothing is."""
-    data = {name: one.fingerprint for name, one in scale.data.items()}
     plans = [(table, list(places(table, scale, data, seeds))) for table in tables]
     if as_json:
         listed = [
@@ -32,7 +38,7 @@ def show_plan(tables: Sequence[Table], scale: Scale, store: Store, seeds: int | 
 
 def to_dict(place: Place, scale: Scale, store: Store) -> dict[str, Any]:
     """One place for ``--json``."""
-    gflops_paper, gflops_exact = (None, None) if place.row.model not in scale.models else operations(place, scale)
+    gflops_paper, gflops_exact = operations(place, scale) if place.cells else (None, None)
     return {
         **place.coordinates,
         "reduction": place.reduction,
@@ -71,7 +77,7 @@ def print_plan(table: Table, found: Sequence[Place], scale: Scale, store: Store)
             out.print(f"  {labels}, {place.column.title}: [dim]{place.missing}[/]{expected}")
             continue
         gflops_paper, gflops_exact = operations(place, scale)
-        cost = f"{gflops_paper:.4g} G operations, {gflops_exact:.4g} GFLOPs"
+        cost = f"{gflops_paper:.4g} G operations in the paper's convention, {gflops_exact:.4g} GFLOPs exactly"
         out.print(f"  {labels}, {place.column.title}: {place.reduction}; {cost}{expected}")
         first = place.cells[0]
         line = command(first, address(first.model, scale)) or described(first)

@@ -64,7 +64,8 @@ def key_of(identity: dict[str, Any]) -> str:
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:
-    """The fields of a recipe that decide what its run computes, without those at their defaults."""
-    default = asdict(Recipe())
-    values = {name: value for name, value in asdict(recipe).items() if name not in UNDECIDING}
-    return {name: value for name, value in values.items() if value != default[name]}
+    """The fields of a recipe that decide what its run computes, all of them: a default may change one day.
+
+    A field that is new to recipes must be left out here while it has the value that means what was done before it.
+    """
+    return {name: value for name, value in asdict(recipe).items() if name not in UNDECIDING}

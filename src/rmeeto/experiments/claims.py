@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from rmeeto.analysis import Better, Equal, Monotone, Printed, Ratio
 from rmeeto.experiments.definition import COLUMN, Claim, Coordinates, Table, Value
 from rmeeto.experiments.plan import Place
 
 
-def named(claim: Claim) -> Better | Equal | Monotone | Ratio | Printed:
+def named(table: Table, claim: Claim) -> Better | Equal | Monotone | Ratio | Printed:
     """The claim as the statistics know it."""
-    left, right = (side_in_words(side) for side in (claim.left, claim.right))
+    left, right = (side_in_words(table, claim, side) for side in (claim.left, claim.right))
+    if claim.against:
+        # a difference of differences: what the sides differ by, minus what they differ by elsewhere
+        elsewhere = side_in_words(table, claim, claim.against)
+        left, right = f"the difference of {left} and {right}", f"the same difference for {elsewhere}"
     if claim.kind == "better":
-        if claim.against:
-            against, first = side_in_words(claim.against), {name: claim.where.get(name) for name in claim.against}
-            difference = f"what {left} gains over {right}"
-            return Better(
-                claim.text, f"{difference} ({side_in_words(first)})", f"that of {against}", claim.margin, "more", "less"
-            )
-        return Better(claim.text, left, right, claim.margin)
+        more, less = ("larger", "smaller") if claim.against else ("better", "worse")
+        return Better(claim.text, left, right, claim.margin, more, less)
     if claim.kind == "equal":
         return Equal(claim.text, left, right, claim.margin)
     if claim.kind == "monotone":
@@ -31,9 +29,10 @@ def named(claim: Claim) -> Better | Equal | Monotone | Ratio | Printed:
     return Printed(claim.text)
 
 
-def side_in_words(side: Mapping[str, Any]) -> str:
+def side_in_words(table: Table, claim: Claim, side: Coordinates) -> str:
     """One side of a claim, by what tells it from the other."""
-    return ", ".join(str(value) for value in side.values())
+    own = {name: value for name, value in side.items() if claim.right.get(name) != claim.left.get(name)} or side
+    return ", ".join(word(table, name, value) for name, value in own.items())
 
 
 def groups(claim: Claim, places: Sequence[Place]) -> Iterator[list[Place]]:

@@ -4,24 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
+from dataclasses import replace
 
-from rmeeto.analysis import Better, Counted, Finding, Monotone, Ratio, Statement
+from rmeeto.analysis import Better, Counted, Finding, Ratio, Statement
 from rmeeto.experiments.store import Speed
-
-
-@dataclass(frozen=True)
-class TwoSpeeds:
-    """Images per second of two models: quartiles and median of each. They were not measured in turns."""
-
-    left: tuple[float, float, float]
-    right: tuple[float, float, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return dict(self.__dict__)
 
 
 def judge_speedups(claim: Ratio, left: Speed, right: Speed) -> Finding:
@@ -33,44 +19,28 @@ def judge_speedups(claim: Ratio, left: Speed, right: Speed) -> Finding:
     return claim.judge(ratios[0][:rounds], ratios[1][:rounds])
 
 
-def judge_faster(claim: Better, left: Speed, right: Speed) -> Finding:
-    """Whether a model is faster than another one that did not take turns with it.
+def judge_faster(claim: Better, pairs: Mapping[str, Sequence[Speed]]) -> Finding | Counted:
+    """Whether models are faster than others that did not take turns with them.
 
     The machine may have changed in between, so there is no test: three quarters of the rounds of one must be faster
     than three quarters of the other's.
     """
-    found = TwoSpeeds(*(tuple(statistics.quantiles(one.images_per_second, n=4)) for one in (left, right)))  # type: ignore[arg-type]
-    faster, slower = found.left[0] > found.right[2], found.left[2] < found.right[0]
-    figures = "; ".join(
-        f"{name}: median {speed[1]:.0f} images/s, quartiles {speed[0]:.0f} to {speed[2]:.0f}"
-        for name, speed in ((claim.left, found.left), (claim.right, found.right))
-    )
-    return Finding(
-        claim,
-        p_holds=0.0 if faster else 1.0,
-        p_fails=0.0 if slower else 1.0,
-        can_hold=True,
-        can_fail=True,
-        holds=Statement(f"{claim.left} is faster than {claim.right}", figures),
-        fails=Statement(f"{claim.left} is slower than {claim.right}", figures),
-        undecided=Statement(f"the rounds of {claim.left} and {claim.right} overlap", figures),
-        figures={"images per second": found},
-    )
-
-
-def counted_ladders(claim: Monotone, ladders: Mapping[str, Sequence[tuple[str, float]]]) -> Counted:
-    """Whether counted or predicted figures fall, or rise, at every step of every ladder. Nothing is left to chance."""
-    sign = 1.0 if claim.direction == "rises" else -1.0
-    wrong = [
-        f"{name}: {before:.4g} at {first}, {after:.4g} at {second}"
-        for name, ladder in ladders.items()
-        for (first, before), (second, after) in pairwise(ladder)
-        if sign * (after - before) <= 0
-    ]
-    if wrong:
-        return Counted(claim, False, f"Not at every step: {wrong[0]}.", {})
-    shown = "; ".join(f"{name}: {', '.join(f'{value:.4g}' for _, value in ladder)}" for name, ladder in ladders.items())
-    return Counted(claim, True, f"The figure {claim.direction} at every step ({shown}).", {})
+    words, sentences = [], []
+    for name, pair in pairs.items():
+        left, right = (statistics.quantiles(one.images_per_second, n=4) for one in pair)
+        words.append(1 if left[0] > right[2] else -1 if left[2] < right[0] else 0)
+        sides = ((claim.left, left), (claim.right, right))
+        figures = [
+            f"{side}: {speed[1]:.0f} images/s, quartiles {speed[0]:.0f} to {speed[2]:.0f}" for side, speed in sides
+        ]
+        sentences.append((f"{name}: " if len(pairs) > 1 else "") + "; ".join(figures))
+    shown = ". ".join(sentences)
+    if all(word > 0 for word in words):
+        return Counted(claim, True, f"{claim.left} is faster than {claim.right} ({shown}).", {})
+    if any(word < 0 for word in words):
+        return Counted(claim, False, f"{claim.left} is not faster than {claim.right} ({shown}).", {})
+    undecided = Statement("the rounds overlap", shown)
+    return Finding(claim, 1.0, 1.0, False, False, undecided, undecided, undecided, {})
 
 
 def every(findings: Mapping[str, Finding]) -> Finding:

@@ -25,7 +25,7 @@ from rmeeto.analysis import (
 )
 from rmeeto.errors import ConfigError
 from rmeeto.experiments.claims import groups, named, names, word
-from rmeeto.experiments.combined import counted_ladders, every, judge_faster, judge_speedups
+from rmeeto.experiments.combined import every, judge_faster, judge_speedups
 from rmeeto.experiments.definition import Claim, Table
 from rmeeto.experiments.plan import Place
 from rmeeto.experiments.store import Result, Speed, Store
@@ -76,54 +76,49 @@ class _Judge:
 
     def finding(self, claim: Claim) -> Finding | Counted | Untestable | _Waiting:
         """What the cells say of one claim."""
+        statement = named(self.table, claim)
         found = list(groups(claim, self.places))
         testable = [group for group in found if all(place.missing is None for place in group)]
         if not testable:
             reasons = [place.missing for group in found for place in group if place.missing is not None]
-            return Untestable(named(claim), _sentence(reasons[0]) if reasons else "The table has no such cells.")
+            return Untestable(statement, _sentence(reasons[0]) if reasons else "The table has no such cells.")
         waiting = {
             cell.key for group in testable for place in group for cell in place.cells if self.store.find(cell) is None
         }
         if waiting:
             return _Waiting(len(waiting))
         by_name = dict(zip(names(self.table, claim, testable), testable, strict=True))
+        if testable[0][0].column.measure == "predicted_minutes":
+            return Untestable(statement, "The minutes are predicted from the paper's own first row.")
         if testable[0][0].column.measure == "images_per_second":
             return self._of_speeds(claim, by_name)
         return self._of_figures(claim, by_name)
 
     def _of_figures(self, claim: Claim, by_name: Mapping[str, list[Place]]) -> Finding | Counted:
         """Of accuracies or counted figures."""
-        statement = named(claim)
+        statement = named(self.table, claim)
         if isinstance(statement, Printed):
             return statement.judge(_printed(by_name))
-        if isinstance(statement, Monotone) and all(
-            place.counted is not None for group in by_name.values() for place in group
-        ):
-            return counted_ladders(
-                statement,
-                {name: [(self._step(claim, p), p.counted or 0.0) for p in group] for name, group in by_name.items()},
-            )
         unit = _unit(by_name.values())
+        values = {name: _alike([self._values(place, unit) for place in group]) for name, group in by_name.items()}
         if isinstance(statement, Monotone):
             ladders = {
-                name: {self._step(claim, place): self._values(place, unit) for place in group}
+                name: dict(zip((self._step(claim, place) for place in group), values[name], strict=True))
                 for name, group in by_name.items()
             }
             return every({name: statement.judge(ladder, unit) for name, ladder in ladders.items()})
         if isinstance(statement, Ratio):
             raise ConfigError(f"judge the claim {claim.text!r}", why="a ratio is one of speeds")
-        return statement.judge(
-            {name: _contrast([self._values(place, unit) for place in group], unit) for name, group in by_name.items()}
-        )
+        return statement.judge({name: _contrast(one, unit) for name, one in values.items()})
 
-    def _of_speeds(self, claim: Claim, by_name: Mapping[str, list[Place]]) -> Finding:
+    def _of_speeds(self, claim: Claim, by_name: Mapping[str, list[Place]]) -> Finding | Counted:
         """Of speeds: a ratio to the unreduced model was measured in turns, a comparison of two models was not."""
-        statement = named(claim)
+        statement = named(self.table, claim)
         speeds = {name: [self._speed(place) for place in group] for name, group in by_name.items()}
         if isinstance(statement, Ratio):
             return every({name: judge_speedups(statement, *pair) for name, pair in speeds.items()})
         if isinstance(statement, Better):
-            return every({name: judge_faster(statement, *pair) for name, pair in speeds.items()})
+            return judge_faster(statement, speeds)
         raise ConfigError(f"judge the claim {claim.text!r}", why="speeds are compared by a ratio, or as faster")
 
     def _values(self, place: Place, unit: Unit) -> Values:
@@ -150,13 +145,18 @@ class _Judge:
 
 
 def _unit(groups: Iterable[Sequence[Place]]) -> Unit:
-    """By image where each comparison is one of the same weights, and where there is one model each; else by seed."""
+    """By image if nothing is re-trained and each comparison is one of the same weights, or of published ones."""
     cells = [[cell for place in group for cell in place.cells] for group in groups]
-    same_weights = all(cell.work == "free" for group in cells for cell in group) and all(
-        len({cell.model for cell in group}) == 1 for group in cells
-    )
-    once = all(cell.seed == 0 for group in cells for cell in group)
-    return "image" if same_weights or once else "seed"
+    as_they_are = all(cell.work == "free" for group in cells for cell in group)
+    same_model = all(len({cell.model for cell in group}) == 1 for group in cells)
+    published = all(cell.base is None for group in cells for cell in group)
+    return "image" if as_they_are and (same_model or published) else "seed"
+
+
+def _alike(values: list[Values]) -> list[Values]:
+    """One figure of published weights stands beside each re-training of another place."""
+    most = max(map(len, values))
+    return [np.repeat(one, most) if len(one) == 1 else one for one in values]
 
 
 def _printed(by_name: Mapping[str, Sequence[Place]]) -> dict[str, tuple[float, str]]:

@@ -137,6 +137,10 @@ def _in_processes(todo: Sequence[Todo], store: Store, workshop: Workshop, progre
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+        for future, what in running.items():  # after an error or Ctrl-C: what ended meanwhile is kept
+            kept = future.done() and not future.cancelled() and future.exception() is None
+            if kept and isinstance(what, Todo) and (result := future.result()) is not None:
+                store.add(what.cell, result)
 
 
 def _train_base(settings: Settings, one: Todo) -> None:

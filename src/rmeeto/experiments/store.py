@@ -83,10 +83,14 @@ class Store:
         self.folder = folder
         self.problems: dict[str, str] = {}
         self._results: dict[str, Result] = {}
-        for path in sorted(folder.glob("*.json")):
+        self.read()
+
+    def read(self) -> None:
+        """Take up what is in the folder now."""
+        for path in sorted(self.folder.glob("*.json")):
             try:
                 self._results[path.stem] = read_result(path)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
                 self.problems[path.name] = f"{type(error).__name__}: {str(error)[:200]}"
 
     def __len__(self) -> int:
@@ -135,6 +139,22 @@ class Store:
             lock.release()
 
 
+def check_types(result: Result) -> None:
+    """Raise ValueError unless a result holds what its kind of cell has: a speed, or an accuracy of every image."""
+    if (result.speed is not None) != (result.identity["work"] == "speed"):
+        raise ValueError("a speed cell, and no other, has a speed")
+    if result.speed is not None:
+        rates = (*result.speed.images_per_second, *result.speed.unreduced)
+        if len(rates) < 4 or not all(isinstance(rate, float) and rate > 0 for rate in rates):
+            raise ValueError("its speeds are not numbers above zero")
+    elif not isinstance(result.top1_percent, float) or not isinstance(result.correct, str) or result.images < 1:
+        raise ValueError("its accuracy is missing")
+    elif (result.images + 7) // 8 != len(base64.b64decode(result.correct)):
+        raise ValueError("it does not hold one bit per image")
+    if not isinstance(result.seconds, float | int) or not isinstance(result.machine, dict):
+        raise ValueError("its seconds or its machine are of the wrong kind")
+
+
 def read_result(path: Path) -> Result:
     """A result from its file.
 
@@ -147,6 +167,7 @@ def read_result(path: Path) -> Result:
     if (speed := content["speed"]) is not None:
         content["speed"] = Speed(speed["batch"], tuple(speed["images_per_second"]), tuple(speed["unreduced"]))
     result = Result(**content)
+    check_types(result)
     if result.key != path.stem or result.key != key_of(result.identity):
         raise ValueError("it holds another cell than its name says")
     if result.correct is not None and round(result.bits().mean() * 100, 6) != round(result.top1_percent or 0.0, 6):
