@@ -188,3 +188,11 @@ def test_the_zoo_promises_what_table_2_prints():
         place = dict(where)
         if place["method"] == "baseline" and place["column"] == "acc":
             assert ZOO[place["model"]].top1_percent == figure
+
+
+def test_rmeeto_plan_knows_the_minutes_that_table_3_prints():
+    from rmeeto.speed.table3 import GPUS_OF_A_NODE, MINUTES, REDUCTIONS
+
+    for row in load_table("3").rows:
+        assert MINUTES[row.model][GPUS_OF_A_NODE * row.coordinates["machines"]] == row.printed["minutes"]
+        assert REDUCTIONS[row.model] == f"merge:r={load_scale('full').models[row.model].r}"

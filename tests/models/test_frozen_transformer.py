@@ -12,7 +12,9 @@ from rmeeto import freeze, thaw
 from rmeeto.models.layers.linear import is_frozen_layer, packing_dtypes
 from rmeeto.models.vit import reduce
 
-pytestmark = pytest.mark.skipif(torch.float32 not in packing_dtypes(), reason="PyTorch packs no weights here")
+pytestmark = pytest.mark.skipif(
+    torch.float32 not in packing_dtypes(), reason="PyTorch has no oneDNN here, which packs the weights"
+)
 
 
 def transformer(reduction="merge:r=3,features=K,blocks=all", seed=0):

@@ -25,9 +25,9 @@ from rmeeto.analysis import (
 )
 from rmeeto.errors import ConfigError
 from rmeeto.experiments.claims import groups, named, names, word
-from rmeeto.experiments.combined import every, judge_faster, judge_speedups
+from rmeeto.experiments.combined import every, judge_faster, judge_speedup, judge_speedups
 from rmeeto.experiments.definition import Claim, Table
-from rmeeto.experiments.plan import Place
+from rmeeto.experiments.plan import NONE, Place
 from rmeeto.experiments.store import Result, Speed, Store
 
 Values = NDArray[np.float64]
@@ -116,7 +116,11 @@ class _Judge:
         statement = named(self.table, claim)
         speeds = {name: [self._speed(place) for place in group] for name, group in by_name.items()}
         if isinstance(statement, Ratio):
-            return every({name: judge_speedups(statement, *pair) for name, pair in speeds.items()})
+            found = {}
+            for name, (left, right) in speeds.items():
+                unreduced = by_name[name][1].reduction == NONE
+                found[name] = judge_speedup(statement, left) if unreduced else judge_speedups(statement, left, right)
+            return every(found)
         if isinstance(statement, Better):
             return judge_faster(statement, speeds)
         raise ConfigError(f"judge the claim {claim.text!r}", why="speeds are compared by a ratio, or as faster")
