@@ -126,11 +126,11 @@ class _Judge:
         raise ConfigError(f"judge the claim {claim.text!r}", why="speeds are compared by a ratio, or as faster")
 
     def _values(self, place: Place, unit: Unit) -> Values:
-        """Per image, the share of the seeds that classify it correctly; or per seed, the accuracy in per cent."""
+        """Per image, whether it is classified correctly; or per seed, the accuracy in per cent."""
         results = [self._result(place, number) for number in range(len(place.cells))]
         if unit == "image":
-            shares: Values = np.stack([result.bits() for result in results]).mean(axis=0, dtype=np.float64)
-            return shares
+            (result,) = results
+            return result.bits().astype(np.float64)
         return np.array([result.top1_percent for result in results], dtype=np.float64)
 
     def _step(self, claim: Claim, place: Place) -> str:
@@ -149,16 +149,13 @@ class _Judge:
 
 
 def _unit(groups: Iterable[Sequence[Place]]) -> Unit:
-    """By image if nothing is re-trained and each comparison is one of the same weights, or of published ones."""
-    cells = [[cell for place in group for cell in place.cells] for group in groups]
-    as_they_are = all(cell.work == "free" for group in cells for cell in group)
-    same_model = all(len({cell.model for cell in group}) == 1 for group in cells)
-    published = all(cell.base is None for group in cells for cell in group)
-    return "image" if as_they_are and (same_model or published) else "seed"
+    """By image if nothing is re-trained: the weights of each model are then the same ones in all of its cells."""
+    as_they_are = all(cell.work == "free" for group in groups for place in group for cell in place.cells)
+    return "image" if as_they_are else "seed"
 
 
 def _alike(values: list[Values]) -> list[Values]:
-    """One figure of published weights stands beside each re-training of another place."""
+    """One figure of a network that is not re-trained stands beside each re-training of another place."""
     most = max(map(len, values))
     return [np.repeat(one, most) if len(one) == 1 else one for one in values]
 

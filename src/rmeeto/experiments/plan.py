@@ -94,7 +94,7 @@ def _place(row: Row, column: Column, scale: Scale, data: Mapping[str, str | None
     work: Work = "speed" if speed else "free" if training == FREE else "trained"
     cells = tuple(
         cell(row, work, training, scale, stand_in, line, seed, data[stand_in.data])
-        for seed in range(1 if speed or (scale.base is None and work == "free") else seeds)
+        for seed in range(seeds if work == "trained" else 1)
     )
     return Place(row, column, line, cells, seconds=stand_in.seconds.get(work, 0.0) * _length(cells[0], scale))
 
@@ -103,7 +103,7 @@ def cell(
     row: Row, work: Work, training: str, scale: Scale, stand_in: StandIn, line: str, seed: int, data: str | None
 ) -> Cell:
     """The cell of one repetition."""
-    base = scale.base_recipe(row.model, seed)
+    base = scale.base_recipe(row.model)
     recipe = None
     if work == "trained":
         changes = {name: value for name, value in row.changes.items() if name != "training"}

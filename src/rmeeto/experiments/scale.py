@@ -73,13 +73,17 @@ class Scale:
     base: Mapping[str, Any] | None = None
     seeds: Mapping[str, int] = field(default_factory=dict)
 
-    def base_recipe(self, model: str, seed: int) -> Recipe | None:
-        """The run that trains a stand-in from scratch; None if published weights stand for it."""
+    def base_recipe(self, model: str) -> Recipe | None:
+        """The run that trains a stand-in from scratch; None if published weights stand for it.
+
+        There is one such network for each stand-in, as there is one file of published weights: what is repeated with
+        other seeds is re-training.
+        """
         if self.base is None:
             return None
         one = self.models[model]
         changes = {**self.base, **one.trainings.get("base", {})}
-        return Recipe().changed(model=one.model, model_options=one.options, weights=None, seed=seed, **changes)
+        return Recipe().changed(model=one.model, model_options=one.options, weights=None, **changes)
 
     def training_recipe(self, model: str, training: str, seed: int, **changes: Any) -> Recipe:
         """The run that re-trains a reduced stand-in; its model, reduction and folder are still to be filled in.
