@@ -28,7 +28,7 @@ PAPER = (
     *("18", "19", "20", "21", "22a", "22b", "fig1a", "fig1b", "fig2i", "fig2ii", "fig2iii", "fig4", "fig5"),
 )
 BEYOND = ("best", "class-token", "methods", "minutes", "order", "speed")
-ELSEWHERE = ("rmeeto ", "rmeeto.", "the figures are those of another device", "nothing stands for")
+ELSEWHERE = ("rmeeto ", "rmeeto.", "the figures are those of other devices", "nothing stands for")
 TINY = {"vim": {"dim": 8}, "vit": {"embed_dim": 12, "num_heads": 3}}
 AMOUNT = re.compile(r"\b(ratio|r)=[\d.*+]+")
 HOURS = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from rmeeto.experiments.definition import Table
     from rmeeto.experiments.scale import Scale
     from rmeeto.experiments.store import Store
-    from rmeeto.experiments.summary import Figure, Summary
-
-COLOURS = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not testable here": "dim"}
+    from rmeeto.experiments.summary import Summary
 
 
 def table(
@@ -102,6 +100,8 @@ def table(
     elif name is None:
         print_list(found, kept)
     else:
+        from rmeeto.cli.table_result import print_summary
+
         print_summary(found[0])
 
 
@@ -183,57 +183,23 @@ def run(
 
 def print_list(found: Sequence[Summary], store: Store) -> None:
     """All tables, how far they are, and what came out."""
+    from rmeeto.cli.table_result import COLOURS
     from rmeeto.experiments.summary import overall
+    from rmeeto.report.words import duration
 
     shown = console.table(
-        "table", "what it compares", console.number("cells\ndone"), "verdicts", title=found[0].scale.title
+        "table",
+        "what it compares",
+        console.number("cells\ndone"),
+        console.number("time left,\ntwo cores"),
+        "verdicts",
+        title=found[0].scale.title,
     )
     for one in found:
         words = ", ".join(f"[{COLOURS.get(word, 'dim')}]{count} {word}[/]" for word, count in overall([one]).items())
-        shown.add_row(one.table.name, one.table.title, f"{one.done} of {one.cells}", words)
+        left = "" if one.complete else duration(one.seconds_left) if one.seconds_left else "unknown"
+        shown.add_row(one.table.name, one.table.title, f"{one.done} of {one.cells}", left, words)
     console.out().print(shown)
-    console.note(f"rmeeto table NAME shows one; cells are in {store.folder}")
-
-
-def print_summary(one: Summary) -> None:
-    """One table: labels, then for each column the printed figure, ours and the difference; then the verdicts."""
-    whole = one.table
-    columns: list[Any] = list(whole.labels())
-    for column in whole.columns:
-        if any(figures[whole.columns.index(column)].printed is not None for figures in one.figures):
-            columns += [console.number(f"{column.title}\npaper"), console.number("\nours"), console.number("\ndiff.")]
-        else:
-            columns += [console.number(f"{column.title}\nours")]
-    title = f"{whole.place}: {whole.title} ({one.scale.name} scale, {one.done} of {one.cells} cells)"
-    shown = console.table(*columns, title=title)
-    for row, figures in zip(whole.rows, one.figures, strict=True):
-        cells = [str(row.coordinates.get(name, "")) for name in whole.labels()]
-        for number, (column, figure) in enumerate(zip(whole.columns, figures, strict=True)):
-            if any(line[number].printed is not None for line in one.figures):
-                cells += [decimal(figure.printed, column.digits), ours(figure, column.digits)]
-                cells += [signed(figure.difference, column.digits)]
-            else:
-                cells += [ours(figure, column.digits)]
-        shown.add_row(*cells)
-    console.out().print(shown, "")
-    for judged in one.judged:
-        colour = COLOURS.get(judged.word, "dim")
-        console.out().print(f"[bold {colour}]{judged.word}[/]  {judged.claim.text}\n  [dim]{judged.sentence}[/]")
-
-
-def decimal(value: float | None, digits: int) -> str:
-    """A figure with the decimals of the paper; a dash if there is none."""
-    return "—" if value is None else f"{value:.{digits}f}"
-
-
-def signed(value: float | None, digits: int) -> str:
-    """A difference with its sign."""
-    return "" if value is None else f"{value:+.{digits}f}".replace("-", "−")
-
-
-def ours(figure: Figure, digits: int) -> str:
-    """Our figure with its spread over the repetitions, or why there is none."""
-    if figure.ours is None:
-        return f"[dim]{'n/a' if figure.missing else f'{figure.waiting} to run'}[/]"
-    spread = "" if figure.spread is None else f" ±{figure.spread:.{digits}f}"
-    return f"{figure.ours:.{digits}f}{spread}"
+    console.note(
+        f"rmeeto table NAME shows one; cells are in {store.folder}; times are those of cells, without base models"
+    )

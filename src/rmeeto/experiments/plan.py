@@ -80,7 +80,7 @@ def _place(row: Row, column: Column, scale: Scale, data: Mapping[str, str | None
         line = reduction_line(row, load_scale("full"))
         return Place(row, column, line, counted=counted(row, column, line))
     if column.device is not None:
-        return Place(row, column, NONE, missing=f"the figures are those of another device ({column.device})")
+        return Place(row, column, NONE, missing="the figures are those of other devices")
     if column.measure in ELSEWHERE:
         return Place(row, column, NONE, missing=ELSEWHERE[column.measure])
     stand_in = scale.models.get(row.model)

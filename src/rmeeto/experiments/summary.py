@@ -40,7 +40,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Summary:
-    """A table at a scale. figures: one list per row, one figure per column. cells, done: distinct cells."""
+    """A table at a scale.
+
+    figures: one list per row, one figure per column. cells, done: distinct cells. seconds_left: expected for the cells
+    that are not done; 0 if the scale does not say how long they take.
+    """
 
     table: Table
     scale: Scale
@@ -48,6 +52,7 @@ class Summary:
     judged: tuple[Judged, ...]
     cells: int
     done: int
+    seconds_left: float
 
     @property
     def complete(self) -> bool:
@@ -64,6 +69,7 @@ class Summary:
             "scale": self.scale.name,
             "cells": self.cells,
             "done": self.done,
+            "seconds_left": self.seconds_left,
             "rows": [
                 {
                     **row.coordinates,
@@ -92,14 +98,16 @@ def summary(
     found = list(places(table, scale, data, seeds))
     figures = [figure_of(place, store) for place in found]
     columns = len(table.columns)
-    cells = {cell.key: cell for place in found for cell in place.cells}
+    cells = {cell.key: (cell, place.seconds) for place in found for cell in place.cells}
+    left = [seconds for cell, seconds in cells.values() if store.find(cell) is None]
     return Summary(
         table=table,
         scale=scale,
         figures=tuple(tuple(figures[start : start + columns]) for start in range(0, len(figures), columns)),
         judged=tuple(judge(table, found, store)),
         cells=len(cells),
-        done=sum(store.find(cell) is not None for cell in cells.values()),
+        done=len(cells) - len(left),
+        seconds_left=sum(left),
     )
 
 
