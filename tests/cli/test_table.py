@@ -134,3 +134,25 @@ def test_page_csv_and_markdown_are_written(rmeeto_cli, store, tmp_path):
     assert "Table 5a. How much of the order is shuffled" in page.read_text(encoding="utf-8")
     assert csv.read_text(encoding="utf-8").startswith("table,model,shuffle,column")
     assert markdown.read_text(encoding="utf-8").startswith("## Table 5a: How much of the order is shuffled")
+
+
+def test_a_data_set_that_the_scale_lacks_names_the_nearest(rmeeto_cli, store):
+    text = rmeeto_cli("table", "5a", "--data", "image=somewhere", "--store", store, code=2).stderr
+    assert "unknown data set of the scale small 'image'" in text
+    assert "images" in text
+
+
+@pytest.mark.parametrize("option", ["--page", "--csv", "--markdown"])
+def test_a_dry_run_writes_no_file(rmeeto_cli, store, tmp_path, option):
+    file = tmp_path / "file"
+    assert "dry run" in rmeeto_cli("table", "5a", "--dry-run", "--store", store, option, file, code=2).stderr
+    assert not file.exists()
+
+
+def test_a_dry_run_counts_base_models(rmeeto_cli, store):
+    assert "2 base models to train first" in rmeeto_cli("table", "5a", "--dry-run", "--store", store).stderr
+
+
+def test_a_timed_cell_prints_the_command_that_times_alike(rmeeto_cli, store):
+    text = rmeeto_cli("table", "12", "--scale", "full", "--dry-run", "--store", store).stdout
+    assert "rmeeto bench vim_small --reduce merge:r=5 --batch 32 --rounds 40 --seconds 20" in text

@@ -10,7 +10,7 @@ import typer
 
 from rmeeto.cli import console
 from rmeeto.cli.options import JsonOption
-from rmeeto.errors import ConfigError
+from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.files.paths import check_output
 
 if TYPE_CHECKING:
@@ -60,6 +60,13 @@ def table(
     for path in (page, csv, markdown):
         if path is not None:
             check_output(path)
+    if dry_run and (page or csv or markdown):
+        raise ConfigError(
+            "write tables of a dry run",
+            given="--dry-run and an output file",
+            why="a dry run prints what would be run; the files show what has been",
+            fix="leave one of the two out",
+        )
     if everything and name is not None:
         raise ConfigError(
             "show tables",
@@ -77,7 +84,7 @@ def table(
     if dry_run:
         from rmeeto.cli.table_plan import show_plan
 
-        show_plan(tables, chosen, fingerprints, kept, seeds, as_json)
+        show_plan(tables, chosen, fingerprints, kept, work or store / "work", seeds, as_json)
         return
     if addresses and (name is not None or everything):
         run(tables, chosen, kept, work or store / "work", addresses, fingerprints, seeds, jobs, workers)
@@ -109,11 +116,14 @@ def data_addresses(scale: Scale, given: Sequence[str]) -> dict[str, str]:
     """Addresses by the names of the scale's data sets, from ``NAME=DIR`` or ``DIR``.
 
     Raises:
-        ConfigError: a name that the scale does not have, or two addresses for one.
+        UnknownName: a name that the scale does not have.
+        ConfigError: two addresses for one data set.
     """
     first, addresses = next(iter(scale.data)), dict[str, str]()
     for text in given:
         name, equals, address = text.partition("=")
+        if equals and name not in scale.data and name.isidentifier() and not Path(text).exists():
+            raise UnknownName(f"data set of the scale {scale.name}", name, scale.data)
         name, address = (name, address) if equals and name in scale.data else (first, text)
         if name in addresses:
             raise ConfigError(

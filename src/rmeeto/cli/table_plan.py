@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rmeeto.cli import console
 from rmeeto.experiments.commands import command
 from rmeeto.experiments.definition import COUNTED, Table
 from rmeeto.experiments.plan import Place, operations, places
-from rmeeto.experiments.run import described
+from rmeeto.experiments.run import described, open_bases, open_cells, seconds_left
 from rmeeto.experiments.scale import Scale
 from rmeeto.experiments.store import Store
-from rmeeto.report.words import duration
+from rmeeto.experiments.work import Workshop
+from rmeeto.report.words import duration, plural
+from rmeeto.runtime.progress import SILENT
 
 
 def show_plan(
@@ -20,10 +23,11 @@ def show_plan(
     scale: Scale,
     data: Mapping[str, str | None],
     store: Store,
+    work: Path,
     seeds: int | None,
     as_json: bool,
 ) -> None:
-    """Print what would be run; nothing is."""
+    """Print what would be run; nothing is. work: the folder of base models."""
     plans = [(table, list(places(table, scale, data, seeds))) for table in tables]
     if as_json:
         listed = [
@@ -34,6 +38,13 @@ def show_plan(
         return
     for table, found in plans:
         print_plan(table, found, scale, store)
+    everything = [place for _, found in plans for place in found]
+    todo = open_cells(everything, scale, store)
+    bases = open_bases(todo, Workshop(work, {}, 0, SILENT))
+    if bases:
+        own = duration(seconds_left([], bases, scale))
+        whole = duration(seconds_left(todo, bases, scale))
+        console.note(f"{plural(len(bases), 'base model')} to train first, about {own}; {whole} in all on two cores")
 
 
 def to_dict(place: Place, scale: Scale, store: Store) -> dict[str, Any]:

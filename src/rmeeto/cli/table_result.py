@@ -18,7 +18,7 @@ GAP = 2  # columns of the terminal between two columns of the table
 
 
 def print_summary(one: Summary) -> None:
-    """The figures, in several pieces below each other if the terminal is too narrow for all columns; then the verdicts."""
+    """The figures, in several pieces if the terminal is too narrow for all columns; then the verdicts."""
     whole, found = one.table, grid(one)
     title: str | None = f"{whole.place}: {whole.title} ({one.scale.name} scale, {one.done} of {one.cells} cells)"
     for groups in pieces(found, console.out().width):

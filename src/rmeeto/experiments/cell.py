@@ -14,6 +14,10 @@ Work = Literal["free", "trained", "speed"]
 # Where a run writes, how often it does, and how many processes read for it change nothing in what it computes.
 UNDECIDING = {"data", "output", "workers", "save_every_seconds", "log_every_steps", "device", "impl", "model"}
 KEY_DIGITS = 16
+# A speed cell times passes over so many images, at most so often, and after the fifth for at most so long.
+SPEED_BATCH = 32
+SPEED_ROUNDS = 40
+SPEED_SECONDS = 20.0
 
 
 @dataclass(frozen=True)

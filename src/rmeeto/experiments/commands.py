@@ -6,7 +6,7 @@ import shlex
 from dataclasses import asdict
 from typing import Any
 
-from rmeeto.experiments.cell import UNDECIDING, Cell
+from rmeeto.experiments.cell import SPEED_BATCH, SPEED_ROUNDS, SPEED_SECONDS, UNDECIDING, Cell
 from rmeeto.recipe import PUBLISHED, Recipe, load_recipe
 
 OPTIONS = {"reduction": "reduce", "batch_size": "batch"}  # that are named otherwise than their recipe field
@@ -25,7 +25,8 @@ def command(cell: Cell, data: str) -> str | None:
     if cell.base is not None:
         return None
     if cell.work == "speed":
-        return _line("bench", cell.built, [("reduce", cell.reduction)])
+        timing = [("batch", SPEED_BATCH), ("rounds", SPEED_ROUNDS), ("seconds", f"{SPEED_SECONDS:g}")]
+        return _line("bench", cell.built, [("reduce", cell.reduction), *timing])
     if cell.training is None:
         return _line("eval", cell.built, [("data", data), ("reduce", cell.reduction)])
     recipe = cell.training.changed(reduction=cell.reduction, data=data, weights=PUBLISHED)

@@ -17,7 +17,7 @@ from rmeeto.data import Source, fingerprint, open_data
 from rmeeto.errors import DataError
 from rmeeto.evaluation import Evaluation, evaluate
 from rmeeto.evaluation.scores import noise
-from rmeeto.experiments.cell import Cell, decisive, key_of
+from rmeeto.experiments.cell import SPEED_BATCH, SPEED_ROUNDS, SPEED_SECONDS, Cell, decisive, key_of
 from rmeeto.experiments.source_version import commit
 from rmeeto.experiments.store import Result, Speed, packed
 from rmeeto.files.run_files import RESULTS
@@ -35,9 +35,6 @@ from rmeeto.training import retrain, train
 from rmeeto.training.conditions import versions
 
 SAMPLED_FILES = 500  # of each split
-SPEED_BATCH = 32
-SPEED_ROUNDS = 40
-SPEED_SECONDS = 20.0
 
 
 class Workshop:
