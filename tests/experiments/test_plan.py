@@ -144,3 +144,21 @@ def test_the_figures_of_another_device_are_not_run():
     for place in places(load_table("12"), SMALL, UNKNOWN):
         assert (place.cells == ()) == (place.column.device is not None)
         assert place.column.device is None or place.missing == "the figures are those of other devices"
+
+
+def test_a_row_on_a_second_data_set_takes_its_own_network_and_ratio():
+    first, second = (
+        next(place for place in places(load_table(name), SMALL, {key: key for key in SMALL.data}) if where(place))
+        for name, where in (
+            ("1b", lambda place: place.row.model == "vim_small" and place.row.coordinates["r"] == 11),
+            ("confirmed", lambda place: place.row.coordinates["r"] == 11),
+        )
+    )
+    assert first.reduction == second.reduction
+    assert (first.cells[0].data, second.cells[0].data) == ("images", "photos")
+    assert first.cells[0].base != second.cells[0].base
+
+
+def test_a_scale_without_the_second_data_set_says_so():
+    for place in places(load_table("confirmed"), FULL, UNKNOWN):
+        assert place.missing == "nothing stands for vim_small on photos at full scale"

@@ -61,7 +61,7 @@ def names(table: Table, claim: Claim, groups: Sequence[Sequence[Place]]) -> list
     """What tells the groups from each other, in words."""
     fixed = {*claim.left, claim.along}
     own = [{name: value for name, value in group[0].coordinates.items() if name not in fixed} for group in groups]
-    differing = [name for name in own[0] if len({str(one.get(name)) for one in own}) > 1]
+    differing = [name for name in own[0] if len({str(one.get(name)) for one in own}) > 1] or list(own[0])
     found = [", ".join(word(table, name, one[name]) for name in differing if name in one) for one in own]
     unique = len(set(found)) == len(found) and all(found)
     return found if unique else [f"pair {number + 1}" for number in range(len(found))]

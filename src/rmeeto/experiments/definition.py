@@ -69,7 +69,8 @@ class Row:
     stand-in that comes closest. small: the line where the scale's amount is a ratio; None is the same.
     r: tokens removed per reducing block; None is the model's own in the paper. changes: of the training's recipe, or
     ``training``, another than the column's. times: factors of fields of the training's recipe. printed: the paper's
-    figures by column; a column that is missing here has none.
+    figures by column; a column that is missing here has none. on: a second data set, by its name at the scale, whose
+    own network stands for the model; None is the model's usual one.
     """
 
     coordinates: Coordinates
@@ -79,11 +80,17 @@ class Row:
     changes: Mapping[str, Any]
     times: Mapping[str, float]
     printed: Mapping[str, float]
+    on: str | None = None
 
     @property
     def model(self) -> str:
         """The paper's name of the model, as :func:`rmeeto.create_model` takes it."""
         return str(self.coordinates[MODEL])
+
+    @property
+    def stand_in(self) -> str:
+        """The name under which a scale has what runs for the model."""
+        return self.model if self.on is None else f"{self.model} on {self.on}"
 
 
 @dataclass(frozen=True)
@@ -206,7 +213,7 @@ def _value(kind: Any, table: str, given: dict[str, Any], **ready: Any) -> Any:
 
 def _rows(table: str, given: dict[str, Any], columns: Iterable[Column]) -> Iterable[Row]:
     """The rows that one entry stands for: a label that is a list makes one row for each of its values."""
-    known = {"model", "labels", "reduction", "small", "r", "changes", "times", "printed"}
+    known = {"model", "labels", "reduction", "small", "r", "changes", "times", "printed", "on"}
     if unknown := given.keys() - known:
         raise UnknownName(f"field of a row in table {table}", min(unknown), known)
     labels, printed = dict(given.get("labels", {})), dict(given.get("printed", {}))
@@ -229,6 +236,7 @@ def _rows(table: str, given: dict[str, Any], columns: Iterable[Column]) -> Itera
             r=own.get("r", given.get("r")),
             changes=given.get("changes", {}),
             times=given.get("times", {}),
+            on=given.get("on"),
             # a cell that the paper leaves open in a list is written "—"
             printed={name: float(figure) for name, figure in figures.items() if figure != "—"},
         )

@@ -69,7 +69,7 @@ def places(table: Table, scale: Scale, data: Mapping[str, str | None], seeds: in
 
 def repetitions(table: Table, row: Row, scale: Scale) -> int:
     """How often a row's cells are repeated at a scale."""
-    stand_in = scale.models.get(row.model)
+    stand_in = scale.models.get(row.stand_in)
     limits = (scale.seeds.get(table.name), None if stand_in is None else stand_in.seeds)
     return min([table.seeds, *(limit for limit in limits if limit is not None)])
 
@@ -83,9 +83,9 @@ def _place(row: Row, column: Column, scale: Scale, data: Mapping[str, str | None
         return Place(row, column, NONE, missing="the figures are those of other devices")
     if column.measure in ELSEWHERE:
         return Place(row, column, NONE, missing=ELSEWHERE[column.measure])
-    stand_in = scale.models.get(row.model)
+    stand_in = scale.models.get(row.stand_in)
     if stand_in is None:
-        return Place(row, column, NONE, missing=f"nothing stands for {row.model} at {scale.name} scale")
+        return Place(row, column, NONE, missing=f"nothing stands for {row.stand_in} at {scale.name} scale")
     line = reduction_line(row, scale)
     if (refusal := refused(stand_in.model, frozen_options(stand_in), line)) is not None:
         return Place(row, column, line, missing=refusal)
@@ -103,15 +103,15 @@ def cell(
     row: Row, work: Work, training: str, scale: Scale, stand_in: StandIn, line: str, seed: int, data: str | None
 ) -> Cell:
     """The cell of one repetition."""
-    base = scale.base_recipe(row.model)
+    base = scale.base_recipe(row.stand_in)
     recipe = None
     if work == "trained":
         changes = {name: value for name, value in row.changes.items() if name != "training"}
-        recipe = scale.training_recipe(row.model, training, seed, **changes)
+        recipe = scale.training_recipe(row.stand_in, training, seed, **changes)
         recipe = multiplied(recipe, row.times)
         if base is not None:
             recipe = recipe.changed(model_options={})  # they are in the base model's own folder
-    return Cell(work, row.model, base, stand_in.model, line, recipe, seed, data)
+    return Cell(work, row.stand_in, base, stand_in.model, line, recipe, seed, data)
 
 
 def multiplied(recipe: Recipe, times: Mapping[str, float]) -> Recipe:
@@ -139,7 +139,7 @@ def reduction_line(row: Row, scale: Scale) -> str:
         UnknownName: a word in braces that is no label of the row.
     """
     template = row.small if scale.amount == "ratio" and row.small is not None else row.reduction
-    known = scale.models.get(row.model)
+    known = scale.models.get(row.stand_in)
     r = row.r if row.r is not None else known.r if known is not None else None
     if r == 0:
         return NONE
@@ -226,7 +226,7 @@ def counted(row: Row, column: Column, line: str) -> float:
 
 def operations(place: Place, scale: Scale) -> tuple[float, float]:
     """Operations per image (G) of a place's model under its reduction, in the paper's and the exact convention."""
-    stand_in = scale.models[place.row.model]
+    stand_in = scale.models[place.row.stand_in]
     sizes, reduction = sizes_of(stand_in.model, frozen_options(stand_in)), parse_reduction(place.reduction)
     paper, exact = (count(sizes, reduction, convention=name).total / 1e9 for name in CONVENTIONS)
     return paper, exact
