@@ -16,7 +16,21 @@ from rmeeto.cli.app import Verbs
 from rmeeto.errors import ConfigError, RmeetoWarning
 from rmeeto.training.interruption import Interrupted
 
-VERBS = ("models", "flops", "show", "predict", "eval", "retrain", "tune", "bench", "plan", "demo", "doctor")
+VERBS = (
+    "models",
+    "flops",
+    "show",
+    "predict",
+    "eval",
+    "retrain",
+    "tune",
+    "bench",
+    "table",
+    "plan",
+    "data",
+    "demo",
+    "doctor",
+)
 
 
 def run(*arguments):
