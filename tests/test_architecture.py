@@ -110,6 +110,8 @@ ROOMS = {
     "sklearn": {"rmeeto.data"},
     "av": {"rmeeto.data.video"},
     "safetensors": {"rmeeto.models.checkpoint", "rmeeto.models.weight_file", "rmeeto.evaluation.prediction"},
+    "onnxruntime": {"rmeeto.speed.engines"},
+    "openvino": {"rmeeto.speed.engines"},
     "huggingface_hub": {"rmeeto.models.checkpoint"},
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from rmeeto.cli import console, options
+from rmeeto.cli.against import default_shares, measure_against, refuse_contradictions
 from rmeeto.cli.flops import default_reductions
 from rmeeto.cli.model import RANDOM, build, fitting_reductions
 from rmeeto.errors import ConfigError
@@ -16,6 +19,9 @@ from rmeeto.errors import ConfigError
 if TYPE_CHECKING:
     from rmeeto.speed import BenchReport, Measurement, Spread
     from rmeeto.speed.report import Running
+
+
+rival = partial(typer.Option, rich_help_panel="Against another model, on this processor")
 
 
 def bench(
@@ -37,11 +43,24 @@ def bench(
     memory: Annotated[bool, typer.Option(help="Measure peak memory, each variant in a new process.")] = True,
     weights: options.WeightsOption = None,
     impl: options.ImplOption = "auto",
+    against: Annotated[
+        str | None,
+        rival(metavar="NAME", help="deit_small or another Vision Transformer of timm, in every engine installed."),
+    ] = None,
+    sizes: Annotated[
+        str | None, rival(metavar="PX,…", help="Image sizes; by default 224,384,512,768. Needs --against.")
+    ] = None,
+    plot: Annotated[
+        Path | None, rival(metavar="FILE", help="Draw ms per image over image size: .svg, .png, .pdf.")
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Measure throughput, latency and memory, reduced and not, with a verdict.
 
     Variants take turns, so that noise hits them alike. Weights are random unless given.
+
+    With --against, also a rival in PyTorch, ONNX Runtime and OpenVINO, over image sizes: from which size on is the
+    reduced model faster? The default reduction is then a ratio, the same at every size; memory is not measured.
     """
     batches = options.whole_numbers("--batch", batch, least=1)
     precisions = [name.strip() for name in precision.split(",")]
@@ -49,15 +68,33 @@ def bench(
     if r is not None:
         lines += ["merge:r=" + str(number) for number in options.whole_numbers("--r", r, least=0)]
 
+    refuse_contradictions(against, sizes, plot, compile=compile, record=record, weights=weights)
+
     from rmeeto.models.description import describe, is_folder
     from rmeeto.speed import bench as measure
 
     described = describe(model)
-    lines = lines or default_reductions(described)
+    lines = lines or (default_reductions(described) if against is None else default_shares(described))
     parsed = fitting_reductions(described, (line for line in lines if line != "merge:r=0"))
+    reductions = [reduction for reduction in parsed if reduction is not None]
+    if against is not None:
+        measure_against(
+            model,
+            against,
+            reductions,
+            sizes=sizes,
+            batches=batches,
+            precisions=precisions,
+            impl=impl,
+            rounds=rounds,
+            budget_seconds=seconds,
+            plot=plot,
+            as_json=as_json,
+        )
+        return
     report = measure(
         build(model, weights or (None if is_folder(model) else RANDOM), impl=impl),  # speed does not depend on weights
-        [reduction for reduction in parsed if reduction is not None],
+        reductions,
         name=described.name,
         batches=batches,
         precisions=precisions,

@@ -1,5 +1,7 @@
-"""How fast a model is, reduced and unreduced, whether the reduction pays here, and what it takes on many GPUs."""
+"""How fast a model is, whether its reduction pays here, how a rival does, and what training takes on many GPUs."""
 
+from rmeeto.speed.against import bench_against
+from rmeeto.speed.crossover import AgainstReport, Timing
 from rmeeto.speed.forecast import Forecast, forecast
 from rmeeto.speed.links import BETWEEN, INSIDE, Machines, all_reduce_seconds
 from rmeeto.speed.minutes import Job, Minutes, Reading, calibrate, doublings, placed, predict
@@ -12,6 +14,7 @@ from rmeeto.speed.throughput import Throughput, parameters_of, scaled
 __all__ = [
     "BETWEEN",
     "INSIDE",
+    "AgainstReport",
     "BenchReport",
     "Forecast",
     "Job",
@@ -21,8 +24,10 @@ __all__ = [
     "Reading",
     "Spread",
     "Throughput",
+    "Timing",
     "all_reduce_seconds",
     "bench",
+    "bench_against",
     "calibrate",
     "doublings",
     "forecast",

@@ -65,13 +65,7 @@ def bench(
     >>> report.measurements[1].speedup.median
     1.31
     """
-    for reduction in reductions:
-        if reduction.varies:
-            raise ConfigError(
-                f"measure {reduction} on noise",
-                why="the number of tokens that it removes depends on the images",
-                fix="rmeeto eval measures accuracy, operations and speed on images",
-            )
+    refuse_varying(reductions)
     torch_device = find_device(device)
     actual_precisions = [find_precision(name, torch_device) for name in precisions]
     model = freeze(model.to(torch_device))
@@ -112,6 +106,17 @@ def bench(
         machine=machine(),
         measurements=tuple(measurements),
     )
+
+
+def refuse_varying(reductions: Sequence[Reduction]) -> None:
+    """Raise :class:`ConfigError` if the work of a reduction depends on the images: noise would not show it."""
+    for reduction in reductions:
+        if reduction.varies:
+            raise ConfigError(
+                f"measure {reduction} on noise",
+                why="the number of tokens that it removes depends on the images",
+                fix="rmeeto eval measures accuracy, operations and speed on images",
+            )
 
 
 def under(reduction: Reduction | None, model: ReducibleModel) -> ReducibleModel:
