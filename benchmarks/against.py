@@ -1,9 +1,10 @@
 """Vim-S, unreduced and merged, against DeiT-S in PyTorch, ONNX Runtime and OpenVINO, over image sizes.
 
     python benchmarks/against.py [--sizes 224 384 512 768] [--batches 1] [--precisions float32 bfloat16] [--threads 2]
-                                 [--ratio 0.31] [--rounds 20] [--seconds 30] [--plot FILE.svg]
+                                 [--ratio 0.31] [--rounds 20] [--seconds 30] [--plot FILE.svg] [--redraw]
 
 What `rmeeto bench vim_small --against deit_small` measures, drawn for the documents and stored with every round.
+`--redraw` draws the stored figures again and measures nothing.
 ONNX Runtime and OpenVINO come with `pip install -e ".[engines]"`; without them their rows say so.
 No figure is reported if the operations' tests are red.
 """
@@ -11,15 +12,18 @@ No figure is reported if the operations' tests are red.
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from matplotlib import rc_context
 
-from _timing import CPU, ROOT, operations_of_a_model, refuse_if_red, save
+from _timing import CPU, RESULTS, ROOT, operations_of_a_model, refuse_if_red, save
 from rmeeto import TokenMerge, keep_freed_memory
 from rmeeto.report.against import STYLE, against_figure
-from rmeeto.speed import AgainstReport, bench_against
+from rmeeto.runtime.doctor import Machine
+from rmeeto.speed import AgainstReport, Timing, bench_against
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,7 +38,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0, help="stop a setting's rounds, after the fifth")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plot", type=Path, default=ROOT / "docs/against.svg")
+    parser.add_argument("--redraw", action="store_true", help="draw what is stored, and measure nothing")
     return parser.parse_args()
+
+
+def stored(path: Path) -> AgainstReport:
+    """The report in a file of results, without which way our model went."""
+    content = json.loads(path.read_text())
+    known = {field.name for field in fields(Timing)} - {"way"}
+    timings = tuple(Timing(**{key: row[key] for key in known}) for row in content["timings"])
+    own = {field.name: content[field.name] for field in fields(AgainstReport)}
+    return AgainstReport(**{**own, "machine": Machine(**content["machine"]), "timings": timings})
 
 
 def draw(report: AgainstReport, path: Path) -> None:
@@ -44,6 +58,9 @@ def draw(report: AgainstReport, path: Path) -> None:
 
 def main() -> None:
     options = parse_arguments()
+    if options.redraw:
+        draw(stored(RESULTS / "against.json"), options.plot)
+        return
     torch.set_num_threads(options.threads)
     refuse_if_red(operations_of_a_model(CPU))
     keep_freed_memory()

@@ -1,7 +1,6 @@
 """A run against a rival whose engines, and the clock, are the test's own."""
 
 import pytest
-import torch
 
 from rmeeto.errors import ConfigError, RunError, UnknownName
 from rmeeto.experiments.scale import load_scale
@@ -144,13 +143,3 @@ def test_short_names_are_those_of_the_full_scale():
     models = load_scale("full").models
     assert {name: models[name].model for name in SHORT_NAMES} == SHORT_NAMES
     assert find_rival("deit_small").name == "deit_small_patch16_224"
-
-
-def test_random_numbers_of_the_caller_are_left_alone(clock):
-    torch.manual_seed(3)
-    expected = torch.rand(1)
-    torch.manual_seed(3)
-    engine = engine_of(clock, lambda size: 1)
-    find_rival(RIVAL)
-    engine.prepare(entries.Task(torch.nn.Identity(), torch.zeros(1), None, "bfloat16", 1))
-    assert torch.equal(torch.rand(1), expected)

@@ -25,9 +25,9 @@ def report_of(ours, theirs, absent=()):
 @pytest.mark.parametrize(
     ("ours", "words"),
     [
-        ({224: 9, 384: 19, 512: 29}, "at every size, from 224 px on: 1.11× at 224 px (A)"),
+        ({224: 9, 384: 19, 512: 29}, "at every measured size, from 224 px on: 1.11× at 224 px (A)"),
         ({224: 11, 384: 19, 512: 29}, "from 384 px on"),
-        ({224: 10, 384: 20, 512: 30}, "at no size"),
+        ({224: 10, 384: 20, 512: 30}, "at no measured size"),
         ({224: 9, 384: 19, 512: 31}, "only at 224 and 384 px and not beyond"),
         ({224: 9, 384: 21, 512: 29}, "from 512 px on"),
     ],
@@ -45,7 +45,7 @@ def test_rounds_that_disagree_are_no_lead():
     noisy = replace(report.timings[0], milliseconds=(8.0, 9.0, 11.0, 12.0))
     report = replace(report, timings=(noisy, report.timings[1]))
     assert report.crossover([noisy]) is None
-    assert "at no size" in report.sentences(SETTING)[0]
+    assert "at no measured size" in report.sentences(SETTING)[0]
 
 
 def test_a_sentence_names_the_engines_that_were_not_measured():

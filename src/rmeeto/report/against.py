@@ -59,7 +59,7 @@ def against_figure(report: AgainstReport) -> Figure:
         loc="outside lower left",
         frameon=False,
         fontsize=8.5,
-        ncols=2 * columns,
+        ncols=max(1, 3 * columns // 2),
     )
     return figure
 

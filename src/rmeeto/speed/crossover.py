@@ -117,11 +117,11 @@ class AgainstReport:
         setting, start = (curve[0].batch, curve[0].precision), self.crossover(curve)
         faster = [one.size for one in curve if self.speedup(one).lower > 1]
         if start is not None:
-            every = f"at every size, from {start} px on" if start == curve[0].size else f"from {start} px on"
+            every = f"at every measured size, from {start} px on" if start == curve[0].size else f"from {start} px on"
         elif faster:
             every = f"only at {_listed(faster)} px and not beyond"
         else:
-            every = "at no size"
+            every = "at no measured size"
         ratios = ", ".join(
             f"{self.speedup(one).median:.2f}× at {one.size} px ({self.fastest_rival(setting, one.size).variant})"
             for one in curve
