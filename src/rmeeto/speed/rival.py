@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from rmeeto.config import Sizes
-from rmeeto.errors import ConfigError, RunError
+from rmeeto.errors import ConfigError, RunError, UnknownName
 from rmeeto.models.description import Description, describe
 from rmeeto.models.factory import create_model
+from rmeeto.models.vit import named
 from rmeeto.models.vit.transformer import restore
 
 SHORT_NAMES = {f"deit_{size}": f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")}
@@ -31,14 +32,18 @@ def find_rival(name: str) -> Description:
     Raises:
         UnknownName: no such model, with the nearest that exist. ConfigError: it is no Vision Transformer of timm.
     """
-    described = describe(SHORT_NAMES.get(name, name))
-    if described.family != "vit" or described.folder is not None:
-        raise ConfigError(
-            f"measure against {name}",
-            why="a rival is one of timm's Vision Transformers, named and not saved",
-            fix="for instance --against deit_small; reductions of one model are compared by --reduce",
-        )
-    return described
+    full_name = SHORT_NAMES.get(name, name)
+    if named.is_named(full_name):
+        return describe(full_name)
+    try:
+        describe(name)
+    except UnknownName:
+        raise UnknownName("rival", name, (*SHORT_NAMES, *named.names())) from None
+    raise ConfigError(
+        f"measure against {name}",
+        why="a rival is one of timm's Vision Transformers, by its name",
+        fix="for instance --against deit_small; reductions of one model are compared by --reduce",
+    )
 
 
 def build_rival(name: str, size: int, *, seed: int) -> nn.Module:

@@ -27,6 +27,11 @@ def is_named(name: str) -> bool:
     return is_model_in_modules(name, MODULES)
 
 
+def names() -> list[str]:
+    """timm's VisionTransformers."""
+    return [name for module in MODULES for name in timm.list_models(module=module)]
+
+
 def address(name: str) -> str | None:
     """timm's configuration of the published weights; None if there are none."""
     return f"hf-hub:timm/{name}" if is_model_pretrained(name) else None
