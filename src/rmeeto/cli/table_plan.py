@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rmeeto.cli import console
+from rmeeto.experiments.cell import Cell
 from rmeeto.experiments.commands import command
 from rmeeto.experiments.definition import COUNTED, Table
 from rmeeto.experiments.plan import Place, operations, places
@@ -94,7 +95,16 @@ def print_plan(table: Table, found: Sequence[Place], scale: Scale, store: Store)
         line = command(first, address(first.model, scale)) or described(first)
         more = f"   [dim]and {len(place.cells) - 1} more seeds[/]" if len(place.cells) > 1 else ""
         out.print(f"    [cyan]{line}[/]{more}", soft_wrap=True)
+    if by_table := [cell for place in found for cell in place.cells if command(cell, "") is None]:
+        data = " ".join(f"--data {name}={name.upper()}" for name in sorted({data_of(c, scale) for c in by_table}))
+        name = f"rmeeto table {table.name} --scale {scale.name} {data}"
+        out.print(f"  cells without a command of their own are run by [cyan]{name}[/]", soft_wrap=True)
     out.print()
+
+
+def data_of(cell: Cell, scale: Scale) -> str:
+    """The name of a cell's data set in the scale."""
+    return scale.models[cell.model].data
 
 
 def address(model: str, scale: Scale) -> str:

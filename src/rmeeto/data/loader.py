@@ -112,10 +112,12 @@ def evaluation_batches(
     rank: int = 0,
     processes: int = 1,
     views: Views = ONE_VIEW,
+    places: Sequence[int] | None = None,
 ) -> Stream[Batch]:
     """The source's images or clips in order, as batches; of several processes each takes its share.
 
     batch_size: inputs at a time. All views of a clip stay together, so a batch has at least as many.
+    places: of the wanted images or clips in the source, in the wanted order; None is all of them.
 
     Raises:
         DataError: the model takes something else than these.
@@ -123,7 +125,7 @@ def evaluation_batches(
     """
     reading = evaluation_reading(source, preparation, views)
     return Stream(
-        EvaluationSamples(source, range(rank, len(source.labels), processes), reading),
+        EvaluationSamples(source, (range(len(source.labels)) if places is None else places)[rank::processes], reading),
         workers,
         collate_fn=collate,
         batch_size=max(1, batch_size // views.count),

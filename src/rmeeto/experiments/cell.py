@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from rmeeto.experiments.scale import Drawing, Estimating
 from rmeeto.recipe import Recipe
 
-Work = Literal["free", "trained", "speed"]
+Work = Literal["free", "trained", "speed", "nats", "pictures"]
 # Where a run writes, how often it does, and how many processes read for it change nothing in what it computes.
 UNDECIDING = {"data", "output", "workers", "save_every_seconds", "log_every_steps", "device", "impl", "model"}
 KEY_DIGITS = 16
@@ -24,12 +25,15 @@ SPEED_SECONDS = 20.0
 class Cell:
     """One model under one reduction, measured once.
 
-    work: ``free`` scores the model as it is, ``trained`` re-trains it first, ``speed`` measures images per second.
+    work: ``free`` scores the model as it is, ``trained`` re-trains it first, ``speed`` measures images per second,
+    ``nats`` estimates the mutual information of a block's inputs and outputs, ``pictures`` keeps which patches were
+    merged.
     model: the paper's name of the model; what runs is in the recipes.
     base: the run that trains the model from scratch; None for published weights.
     built: name and options as :func:`rmeeto.create_model` takes them, for published weights.
     reduction: its line. training: the run that re-trains. seed: of this repetition.
     data: fingerprint of the data; None if it is not known yet, which is good for a plan and not for a result.
+    sizes: of the works ``nats`` and ``pictures``; None for the others.
     """
 
     work: Work
@@ -40,6 +44,7 @@ class Cell:
     training: Recipe | None
     seed: int
     data: str | None
+    sizes: Estimating | Drawing | None = None
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -53,6 +58,8 @@ class Cell:
             "seed": self.seed,
             "data": self.data,
         }
+        if self.sizes is not None:  # works without sizes have the keys that they had before there were any
+            identity["sizes"] = asdict(self.sizes)
         return dict(json.loads(json.dumps(identity)))
 
     @cached_property

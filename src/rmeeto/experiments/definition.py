@@ -45,7 +45,8 @@ class Column:
     key: its name in the file. title: its heading. measure: what stands in it: ``top1`` (per cent), operations in one of
     the conventions of :mod:`rmeeto.cost` (G; ``gflops_network`` is ``gflops_paper`` without what the reduction itself
     computes), ``tokens`` leaving the last block, the reduction ``ratio``, ``images_per_second``, ``minutes`` of
-    re-training, mutual information in ``nats``, or ``pictures``.
+    re-training, mutual information in ``nats`` (of the model as it is, by the estimator that the key names), or
+    ``pictures``, which are no figure.
     training: how the model was trained after the reduction; a name of the scale's trainings, or ``free``.
     digits: decimals that the paper prints. device: that the paper's figures are of, if another gives others; nothing
     is run for such a column.

@@ -10,7 +10,7 @@ from rmeeto.experiments.definition import Column
 from rmeeto.experiments.summary import Figure, Summary
 
 PAPER, OURS, DIFFERENCE = "paper", "ours", "difference"
-ABSENT = "n/a"
+ABSENT, DRAWN = "n/a", "drawn"
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def text(figure: Figure, part: str, digits: int) -> str:
         return "—" if figure.printed is None else decimal(figure.printed, digits)
     if part == DIFFERENCE:
         return "" if figure.difference is None else with_sign(figure.difference, digits)
-    if figure.ours is None:
-        return ABSENT if figure.missing else f"{figure.waiting} to run"
+    if figure.ours is None:  # pictures, if nothing is missing and nothing waits
+        return ABSENT if figure.missing else f"{figure.waiting} to run" if figure.waiting else DRAWN
     return decimal(figure.ours, digits) + ("" if figure.spread is None else f" ± {decimal(figure.spread, digits)}")
 
 

@@ -24,9 +24,10 @@ from rmeeto.analysis import (
     verdicts,
 )
 from rmeeto.errors import ConfigError
+from rmeeto.experiments.agreement import judge_nats
 from rmeeto.experiments.claims import groups, named, names, word
 from rmeeto.experiments.combined import every, judge_faster, judge_speedup, judge_speedups
-from rmeeto.experiments.definition import Claim, Table
+from rmeeto.experiments.definition import COLUMN, Claim, Table
 from rmeeto.experiments.plan import NONE, Place
 from rmeeto.experiments.store import Result, Speed, Store
 
@@ -81,7 +82,7 @@ class _Judge:
         testable = [group for group in found if all(place.missing is None for place in group)]
         if not testable:
             reasons = [place.missing for group in found for place in group if place.missing is not None]
-            return Untestable(statement, _sentence(reasons[0]) if reasons else "The table has no such cells.")
+            return Untestable(statement, _sentence(reasons[0]) if reasons else self._without_cells(claim))
         waiting = {
             cell.key for group in testable for place in group for cell in place.cells if self.store.find(cell) is None
         }
@@ -92,7 +93,28 @@ class _Judge:
             return Untestable(statement, "The minutes are predicted from the paper's own first row.")
         if testable[0][0].column.measure == "images_per_second":
             return self._of_speeds(claim, by_name)
+        if testable[0][0].column.measure == "nats":
+            return self._of_nats(claim, by_name)
         return self._of_figures(claim, by_name)
+
+    def _without_cells(self, claim: Claim) -> str:
+        pictures = {column.key for column in self.table.columns if column.measure == "pictures"}
+        judged_by_eye = claim.where.get(COLUMN) in pictures
+        return "Pictures are looked at, not counted." if judged_by_eye else "The table has no such cells."
+
+    def _of_nats(self, claim: Claim, by_name: Mapping[str, Sequence[Place]]) -> Finding:
+        """Of mutual information: a difference counts only if all estimators agree on it."""
+        statement = named(self.table, claim)
+        if not isinstance(statement, Better):
+            raise ConfigError(f"judge the claim {claim.text!r}", why="estimates can be compared, and nothing else")
+        values = {
+            name: _contrast(_alike([self._nats(place) for place in group]), "seed") for name, group in by_name.items()
+        }
+        return judge_nats(statement, values)
+
+    def _nats(self, place: Place) -> Values:
+        found = [self._result(place, number).nats for number in range(len(place.cells))]
+        return np.array([one.of(place.column.key) for one in found if one is not None], dtype=np.float64)
 
     def _of_figures(self, claim: Claim, by_name: Mapping[str, list[Place]]) -> Finding | Counted:
         """Of accuracies or counted figures."""

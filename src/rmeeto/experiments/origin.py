@@ -15,7 +15,7 @@ from rmeeto.files.jsontext import to_json
 from rmeeto.report.words import plural
 
 SHORT = 8  # digits of hashes on the page; the CSV has all of them
-WORKS = {"free": "scored", "trained": "re-trained", "speed": "timed"}
+WORKS = {"free": "scored", "trained": "re-trained", "speed": "timed", "nats": "estimated", "pictures": "drawn"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Origin:
 
 HEADS = ("cell", "done", "model", "reduction", "seed", "figure", "loss", "images", "seconds", "weights", "commit")
 IDENTITY = ("work", "model", "reduction", "seed", "data")
-RESULT = ("top1_percent", "loss", "images", "speed", "seconds", "weights", "commit")
+RESULT = ("top1_percent", "loss", "images", "speed", "nats", "seconds", "weights", "commit")
 
 
 def machine_text(machine: dict[str, Any]) -> str:
@@ -90,27 +90,33 @@ def machine_text(machine: dict[str, Any]) -> str:
 
 
 def _line(result: Result) -> list[str]:
-    identity, speed = result.identity, result.speed
+    identity = result.identity
     width = dict((identity.get("base") or {}).get("model_options", {})).get("dim")
     model = f"{identity['model']}" if width is None else f"{identity['model']}, width {width}"
-    figure = (
-        f"{result.top1_percent:.2f} %"
-        if speed is None
-        else f"{statistics.median(speed.images_per_second):,.0f} images/s"
-    )
     return [
         result.key,
         WORKS.get(identity["work"], identity["work"]),
         model,
         identity["reduction"],
         f"{identity['seed']}",
-        figure,
+        _figure(result),
         "" if result.loss is None else f"{result.loss:.4f}",
         f"{result.images:,}" if result.images else "",
         f"{result.seconds:.0f}",
         result.weights[:SHORT],
         (result.commit or "")[:SHORT],
     ]
+
+
+def _figure(result: Result) -> str:
+    """What the cell is about, in short."""
+    if result.nats is not None:
+        return ", ".join(f"{name} {result.nats.of(name):.2f}" for name in result.nats.estimates) + " nats"
+    if result.pictures is not None:
+        return plural(len(result.pictures.pictures), "picture")
+    if result.speed is not None:
+        return f"{statistics.median(result.speed.images_per_second):,.0f} images/s"
+    return f"{result.top1_percent:.2f} %"
 
 
 def _values(of: Mapping[str, Any], names: Iterable[str]) -> list[Any]:

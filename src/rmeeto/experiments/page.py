@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmeeto.experiments.calibration import Calibration, calibrations
 from rmeeto.experiments.charts import charts
 from rmeeto.experiments.definition import Table
 from rmeeto.experiments.export import to_csv, to_markdown
+from rmeeto.experiments.gallery import Gallery, galleries
 from rmeeto.experiments.grid import Grid, grid
 from rmeeto.experiments.judge import NOT_YET, Judged
 from rmeeto.experiments.origin import HEADS, Origin
@@ -68,12 +70,17 @@ class ClaimPart:
 
 @dataclass(frozen=True)
 class TablePart:
-    """A table on the page. csv, markdown: ``data:`` addresses. cells: key and place of each of its cells."""
+    """A table on the page. csv, markdown: ``data:`` addresses. cells: key and place of each of its cells.
+
+    calibrations: what its estimators give where the truth is known. galleries: its pictures.
+    """
 
     ident: str
     table: Table
     state: str
     grid: Grid
+    calibrations: tuple[Calibration, ...]
+    galleries: tuple[Gallery, ...]
     charts: tuple[Chart, ...]
     claims: tuple[ClaimPart, ...]
     csv: str
@@ -94,7 +101,7 @@ def page(summaries: Sequence[Summary], store: Store) -> str:
     """The page as HTML. summaries: at least one, all at one scale. store: the one they were made from."""
     scale, origin = summaries[0].scale, Origin.of(summaries, store)
     counts = overall(summaries)
-    parts = [table_part(one) for one in summaries]
+    parts = [table_part(one, store) for one in summaries]
     claims = {(part.table.name, number): claim for part in parts for number, claim in enumerate(part.claims)}
     best = {
         word: [(one.table, claims[one.table.name, number]) for one, number in strongest(summaries, word, MOST_SHOWN)]
@@ -146,7 +153,7 @@ def facts(scale: Scale, origin: Origin) -> list[tuple[str, list[str]]]:
     ]
 
 
-def table_part(one: Summary) -> TablePart:
+def table_part(one: Summary, store: Store) -> TablePart:
     """A table's part of the page."""
     table = one.table
     ident = f"table-{table.name}"
@@ -156,6 +163,8 @@ def table_part(one: Summary) -> TablePart:
         table,
         state,
         grid(one),
+        tuple(calibrations(one, store)),
+        tuple(galleries(one, store)),
         tuple(charts(one)),
         tuple(claim_part(f"{ident}-claim-{number}", judged) for number, judged in enumerate(one.judged, 1)),
         address("text/csv", to_csv([one])),

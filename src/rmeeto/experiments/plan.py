@@ -13,7 +13,7 @@ from rmeeto.config import ModelConfig, Sizes, changed
 from rmeeto.cost import Convention, count, stack_of
 from rmeeto.errors import ConfigError, RmeetoError, UnknownName
 from rmeeto.experiments.cell import Cell, Work
-from rmeeto.experiments.definition import COUNTED, Column, Row, Table, Value
+from rmeeto.experiments.definition import COUNTED, Column, Measure, Row, Table, Value
 from rmeeto.experiments.predicted import minutes
 from rmeeto.experiments.scale import FREE, Scale, StandIn, load_scale
 from rmeeto.models.description import describe
@@ -24,13 +24,11 @@ from rmeeto.reduction import TokenMerge, parse_reduction
 NONE = "none"
 CONVENTIONS: tuple[Convention, Convention] = ("paper", "exact")
 AMOUNTS = ("{amount}", "{ratio}", "{count}")
+REPEATED = ("trained", "nats")  # the others would give the same again, or nearly
 Options = tuple[tuple[str, Any], ...]
 TEACHER = 4 / 3  # time with a teacher's forward pass beside a student's forward and backward ones
-# Measured by commands of their own, in other units than accuracy on images.
-ELSEWHERE = {
-    "nats": "rmeeto.analysis estimates it",
-    "pictures": "rmeeto show draws them",
-}
+# What a column's measure asks for, whatever its training; each of them has cells of its own.
+WORKS: Mapping[Measure, Work] = {"images_per_second": "speed", "nats": "nats", "pictures": "pictures"}
 
 
 @dataclass(frozen=True)
@@ -81,20 +79,21 @@ def _place(row: Row, column: Column, scale: Scale, data: Mapping[str, str | None
         return Place(row, column, line, counted=counted(row, column, line))
     if column.device is not None:
         return Place(row, column, NONE, missing="the figures are those of other devices")
-    if column.measure in ELSEWHERE:
-        return Place(row, column, NONE, missing=ELSEWHERE[column.measure])
     stand_in = scale.models.get(row.stand_in)
     if stand_in is None:
         return Place(row, column, NONE, missing=f"nothing stands for {row.stand_in} at {scale.name} scale")
     line = reduction_line(row, scale)
     if (refusal := refused(stand_in.model, frozen_options(stand_in), line)) is not None:
         return Place(row, column, line, missing=refusal)
-    speed = column.measure == "images_per_second"
     training = str(row.changes.get("training", column.training))
-    work: Work = "speed" if speed else "free" if training == FREE else "trained"
+    work = WORKS.get(column.measure, "free" if training == FREE else "trained")
+    if work in ("nats", "pictures") and scale.sizes(work) is None:
+        return Place(row, column, line, missing=f"the scale {scale.name} has no sizes for {work}")
+    if work == "nats" and scale.nats is not None and column.key not in scale.nats.estimators:
+        raise UnknownName(f"estimator of the scale {scale.name}", column.key, scale.nats.estimators)
     cells = tuple(
         cell(row, work, training, scale, stand_in, line, seed, data[stand_in.data])
-        for seed in range(seeds if work == "trained" else 1)
+        for seed in range(seeds if work in REPEATED else 1)
     )
     return Place(row, column, line, cells, seconds=stand_in.seconds.get(work, 0.0) * _length(cells[0], scale))
 
@@ -105,13 +104,13 @@ def cell(
     """The cell of one repetition."""
     base = scale.base_recipe(row.stand_in)
     recipe = None
-    if work == "trained":
+    if work == "trained" or (work == "pictures" and training != FREE):
         changes = {name: value for name, value in row.changes.items() if name != "training"}
         recipe = scale.training_recipe(row.stand_in, training, seed, **changes)
         recipe = multiplied(recipe, row.times)
         if base is not None:
             recipe = recipe.changed(model_options={})  # they are in the base model's own folder
-    return Cell(work, row.stand_in, base, stand_in.model, line, recipe, seed, data)
+    return Cell(work, row.stand_in, base, stand_in.model, line, recipe, seed, data, scale.sizes(work))
 
 
 def multiplied(recipe: Recipe, times: Mapping[str, float]) -> Recipe:

@@ -171,5 +171,11 @@ def usual_jobs() -> int:
 
 def described(cell: Cell) -> str:
     """A cell in a few words."""
-    what = {"free": "scored", "trained": "re-trained and scored", "speed": "timed"}[cell.work]
+    what = {
+        "free": "scored",
+        "trained": "re-trained and scored",
+        "speed": "timed",
+        "nats": "its information estimated",
+        "pictures": "its merged patches drawn",
+    }[cell.work]
     return f"{cell.model}, {cell.reduction}, seed {cell.seed}, {what}"

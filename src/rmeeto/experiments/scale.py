@@ -34,14 +34,48 @@ class DataSet:
 
 
 @dataclass(frozen=True)
+class Estimating:
+    """How cells of ``nats`` estimate mutual information; part of their key.
+
+    images: of each draw. tokens: drawn from each image, so that a draw has ``images`` × ``tokens`` samples. draws: each
+    with images of its own; every estimator gives one figure for each. estimators: names, as
+    :mod:`rmeeto.analysis.estimators` has them. steps: of training a critic, at most.
+    truths: nats of the Gaussians that each estimator is shown beside the model, with as many samples of as many
+    columns. shared: directions that carry the Gaussians' information.
+    """
+
+    images: int
+    tokens: int
+    draws: int
+    estimators: tuple[str, ...]
+    steps: int
+    truths: tuple[float, ...]
+    shared: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What cells of ``pictures`` keep; part of their key.
+
+    images: how many, for models of images. clips, frames: how many clips, and how many frames of each, for models of
+    clips. pixels: of the longer side of what is kept of an image or frame.
+    """
+
+    images: int
+    clips: int
+    frames: int
+    pixels: int
+
+
+@dataclass(frozen=True)
 class StandIn:
     """What runs in place of one of the paper's models.
 
     model, options: as :func:`rmeeto.create_model` takes them. data: a data set of the scale. r: tokens that the paper
     removes per reducing block of it, or of the model ``like`` whose reduction ratio it shares. seconds: measured
-    duration of one ``base``, ``free``, ``trained`` and ``speed`` cell. trainings: changes to a training (``base``
-    is the one from scratch) that this model needs. seeds: repetitions that there is time for; None is as many as a
-    table asks for.
+    duration of one ``base``, ``free``, ``trained``, ``speed``, ``nats`` and ``pictures`` cell. trainings: changes to a
+    training (``base`` is the one from scratch) that this model needs. seeds: repetitions that there is time for; None
+    is as many as a table asks for.
     """
 
     model: str
@@ -61,7 +95,8 @@ class Scale:
     amount: how a reduction says how many tokens go: ``r``, as the paper does, or ``ratio``, the share that the same r
     saves in the paper's model. base: recipe changes to train a model from scratch; None takes published weights.
     trainings: recipe changes by name, for models that were reduced. seeds: repetitions of a table for which there is no
-    time to repeat it as often as it asks for, by the table's name.
+    time to repeat it as often as it asks for, by the table's name. nats, pictures: sizes of those cells; None if the
+    scale has none of them.
     """
 
     name: str
@@ -72,6 +107,13 @@ class Scale:
     trainings: Mapping[str, Mapping[str, Any]]
     base: Mapping[str, Any] | None = None
     seeds: Mapping[str, int] = field(default_factory=dict)
+    nats: Estimating | None = None
+    pictures: Drawing | None = None
+
+    def sizes(self, work: str) -> Estimating | Drawing | None:
+        """The sizes of cells of a work; None if the scale has none, or the work needs none."""
+        known: dict[str, Estimating | Drawing | None] = {"nats": self.nats, "pictures": self.pictures}
+        return known.get(work)
 
     def base_recipe(self, model: str) -> Recipe | None:
         """The run that trains a stand-in from scratch; None if published weights stand for it.
@@ -118,4 +160,8 @@ def load_scale(name: str) -> Scale:
     content = tomllib.loads(text)
     data = {key: DataSet(**value) for key, value in content.pop("data").items()}
     models = {key: StandIn(**{"model": key, **value}) for key, value in content.pop("models").items()}
+    for key, kind in (("nats", Estimating), ("pictures", Drawing)):
+        if key in content:
+            sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content[key].items()}
+            content[key] = kind(**sizes)
     return Scale(name=name, data=data, models=models, **content)

@@ -19,12 +19,15 @@ from filelock import FileLock, Timeout
 
 from rmeeto.errors import RunError
 from rmeeto.experiments.cell import Cell, key_of
+from rmeeto.experiments.nats import Nats
+from rmeeto.experiments.pictures import Pictures
 from rmeeto.files import durable
 from rmeeto.files.jsontext import to_json
 from rmeeto.files.paths import read_text
 
 FORMAT = 1
 LOCK = ".lock"
+LATER = {"nats": Nats.read, "pictures": Pictures.read}  # fields that only files of these works have
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Result:
     """What one cell gave.
 
     key, identity: the cell's. top1_percent, loss, images: over the validation images; ``correct`` holds one bit per
-    image, in the order of the data, packed and in base64. speed: of a speed cell, which has no accuracy.
+    image, in the order of the data, packed and in base64. speed, nats, pictures: of a cell of that work, which has no
+    accuracy.
     seconds: that the cell took, the training of its base model excluded. weights: SHA-256 of the scored weights.
     backend: the kernels that computed. versions, commit, machine: what it ran with and where.
     """
@@ -59,10 +63,12 @@ class Result:
     versions: dict[str, str]
     commit: str | None
     machine: dict[str, Any]
+    nats: Nats | None = None
+    pictures: Pictures | None = None
 
     def bits(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Whether each validation image was classified correctly, ``(images,)``."""
-        assert self.correct is not None, "a speed cell scores no images"
+        assert self.correct is not None, "the cell has no accuracy"
         packed = np.frombuffer(base64.b64decode(self.correct), dtype=np.uint8)
         return np.unpackbits(packed, count=self.images).astype(bool)
 
@@ -110,7 +116,8 @@ class Store:
         Raises:
             RunError: the disk refuses it; no other cell is touched.
         """
-        durable.write_text(self.folder / f"{cell.key}.json", to_json({"format": FORMAT, **asdict(result)}) + "\n")
+        content = {name: value for name, value in asdict(result).items() if name not in LATER or value is not None}
+        durable.write_text(self.folder / f"{cell.key}.json", to_json({"format": FORMAT, **content}) + "\n")
         self.problems.pop(f"{cell.key}.json", None)
         self._results[cell.key] = result
 
@@ -140,13 +147,18 @@ class Store:
 
 
 def check_types(result: Result) -> None:
-    """Raise ValueError unless a result holds what its kind of cell has: a speed, or an accuracy of every image."""
-    if (result.speed is not None) != (result.identity["work"] == "speed"):
-        raise ValueError("a speed cell, and no other, has a speed")
+    """Raise ValueError unless a result holds what its kind of cell has, or else an accuracy of every image."""
+    work = result.identity["work"]
+    measured = {"speed": result.speed, "nats": result.nats, "pictures": result.pictures}
+    for name, value in measured.items():
+        if (value is not None) != (work == name):
+            raise ValueError(f"a cell of {name}, and no other, has {name}")
     if result.speed is not None:
         rates = (*result.speed.images_per_second, *result.speed.unreduced)
         if len(rates) < 4 or not all(isinstance(rate, float) and rate > 0 for rate in rates):
             raise ValueError("its speeds are not numbers above zero")
+    elif work in measured:
+        pass  # checked when they were read
     elif not isinstance(result.top1_percent, float) or not isinstance(result.correct, str) or result.images < 1:
         raise ValueError("its accuracy is missing")
     elif (result.images + 7) // 8 != len(base64.b64decode(result.correct)):
@@ -166,6 +178,9 @@ def read_result(path: Path) -> Result:
         raise ValueError(f"its format is not {FORMAT}")
     if (speed := content["speed"]) is not None:
         content["speed"] = Speed(speed["batch"], tuple(speed["images_per_second"]), tuple(speed["unreduced"]))
+    for name, read in LATER.items():
+        if name in content:
+            content[name] = read(content[name])
     result = Result(**content)
     check_types(result)
     if result.key != path.stem or result.key != key_of(result.identity):

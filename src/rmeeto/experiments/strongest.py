@@ -17,10 +17,12 @@ def strongest(summaries: Sequence[Summary], word: str, most: int) -> list[tuple[
 
     Claims about differences in points are ranked: by the pair that is nearest to the margin if all pairs must agree,
     and by the one that is farthest on the wrong side if one of them refutes the claim. Claims of other kinds have no
-    such distance and are left out.
+    such distance and are left out, and so are tables in nats, which are no points.
     """
     ranked = []
     for one in summaries:
+        if any(column.measure == "nats" for column in one.table.columns):
+            continue
         distances = [distance(judged) if judged.word == word else -math.inf for judged in one.judged]
         if (farthest := max(distances, default=-math.inf)) > -math.inf:
             ranked.append((farthest, one, distances.index(farthest)))

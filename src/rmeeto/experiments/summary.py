@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rmeeto.experiments.definition import Measure, Table
+from rmeeto.experiments.definition import Column, Table
 from rmeeto.experiments.judge import Judged, judge
 from rmeeto.experiments.plan import Place, places
 from rmeeto.experiments.scale import Scale
@@ -18,9 +18,9 @@ from rmeeto.experiments.store import Result, Store
 class Figure:
     """One place of a table.
 
-    ours: the mean over the repetitions; None until all of them are there. spread: their standard deviation. n: how
-    many. printed: the paper's figure. waiting: repetitions still to be run. missing: why there is nothing to run.
-    keys: of its cells, one per repetition.
+    ours: the mean over the repetitions; None until all of them are there, and for pictures, which are no figure.
+    spread: their standard deviation. n: how many. printed: the paper's figure. waiting: repetitions still to be run.
+    missing: why there is nothing to run. keys: of its cells, one per repetition.
     """
 
     reduction: str
@@ -114,14 +114,15 @@ def summary(
 def figure_of(place: Place, store: Store) -> Figure:
     """What stands in one place."""
     results = [store.find(cell) for cell in place.cells]
-    there = [value_of(result, place.column.measure) for result in results if result is not None]
-    waiting = len(results) - len(there)
+    waiting = results.count(None)
+    values = [value_of(result, place.column) for result in results if result is not None]
+    there = [value for value in values if value is not None]
     ours = place.counted if waiting or not there else statistics.mean(there)
     return Figure(
         reduction=place.reduction,
         ours=ours,
         spread=statistics.stdev(there) if len(there) > 1 and not waiting else None,
-        n=len(there),
+        n=len(values),
         printed=place.row.printed.get(place.column.key),
         waiting=waiting,
         missing=place.missing,
@@ -129,13 +130,20 @@ def figure_of(place: Place, store: Store) -> Figure:
     )
 
 
-def value_of(result: Result, measure: Measure) -> float:
-    """A cell's figure: accuracy in per cent, images per second, or minutes of re-training and scoring."""
-    if measure == "minutes":
+def value_of(result: Result, column: Column) -> float | None:
+    """A cell's figure: accuracy in per cent, images per second, minutes of re-training and scoring, or nats.
+
+    None for pictures.
+    """
+    if column.measure == "minutes":
         return result.seconds / 60
+    if result.pictures is not None:
+        return None
+    if result.nats is not None:
+        return result.nats.of(column.key)
     if result.speed is not None:
         return statistics.median(result.speed.images_per_second)
-    assert result.top1_percent is not None, "a cell has an accuracy or a speed"
+    assert result.top1_percent is not None, "a cell of any other work has an accuracy"
     return result.top1_percent
 
 

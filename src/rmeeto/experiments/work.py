@@ -1,4 +1,4 @@
-"""Run a cell: train its base model if that is missing, reduce, re-train, and score every validation image."""
+"""Run a cell: train its base model if that is missing, reduce, re-train, and score or measure the result."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from rmeeto.errors import DataError
 from rmeeto.evaluation import Evaluation, evaluate
 from rmeeto.evaluation.scores import noise
 from rmeeto.experiments.cell import SPEED_BATCH, SPEED_ROUNDS, SPEED_SECONDS, Cell, decisive, key_of
+from rmeeto.experiments.nats import Nats, estimate
+from rmeeto.experiments.pictures import Pictures, take
+from rmeeto.experiments.scale import Drawing, Estimating
 from rmeeto.experiments.source_version import commit
 from rmeeto.experiments.store import Result, Speed, packed
 from rmeeto.files.run_files import RESULTS
@@ -58,12 +61,17 @@ class Workshop:
         started = time.perf_counter()
         if cell.work == "trained":
             evaluation, weights = self._trained(cell, base, self.data[data])
-            return self._result(cell, evaluation, None, weights, started)
+            return self._result(cell, weights, started, evaluation=evaluation)
+        if cell.work == "pictures":
+            pictures, weights = self._pictures(cell, base, data)
+            return self._result(cell, weights, started, pictures=pictures)
         model = self._model(cell, base)
         weights = weights_of(model)
         if cell.work == "speed":
-            return self._result(cell, None, self._speeds(model), weights, started)
-        return self._result(cell, self._score(cell, model, data), None, weights, started)
+            return self._result(cell, weights, started, speed=self._speeds(model))
+        if cell.work == "nats":
+            return self._result(cell, weights, started, nats=self._nats(cell, model, data))
+        return self._result(cell, weights, started, evaluation=self._score(cell, model, data))
 
     def base(self, cell: Cell, data: str) -> Path | None:
         """The folder of the cell's base model, trained now if it is not there; None for published weights."""
@@ -88,7 +96,19 @@ class Workshop:
         model.reduction = parse_reduction(cell.reduction)
         return model
 
+    def _source(self, data: str) -> Source:
+        if data not in self._sources:
+            self._sources[data] = open_data(self.data[data], "val")
+        return self._sources[data]
+
     def _trained(self, cell: Cell, base: Path | None, address: str) -> tuple[Evaluation, str]:
+        evaluation, folder = self._retrain(cell, base, address)
+        weights = weights_of(create_model(str(folder)))
+        shutil.rmtree(folder)
+        return evaluation, weights
+
+    def _retrain(self, cell: Cell, base: Path | None, address: str) -> tuple[Evaluation, Path]:
+        """Its scores, and the folder of the re-trained model."""
         assert cell.training is not None
         folder = self.folder / f"cell-{cell.key}"
         recipe = cell.training.changed(
@@ -99,19 +119,32 @@ class Workshop:
             output=str(folder),
             workers=self.workers,
         )
-        evaluation = train(recipe, resume=True, progress=self.progress)
-        weights = weights_of(create_model(str(folder)))
+        return train(recipe, resume=True, progress=self.progress), folder
+
+    def _pictures(self, cell: Cell, base: Path | None, data: str) -> tuple[Pictures, str]:
+        """What the model merges before it is re-trained and after, and the weights that it ends with."""
+        assert isinstance(cell.sizes, Drawing)
+        model = self._model(cell, base)
+        if cell.training is None:
+            return take({"merged": model}, self._source(data), cell.sizes), weights_of(model)
+        _, folder = self._retrain(cell, base, self.data[data])
+        retrained = create_model(str(folder))
+        retrained.reduction = model.reduction
+        models = {"base model": model, "re-trained": retrained}
+        found = take(models, self._source(data), cell.sizes), weights_of(retrained)
         shutil.rmtree(folder)
-        return evaluation, weights
+        return found
+
+    def _nats(self, cell: Cell, model: ReducibleModel, data: str) -> Nats:
+        assert isinstance(cell.sizes, Estimating)
+        return estimate(model.to(find_device("auto")), self._source(data), cell.sizes, cell.seed, self.workers)
 
     def _score(self, cell: Cell, model: ReducibleModel, data: str) -> Evaluation:
         """As a run that trains scores its epochs."""
-        if data not in self._sources:
-            self._sources[data] = open_data(self.data[data], "val")
         run = cell.base or Recipe()
         return evaluate(
             model,
-            self._sources[data],
+            self._source(data),
             batch_size=run.batch_size,
             precision=run.precision,
             views=run.views,
@@ -133,7 +166,15 @@ class Workshop:
         return Speed(SPEED_BATCH, own, unreduced)
 
     def _result(
-        self, cell: Cell, evaluation: Evaluation | None, speed: Speed | None, weights: str, started: float
+        self,
+        cell: Cell,
+        weights: str,
+        started: float,
+        *,
+        evaluation: Evaluation | None = None,
+        speed: Speed | None = None,
+        nats: Nats | None = None,
+        pictures: Pictures | None = None,
     ) -> Result:
         if evaluation is not None and evaluation.correct is None:
             raise DataError(
@@ -156,6 +197,8 @@ class Workshop:
             versions=versions(),
             commit=commit(),
             machine=asdict(machine()),
+            nats=nats,
+            pictures=pictures,
         )
 
 
