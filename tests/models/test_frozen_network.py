@@ -9,7 +9,7 @@ from torch import nn
 from cpp_kernels import needs_kernels
 from rmeeto import TokenMerge, freeze, thaw
 from rmeeto.errors import UnsupportedInput
-from rmeeto.reduction import parse_reduction
+from rmeeto.reduction import STM, parse_reduction
 from small_models import (
     fresh_head,
     hooked_head,
@@ -31,8 +31,11 @@ NETWORKS = [
     ("videomamba_tiny", {"frames": 4}),
     ("videomamba_tiny", {"frames": 4, "tubelet": 2}),
 ]
-MERGES = ["r=5", "r=9+1+5,blocks=all", "ratio=0.2", "r=5,window=3", "r=5,nth=2,distance=l1,blocks=all,slope=-0.5"]
-MERGES_OF_FOUR = ["r=1", "r=2,blocks=2:3"]  # patches
+MERGES = [
+    *("merge:r=5", "merge:r=9+1+5,blocks=all", "merge:ratio=0.2", "merge:r=5,window=3"),
+    *("merge:r=5,nth=2,distance=l1,blocks=all,slope=-0.5", "stm:r=5", "stm:ratio=0.2,guard=1,blocks=all"),
+]
+MERGES_OF_FOUR = ["merge:r=1", "merge:r=2,blocks=2:3", "stm:r=1,guard=0"]  # patches
 
 
 def one_by_one(model, images):
@@ -47,7 +50,7 @@ def test_it_equals_its_parts(name, options, batch, calls):
     model = freeze(model_of(name, **options))
     images = images_of(model, batch)
     merges = MERGES_OF_FOUR if model.config.patches == 4 else MERGES
-    reductions = [None] if model.config.depth == 1 else [None, *(f"merge:{merge}" for merge in merges)]
+    reductions = [None] if model.config.depth == 1 else [None, *merges]
     for reduction in reductions:
         model.reduction = reduction and parse_reduction(reduction)
         with torch.inference_mode():
@@ -55,7 +58,7 @@ def test_it_equals_its_parts(name, options, batch, calls):
     assert len(set(calls)) == len(reductions)
 
 
-@pytest.mark.parametrize("reduction", [None, TokenMerge(r=5)])
+@pytest.mark.parametrize("reduction", [None, TokenMerge(r=5), STM(r=5)])
 def test_it_says_what_the_thawed_model_says(reduction, calls):
     model = model_of(reduction=reduction)
     images = images_of(model)
@@ -70,7 +73,7 @@ def test_it_says_what_the_thawed_model_says(reduction, calls):
 
 
 @needs_bfloat16
-@pytest.mark.parametrize("reduction", [None, TokenMerge(r=5)])
+@pytest.mark.parametrize("reduction", [None, TokenMerge(r=5), STM(r=5)])
 def test_bfloat16_by_autocast(reduction, calls):
     model = freeze(model_of(reduction=reduction))
     images = images_of(model)
@@ -239,7 +242,16 @@ class OtherWay(TokenMerge):
         return super().plan(tokens, matched._replace(target=matched.target.roll(1, 1)))
 
 
-@pytest.mark.parametrize("method", [Zeroed, OtherWay])
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ReversedNeighbours(STM):
+    """Merges neighbours as ever, then turns the tokens around."""
+
+    def by_parts(self, tokens, features, step):
+        merged = super().by_parts(tokens, features, step)
+        return merged.replace(x=merged.x.flip(1).contiguous())
+
+
+@pytest.mark.parametrize("method", [Zeroed, OtherWay, ReversedNeighbours])
 def test_a_method_of_ones_own_is_obeyed(method, calls):
     model = model_of(reduction=TokenMerge(r=5))
     images = images_of(model)
@@ -271,7 +283,8 @@ def test_a_method_replaced_after_a_pass_is_obeyed(calls):
     [
         *(TokenMerge(r=5, **choice) for choice in ({"features": "C"}, {"op": "mean"}, {"order": "dropped"})),
         *(TokenMerge(r=5, **choice) for choice in ({"grouping": "front-behind"}, {"stretch": 0.5}, {"frames": 0})),
-        *(parse_reduction(f"{name}:r=5") for name in ("prune", "famba", "tofu", "stm")),
+        *(parse_reduction(f"{name}:r=5") for name in ("prune", "famba", "tofu", "pitome")),
+        STM(r=5, features="B"),
         Reversed(r=5),
     ],
     ids=str,

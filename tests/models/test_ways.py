@@ -82,6 +82,8 @@ def reading(line):
 CONDITIONS = [
     (nothing, "network", ""),
     (reading("merge:r=5"), "network", ""),
+    (reading("stm:r=5"), "network", ""),
+    (reading("stm:r=5,features=B"), "block op", "the reduction reads B"),
     (thaw_all, "layers", "the model is not frozen"),
     (thaw_a_block, "block op", "block 2 is not frozen"),
     (hook_a_block, "block op", "block 2 has a forward hook"),

@@ -206,12 +206,13 @@ void lay_out(const char* what) {
     call("rmeeto_lay_out", what, problem);
 }
 
-void reduce(const char* what) {
+void reduce(Pairing pairing, const char* what) {
     constexpr int64_t LEFT = TOKENS - REMOVED;
     Merging problem{};
     problem.batch = BATCH, problem.tokens = TOKENS, problem.protected_count = FIXED, problem.removed = REMOVED;
     problem.width = CHANNELS, problem.channels = CHANNELS;
     problem.features_storage = FLOAT32, problem.storage = FLOAT32;
+    problem.pairing = pairing, problem.guard = 2;
     problem.distance = COSINE, problem.nth = 1, problem.reach = TOKENS;
     problem.features = numbers(BATCH * TOKENS * CHANNELS), problem.x = numbers(BATCH * TOKENS * CHANNELS);
     problem.residual = numbers(BATCH * TOKENS * CHANNELS), problem.size = numbers(BATCH * TOKENS, 0.5f, 2.0f);
@@ -403,7 +404,8 @@ int main(int, char** arguments) {
     pairs("cosine");
     merge("float32");
     lay_out("positions");
-    reduce("float32");
+    reduce(WITHIN_REACH, "float32");
+    reduce(BESIDE, "neighbours");
     block(FLOAT32, "float32");
     block(BFLOAT16, "bfloat16");
     training();

@@ -10,7 +10,7 @@ from rmeeto.ops.block import mamba_block
 from rmeeto.ops.conv import causal_conv
 from rmeeto.ops.layout import lay_out
 from rmeeto.ops.merge import merge_rows
-from rmeeto.ops.merging import merge_closest
+from rmeeto.ops.merging import Neighbours, Pairing, merge_closest, merge_neighbours
 from rmeeto.ops.nearest import find_nearest
 from rmeeto.ops.norm import add_norm
 from rmeeto.ops.operands import ScanOperands
@@ -19,6 +19,8 @@ from rmeeto.ops.scan import selective_scan
 
 __all__ = [
     "Matching",
+    "Neighbours",
+    "Pairing",
     "ScanOperands",
     "add_norm",
     "bidirectional_scan",
@@ -28,6 +30,7 @@ __all__ = [
     "lay_out",
     "mamba_block",
     "merge_closest",
+    "merge_neighbours",
     "merge_rows",
     "selective_scan",
 ]

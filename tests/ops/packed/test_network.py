@@ -6,7 +6,7 @@ import torch
 from blocks import EPS, parameters_of
 from cpp_kernels import needs_kernels
 from rmeeto.errors import UnsupportedInput
-from rmeeto.ops import Matching, merge_closest
+from rmeeto.ops import Matching, Neighbours, merge_closest, merge_neighbours
 from rmeeto.ops.packed import block
 from rmeeto.ops.packed.block import PackedBlock
 from rmeeto.ops.packed.linear import PackedClassifier, PackedEmbedding
@@ -34,7 +34,8 @@ def one_by_one(embedding, blocks, classifier, places, removed, matching, images)
     protected = torch.tensor([places] * len(images), dtype=torch.int64).reshape(len(images), -1)
     for one, r in zip(blocks, removed, strict=True):
         if r:
-            merged = merge_closest(x, x, residual, size, protected, r, **matching._asdict())
+            merge = merge_neighbours if isinstance(matching, Neighbours) else merge_closest
+            merged = merge(x, x, residual, size, protected, r, **matching._asdict())
             x, residual, size, protected = merged[:4]
         x, residual, _, _ = one(x, residual)
     return classifier(x, residual, protected)
@@ -60,9 +61,16 @@ def test_every_matching(matching):
     check(matching=matching)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("matching", [Neighbours(), Neighbours(guard=2)])
+def test_neighbours(instruction_set, dtype, matching):
+    check(matching=matching, dtype=dtype)
+
+
+@pytest.mark.parametrize("matching", [PLAIN, Neighbours(guard=2)])
 @pytest.mark.parametrize("protected", [(0,), (42, 0, 17)])
-def test_wherever_protected_rows_stand(protected):
-    check(protected=protected)
+def test_wherever_protected_rows_stand(protected, matching):
+    check(protected=protected, matching=matching)
 
 
 @pytest.mark.parametrize("cache", [1, 10_000, 1 << 30])

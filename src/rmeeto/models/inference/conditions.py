@@ -17,9 +17,10 @@ from rmeeto.models.vim.as_written import passes_all
 from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.ops.packed.block import unsupported_reason
 from rmeeto.ops.watch import is_watchable
-from rmeeto.reduction import TokenMerge
+from rmeeto.reduction import STM, TokenMerge
 
 OUTSIDE = ("patch_embed", "drop_path", "norm_f", "head_drop", "head")
+MERGING = (TokenMerge, STM)  # methods that merge in order and by size, which one call can do
 NOT_FROZEN = "the model is not frozen (rmeeto.freeze(model) does that)"
 
 
@@ -119,7 +120,7 @@ def why_not_classify(model: VisionMamba) -> Iterator[str]:
 def why_not_merge(model: VisionMamba) -> Iterator[str]:
     """What stops the reduction: inside of one call rows are merged by their own values, and nothing else."""
     reduction = model.reduction
-    if isinstance(reduction, TokenMerge):
+    if isinstance(reduction, MERGING):
         if reduction.features != "X":
             yield f"the reduction reads {reduction.features}"
         if model.schedule.counts[0]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rmeeto.models.inference.conditions import (
+    MERGING,
     names_in,
     outside_blocks,
     why_not_merge,
@@ -28,7 +29,7 @@ from rmeeto.ops.packed.block import PackedBlock
 from rmeeto.ops.packed.network import PackedNetwork
 from rmeeto.ops.pairs import Matching
 from rmeeto.ops.select import inference_obstacle, infers_on_processor
-from rmeeto.reduction import Reduction, Schedule, TokenMerge
+from rmeeto.reduction import Reduction, Schedule
 
 
 class NetworkExecutor:
@@ -141,7 +142,7 @@ class FrozenNetwork:
         embedding, classifier = self.ends.embedding, self.ends.classifier
         if embedding is None or classifier is None:
             return None
-        matching = model.reduction.plain_matching() if isinstance(model.reduction, TokenMerge) else Matching()
+        matching = model.reduction.plain_matching() if isinstance(model.reduction, MERGING) else Matching()
         assert matching is not None
         counts = model.schedule.counts[: len(blocks)]
         return PackedNetwork(embedding, blocks, classifier, model.config.protected, counts, matching)

@@ -12,6 +12,9 @@ enum Outcome : int { OUTSIDE = -1, OUT_OF_MEMORY = 0, DONE = 1 };
 
 enum Distance : int64_t { COSINE = 0, L1 = 1, L2 = 2 };
 
+// Which rows a candidate may join: the targets within reach, or the rows beside it that no guard keeps.
+enum Pairing : int64_t { WITHIN_REACH = 0, BESIDE = 1 };
+
 // A (b, l, channels) tensor. Channels lie side by side; the strides count elements. A null pointer means that the
 // operand is absent, or its gradient unwanted.
 struct Tokens {
@@ -149,6 +152,7 @@ struct Layout {
 struct Pairs {
     int64_t batch, tokens, protected_count, removed, width;
     int64_t storage, distance, nth, reach;
+    int64_t guard;             // of neighbour_pairs alone: rows on each side of the first protected one that stay
     Tokens features;           // (batch, tokens, width)
     Tokens protected_at;       // int64 (batch, protected_count)
     int64_t *source, *target;  // (batch, removed)
@@ -160,7 +164,9 @@ struct Pairs {
 struct Merging {
     int64_t batch, tokens, protected_count, removed, width, channels;
     int64_t features_storage, storage;
-    int64_t distance, nth, reach;
+    int64_t pairing;
+    int64_t distance, nth, reach;  // within reach
+    int64_t guard;                 // beside: rows on each side of the first protected one that stay
     void* features;          // (batch, tokens, width), in the first storage: what rows are compared by
     void* x;                 // (batch, tokens, channels), in the second
     float* residual;         // (batch, tokens, channels) or null
@@ -204,7 +210,7 @@ struct Classification {
 struct Network {
     int64_t depth, dim, protected_count;
     int64_t storage;                // of what blocks give
-    int64_t distance, nth, reach;
+    int64_t pairing, distance, nth, reach, guard;
     int64_t cache;                  // bytes that a thread keeps near
     const void* embedder;
     void* const* blocks;            // (depth,)

@@ -8,6 +8,7 @@
 #include "linear.h"
 #include "merge.h"
 #include "nearest.h"
+#include "neighbours.h"
 #include "norm.h"
 #include "pairs.h"
 #include "scan.h"
@@ -22,7 +23,7 @@ extern const Kernels kernels;
 const Kernels kernels = {
     TEXT(RMEETO_ISA), selective_scan, selective_scan_backward, causal_conv, causal_conv_backward,
     add_norm, add_norm_backward, find_nearest, merge_rows, merge_rows_backward, lay_out, closest_pairs,
-    mamba_block, mamba_block_backward, BLOCK_KERNELS, LINEAR_KERNELS,
+    neighbour_pairs, mamba_block, mamba_block_backward, BLOCK_KERNELS, LINEAR_KERNELS,
 };
 
 }  // namespace rmeeto::RMEETO_ISA

@@ -48,6 +48,7 @@ struct Kernels {
     int (*merge_rows_backward)(const Merge&, int threads);
     int (*lay_out)(const Layout&, int threads);
     int (*closest_pairs)(const Pairs&, int threads);
+    int (*neighbour_pairs)(const Pairs&, int threads);
     bool (*mamba_block)(const BlockWeights&, const BlockTokens&, int threads);  // float32, for training
     bool (*mamba_block_backward)(const BlockWeights&, const BlockGradients&, int threads);
     const BlockKernels* blocks;  // by storage

@@ -36,11 +36,13 @@ inline int merge_closest(const Kernels& kernels, const Merging& merging, int thr
     pairs.protected_count = merging.protected_count, pairs.width = merging.width;
     pairs.storage = merging.features_storage;
     pairs.distance = merging.distance, pairs.nth = merging.nth, pairs.reach = merging.reach;
+    pairs.guard = merging.guard;
     pairs.features = {merging.features, tokens * merging.width, merging.width};
     pairs.protected_at = {merging.protected_at, merging.protected_count, 1};
     pairs.source = merging.source, pairs.target = target_row;
     pairs.targets = target_row + batch * removed, pairs.ranked = pairs.targets + batch * targets;
-    if (const int outcome = kernels.closest_pairs(pairs, threads); outcome != DONE) return outcome;
+    const auto find_pairs = merging.pairing == BESIDE ? kernels.neighbour_pairs : kernels.closest_pairs;
+    if (const int outcome = find_pairs(pairs, threads); outcome != DONE) return outcome;
 
     const Tokens source{merging.source, removed, 1};
     const Layout layout{batch, tokens, removed, source, {target_row, removed, 1}, merging.kept, merging.place};

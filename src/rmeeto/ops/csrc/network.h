@@ -64,6 +64,7 @@ inline Merging merging_of(const Network& network, const NetworkWorkspace& worksp
     merging.batch = network.embedding.batch, merging.tokens = tokens, merging.removed = removed;
     merging.protected_count = network.protected_count, merging.width = merging.channels = network.dim;
     merging.features_storage = merging.storage = network.storage;
+    merging.pairing = network.pairing, merging.guard = network.guard;
     merging.distance = network.distance, merging.nth = network.nth, merging.reach = network.reach;
     merging.features = merging.x = from.x, merging.residual = from.stream;
     merging.size = from.size, merging.protected_at = from.protected_at;

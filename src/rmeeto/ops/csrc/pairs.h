@@ -69,23 +69,43 @@ static void rank_pairs(const void* pointer, int64_t image, void* memory) {
     }
 }
 
+// What is known of the pairs before they are ranked; null pointers if memory ran out.
+struct PairsRoom {
+    const Buffer candidate_at, similarity, partner;
+    const PairsJob job;
+
+    explicit PairsRoom(const Pairs& pairs) : PairsRoom(pairs, pairs.tokens - pairs.protected_count) {}
+    bool is_there() const { return job.candidate_at && job.similarity && job.partner; }
+
+private:
+    PairsRoom(const Pairs& pairs, int64_t patches) : PairsRoom(pairs, patches - patches / 2, patches / 2) {}
+    PairsRoom(const Pairs& pairs, int64_t candidates, int64_t targets)
+        : candidate_at(sizeof(int64_t) * pairs.batch * candidates),
+          similarity(sizeof(float) * pairs.batch * candidates),
+          partner(sizeof(int64_t) * pairs.batch * candidates),
+          job{pairs, candidates, targets, static_cast<int64_t*>(candidate_at.data()),
+              static_cast<float*>(similarity.data()), static_cast<int64_t*>(partner.data())} {}
+};
+
+static bool split_all(const PairsJob& job, int threads) {
+    return for_each(job.pairs.batch, threads, sizeof(bool) * job.pairs.tokens, split_rows, &job);
+}
+
+static bool rank_all(const PairsJob& job, int threads) {
+    return for_each(job.pairs.batch, threads, 2 * sizeof(int32_t) * job.candidates, rank_pairs, &job);
+}
+
 static int closest_pairs(const Pairs& pairs, int threads) {
     if (!stays_within(pairs.protected_at, pairs.batch, pairs.protected_count, pairs.tokens)) return OUTSIDE;
-    const int64_t patches = pairs.tokens - pairs.protected_count, targets = patches / 2, candidates = patches - targets;
-    const Buffer candidate_at(sizeof(int64_t) * pairs.batch * candidates);
-    const Buffer partner(sizeof(int64_t) * pairs.batch * candidates);
-    const Buffer similarity(sizeof(float) * pairs.batch * candidates);
-    if (!candidate_at.data() || !partner.data() || !similarity.data()) return OUT_OF_MEMORY;
-    const PairsJob job{pairs, candidates, targets, static_cast<int64_t*>(candidate_at.data()),
-                       static_cast<float*>(similarity.data()), static_cast<int64_t*>(partner.data())};
-    const Nearest nearest{pairs.batch, candidates, targets, pairs.width,
+    const PairsRoom room(pairs);
+    if (!room.is_there()) return OUT_OF_MEMORY;
+    const PairsJob& job = room.job;
+    const Nearest nearest{pairs.batch, job.candidates, job.targets, pairs.width,
                           pairs.storage, pairs.distance, pairs.nth, pairs.reach,
                           pairs.features, pairs.features,
-                          {job.candidate_at, candidates, 1}, {pairs.targets, targets, 1},
+                          {job.candidate_at, job.candidates, 1}, {pairs.targets, job.targets, 1},
                           job.similarity, job.partner};
-    const bool done = for_each(pairs.batch, threads, sizeof(bool) * pairs.tokens, split_rows, &job) &&
-                      find_nearest(nearest, threads) &&
-                      for_each(pairs.batch, threads, 2 * sizeof(int32_t) * candidates, rank_pairs, &job);
+    const bool done = split_all(job, threads) && find_nearest(nearest, threads) && rank_all(job, threads);
     return done ? DONE : OUT_OF_MEMORY;
 }
 

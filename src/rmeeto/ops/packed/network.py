@@ -13,15 +13,16 @@ from torch import Tensor
 
 from rmeeto.errors import UnsupportedInput
 from rmeeto.ops.impl import cpp
+from rmeeto.ops.merging import Pairing, choices_of
 from rmeeto.ops.packed import block
 from rmeeto.ops.packed.linear import PackedClassifier, PackedEmbedding
-from rmeeto.ops.pairs import Matching
 
 
 class PackedNetwork:
     """Images embedded, taken through every block, and classified; before a block the rows closest to each other merge.
 
-    It equals its parts and `rmeeto.ops.merge_closest`, which compares what the last block gave, one after the other.
+    It equals its parts and `rmeeto.ops.merge_closest` or `merge_neighbours`, which compares what the last block gave,
+    one after the other.
     Widths and dtypes are not checked: a frozen model knows what it hands over.
 
     Args:
@@ -30,7 +31,7 @@ class PackedNetwork:
         classifier: of the row that stands first among the protected ones.
         protected: where the rows stand that no reduction touches.
         removed: rows that are merged before each block, none before the first.
-        matching: of all reductions.
+        matching: of all reductions, within reach or among neighbours.
 
     Raises:
         UnsupportedInput: more rows removed than there are candidates, or a protected position outside.
@@ -43,7 +44,7 @@ class PackedNetwork:
         classifier: PackedClassifier,
         protected: Sequence[int],
         removed: Sequence[int],
-        matching: Matching,
+        matching: Pairing,
     ) -> None:
         length, depth = embedding.length, len(blocks)
         _check(length, protected, removed)
@@ -54,10 +55,9 @@ class PackedNetwork:
             (c_int64 * len(protected))(*protected),
         )
         packed, removed_at, protected_at = (addressof(array) for array in self._arrays)
-        reach = length if matching.reach is None else min(matching.reach, length)
         self._network = cpp.Network(
             *(depth, embedding.width, len(protected), cpp.STORAGE[blocks[0].dtype]),
-            *(cpp.DISTANCES[matching.distance], matching.nth, reach, block.CACHE),
+            *(*choices_of(matching, length), block.CACHE),
             *(embedding.packed, packed, classifier.packed, removed_at, protected_at),
         )
 

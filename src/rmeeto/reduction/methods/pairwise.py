@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 
 from rmeeto.errors import ConfigError
-from rmeeto.ops import Matching, merge_closest
+from rmeeto.ops import Matching
 from rmeeto.reduction.elapsed import Stretch
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
 from rmeeto.reduction.match import (
@@ -25,9 +25,10 @@ from rmeeto.reduction.match import (
     reach_of,
 )
 from rmeeto.reduction.methods.moves import merged, pruned
+from rmeeto.reduction.methods.one_call import are_as_written, merged_in_one_call, replaced_methods
 from rmeeto.reduction.methods.partners import ComparesFeatures, FeatureName, matching_features
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
-from rmeeto.reduction.plan import MergeOp, OrderedPlan, Plan, interleave
+from rmeeto.reduction.plan import MergeOp, Plan, interleave
 from rmeeto.reduction.protocol import Schedule, Stack, Step, Widths
 from rmeeto.reduction.tokens import Features, Tokens
 from rmeeto.runtime.randomness import rand_by_image
@@ -202,15 +203,9 @@ class TokenMerge(PairwiseReduction):
     def at_once(self, tokens: Tokens, features: Features | None, r: int) -> Tokens | None:
         """What :meth:`step` gives for the plain choices, in inference on a processor; None elsewhere."""
         matching = self.plain_matching()
-        if matching is None or tokens.timing is not None or tokens.lengths is not None:
+        if matching is None:
             return None
-        compared = matching_features(tokens, features, self.features)
-        given = (tokens.x, tokens.residual, tokens.size, tokens.protected, r)
-        merged = merge_closest(compared, *given, **matching._asdict())
-        if merged is None:
-            return None
-        x, residual, size, protected, *moves = merged
-        return Tokens(x, residual, protected, size, plans=(*tokens.plans, OrderedPlan(*moves)))
+        return merged_in_one_call(tokens, matching_features(tokens, features, self.features), r, matching)
 
     def plain_matching(self) -> Matching | None:
         """How pairs are found, if all else is merging them in order by size; None if this asks for more."""
@@ -223,12 +218,11 @@ class TokenMerge(PairwiseReduction):
         asked = [
             f"the reduction has {name}={getattr(self, name)}" for name in PLAIN if getattr(self, name) != PLAIN[name]
         ]
-        return asked if self.as_written() else [*asked, "methods of the reduction have been replaced"]
+        return [*asked, *replaced_methods(self, IN_ONE_CALL)]
 
     def as_written(self) -> bool:
         """Whether the methods that one call stands in for are those below: not overridden, nor replaced later."""
-        kind, replaced = type(self), vars(self)
-        return all(getattr(kind, name) is method and name not in replaced for name, method in IN_ONE_CALL.items())
+        return are_as_written(self, IN_ONE_CALL)
 
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Merge hidden values and residual with one plan and the same old sizes."""

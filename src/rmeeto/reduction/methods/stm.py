@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmeeto.ops import Neighbours
 from rmeeto.reduction.choices import check_count
 from rmeeto.reduction.match import patch_positions
 from rmeeto.reduction.methods.moves import merged
+from rmeeto.reduction.methods.one_call import are_as_written, merged_in_one_call, replaced_methods
 from rmeeto.reduction.methods.partners import ComparesFeatures, FeatureName, averaging, matching_features, merging
 from rmeeto.reduction.methods.scheduled import ScheduledReduction
 from rmeeto.reduction.plan import Plan, take
@@ -54,7 +56,30 @@ class STM(ComparesFeatures, ScheduledReduction):
         return averaging(widths, self.features, patches) + compare + places + merging(widths, step.r)
 
     def step(self, tokens: Tokens, features: Features | AttentionFeatures | None, step: Step) -> Tokens:
-        """Merge neighbours."""
+        """Merge neighbours, in one call where that is possible."""
+        return self.at_once(tokens, features, step.r) or self.by_parts(tokens, features, step)
+
+    def at_once(self, tokens: Tokens, features: Features | AttentionFeatures | None, r: int) -> Tokens | None:
+        """What :meth:`by_parts` gives, but for rounding, in inference on a processor; None elsewhere."""
+        matching = self.plain_matching()
+        if matching is None:
+            return None
+        return merged_in_one_call(tokens, matching_features(tokens, features, self.features), r, matching)
+
+    def plain_matching(self) -> Neighbours | None:
+        """How pairs are found in one call; None if methods have been replaced."""
+        return Neighbours(self.guard) if self.as_written() else None
+
+    def beyond_plain_matching(self) -> list[str]:
+        """What this asks for beyond merging neighbours in order by size; empty if nothing."""
+        return replaced_methods(self, IN_ONE_CALL)
+
+    def as_written(self) -> bool:
+        """Whether the methods that one call stands in for are those of this class, not overridden nor replaced."""
+        return are_as_written(self, IN_ONE_CALL)
+
+    def by_parts(self, tokens: Tokens, features: Features | AttentionFeatures | None, step: Step) -> Tokens:
+        """Merge neighbours by operations of PyTorch, with gradients, on every device and in every dtype."""
         patches = patch_positions(tokens.protected, tokens.length)
         closeness = neighbour_similarity(take(matching_features(tokens, features, self.features), patches))
         if self.guard and tokens.protected.shape[1]:
@@ -68,6 +93,10 @@ class STM(ComparesFeatures, ScheduledReduction):
         source = patches.gather(1, 2 * chosen)
         target = patches.gather(1, 2 * (chosen + side.gather(1, chosen)) - 1)
         return merged(tokens, Plan.joining(source, target, tokens.length), tokens.sizes())
+
+
+# What a call that merges at once, or that computes a whole network, does not call.
+IN_ONE_CALL = {name: getattr(STM, name) for name in ("step", "at_once", "by_parts")}
 
 
 @torch.no_grad()

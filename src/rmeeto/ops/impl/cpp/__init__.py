@@ -27,7 +27,7 @@ from rmeeto.ops.impl.cpp.merging import merge_closest
 from rmeeto.ops.impl.cpp.nearest import find_nearest, find_nearest_seen
 from rmeeto.ops.impl.cpp.network import Network
 from rmeeto.ops.impl.cpp.norm import add_norm, add_norm_backward
-from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, tokens
+from rmeeto.ops.impl.cpp.operands import STORAGE, beside, tokens, within_reach
 from rmeeto.ops.impl.cpp.pairs import closest_pairs
 from rmeeto.ops.impl.cpp.scan import bidirectional_scan, selective_scan, selective_scan_backward
 from rmeeto.ops.impl.cpp.watch import (

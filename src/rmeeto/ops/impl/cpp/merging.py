@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from rmeeto.ops.impl.cpp.loading import call
-from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, pointer
+from rmeeto.ops.impl.cpp.operands import CHOICES, STORAGE, Choices, pointer
 
 
 class _Merging(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("batch", "tokens", "protected_count", "removed", "width", "channels")),
-        *((name, c_int64) for name in ("features_storage", "storage", "distance", "nth", "reach")),
+        *((name, c_int64) for name in ("features_storage", "storage", *CHOICES)),
         *((name, c_void_p) for name in ("features", "x", "residual", "size", "protected_at")),
         *((name, c_void_p) for name in ("x_left", "residual_left", "size_left", "protected_left_at")),
         *((name, c_void_p) for name in ("kept", "source", "place", "target")),
@@ -28,11 +28,9 @@ def merge_closest(
     size: Tensor | None,
     protected: Tensor,
     r: int,
-    distance: str,
-    nth: int,
-    reach: int,
+    choices: Choices,
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Compute `rmeeto.ops.merge_closest`; all operands are contiguous."""
+    """Compute `rmeeto.ops.merge_closest` or `merge_neighbours`; all operands are contiguous."""
     batch, length, channels = x.shape
     count, left = protected.shape[1], length - r
     # sizes one by one: a tuple of them takes PyTorch twice as long
@@ -43,7 +41,7 @@ def merge_closest(
     source, target = protected.new_empty(batch, r), protected.new_empty(batch, r)
     problem = _Merging(
         *(batch, length, count, r, features.shape[2], channels),
-        *(STORAGE[features.dtype], STORAGE[x.dtype], DISTANCES[distance], nth, reach),
+        *(STORAGE[features.dtype], STORAGE[x.dtype], *choices),
         *(features.data_ptr(), x.data_ptr(), pointer(residual), pointer(size), protected.data_ptr()),
         *(x_left.data_ptr(), pointer(residual_left), size_left.data_ptr(), protected_left.data_ptr()),
         *(kept.data_ptr(), source.data_ptr(), place.data_ptr(), target.data_ptr()),

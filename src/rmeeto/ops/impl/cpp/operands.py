@@ -9,6 +9,18 @@ from torch import Tensor
 
 STORAGE = {torch.float32: 0, torch.bfloat16: 1}
 DISTANCES = {"cosine": 0, "l1": 1, "l2": 2}
+CHOICES = ("pairing", "distance", "nth", "reach", "guard")  # of a reduction by merging, in the order of its fields
+Choices = tuple[int, int, int, int, int]
+
+
+def within_reach(distance: str, nth: int, reach: int) -> Choices:
+    """Return the choices of `rmeeto.ops.merge_closest`."""
+    return 0, DISTANCES[distance], nth, reach, 0
+
+
+def beside(guard: int) -> Choices:
+    """Return the choices of `rmeeto.ops.merge_neighbours`, which compares by the cosine."""
+    return 1, DISTANCES["cosine"], 1, 1, guard
 
 
 class Tokens(Structure):

@@ -13,7 +13,7 @@ from rmeeto.ops.impl.cpp.operands import DISTANCES, STORAGE, Tokens, pointer, re
 class _Pairs(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("batch", "tokens", "protected_count", "removed", "width")),
-        *((name, c_int64) for name in ("storage", "distance", "nth", "reach")),
+        *((name, c_int64) for name in ("storage", "distance", "nth", "reach", "guard")),
         *((name, Tokens) for name in ("features", "protected_at")),
         *((name, c_void_p) for name in ("source", "target", "ranked", "targets")),
     )
@@ -30,7 +30,7 @@ def closest_pairs(
     source, target, ranked, others = (protected.new_empty(batch, n) for n in rows)
     problem = _Pairs(
         *(batch, length, count, r, width),
-        *(STORAGE[features.dtype], DISTANCES[distance], nth, reach),
+        *(STORAGE[features.dtype], DISTANCES[distance], nth, reach, 0),
         *(tokens(features), tokens(protected)),
         *(pointer(x) for x in (source, target, ranked, others)),
     )
