@@ -27,7 +27,8 @@ class AttentionNetwork:
     def stack(self) -> Stack:
         """A block compares tokens by its own attention, so block 0 can reduce too."""
         features = frozenset(self.widths.features)
-        return Stack(self.config.depth, self.config.tokens, protected=self.config.prefix, first=0, features=features)
+        config = self.config
+        return Stack(config.depth, config.tokens, protected=config.prefix, first=0, features=features, grid=config.grid)
 
     @property
     def widths(self) -> Widths:

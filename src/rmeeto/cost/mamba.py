@@ -24,7 +24,8 @@ class MambaNetwork:
         features = frozenset(self.widths.features)
         config = self.config
         protected = len(config.protected)
-        return Stack(config.depth, config.tokens, protected=protected, first=1, features=features, time=config.time)
+        shape = {"time": config.time, "grid": config.grid}
+        return Stack(config.depth, config.tokens, protected=protected, first=1, features=features, **shape)
 
     @property
     def widths(self) -> Widths:

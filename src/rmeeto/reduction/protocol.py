@@ -17,13 +17,15 @@ from rmeeto.reduction.tokens import Features, Tokens
 class Step:
     """One block's turn: remove ``r`` tokens per image at block ``block`` of ``depth`` (blocks count from 0).
 
-    time: frames of patches that the tokens began with, 1 for images.
+    time: frames of patches that the tokens began with, 1 for images. grid: rows and columns of patches in a frame;
+    None if the network has no grid.
     """
 
     r: int
     block: int
     depth: int
     time: int = 1
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,19 @@ class Schedule:
     """Tokens to remove at the entry of each block, resolved for one depth and one sequence length.
 
     counts: per block, tokens removed at its entry. start: tokens per image that enter the model. time: frames that
-    their patches lie in, 1 for images.
+    their patches lie in, 1 for images. grid: rows and columns of patches in a frame; None if there is no grid.
     """
 
     counts: tuple[int, ...]
     start: int
     time: int = 1
+    grid: tuple[int, int] | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """Every block's turn, those that remove nothing included."""
-        return tuple(Step(r, block, len(self.counts), self.time) for block, r in enumerate(self.counts))
+        depth = len(self.counts)
+        return tuple(Step(r, block, depth, self.time, self.grid) for block, r in enumerate(self.counts))
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -66,7 +70,8 @@ class Stack:
     first: the lowest block that can reduce. features: what its blocks compute about their tokens, by name.
     time: frames that the patches lie in, evenly and one after the other; 1 for images.
     operations: exact operations per image under a reduction and a schedule; None if the network has no counter, and
-    then budgets of operations are refused.
+    then budgets of operations are refused. grid: rows and columns of patches in a frame; None if there is no grid, and
+    then methods that need one are refused.
     """
 
     depth: int
@@ -76,10 +81,11 @@ class Stack:
     features: frozenset[str] = frozenset({"X"})
     time: int = 1
     operations: Callable[[Reduction, Schedule], float] | None = None
+    grid: tuple[int, int] | None = None
 
     def whole(self) -> Schedule:
         """The schedule that removes nothing."""
-        return Schedule((0,) * self.depth, self.tokens, self.time)
+        return Schedule((0,) * self.depth, self.tokens, self.time, self.grid)
 
     def exact_operations(self, reduction: Reduction, schedule: Schedule) -> float:
         """Operations per image, the reduction's own included.

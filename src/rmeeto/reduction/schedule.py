@@ -79,7 +79,7 @@ def listed(counts: Sequence[int], chosen: range, stack: Stack, *, minimum: int =
         removed[block] = _cut(count, left, minimum)
         check_room(removed[block], block, left, stack)
         left -= removed[block]
-    return Schedule(tuple(removed), stack.tokens, stack.time)
+    return Schedule(tuple(removed), stack.tokens, stack.time, stack.grid)
 
 
 def constant(r: int, chosen: range, stack: Stack, *, slope: float = 0.0, minimum: int = 0) -> Schedule:
@@ -109,7 +109,7 @@ def linear(mean: float, chosen: range, stack: Stack, *, slope: float = 0.0, mini
         owed = math.floor(due + ROUNDING) - (stack.tokens - left)
         counts[block] = max(0, min(owed, stack.capacity(left), left - minimum))
         left -= counts[block]
-    return Schedule(tuple(counts), stack.tokens, stack.time)
+    return Schedule(tuple(counts), stack.tokens, stack.time, stack.grid)
 
 
 def _cut(count: int, left: int, minimum: int) -> int:

@@ -13,6 +13,7 @@ from rmeeto.errors import ConfigError
 from rmeeto.ops import Matching
 from rmeeto.reduction.elapsed import Stretch
 from rmeeto.reduction.frames import pairs_near, patch_frames, targets_near
+from rmeeto.reduction.grid import closest_in_grid, pairs_in_radius, patch_places, placing_operations
 from rmeeto.reduction.match import (
     Distance,
     Grouping,
@@ -35,6 +36,16 @@ from rmeeto.runtime.randomness import rand_by_image
 
 Order = Literal["kept", "dropped", "odd-even"]
 
+# The most similar of every second token join their best partners, in order.
+PLAIN_CHOICES: dict[str, object] = {
+    "grouping": "odd-even",
+    "nth": 1,
+    "rank": "top",
+    "pairing": "best",
+    "order": "kept",
+    "shuffle": 0,
+}
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
@@ -50,6 +61,10 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
         many before and behind it (0 is its own only; time grows with l); None compares with all of them. The frames of
         a patch that covers several count as one. Patches without a partner there leave last, and join the next target
         in the sequence.
+    radius: with order kept, look for partners at most this far away in the grid of patches, in rows, columns and frames
+        alike (1 is the 4 neighbours at the sides); a merged token lies at the mean place of the patches it stands for.
+        Candidates and targets then alternate along a path that turns round at the end of every row, so they begin as a
+        checkerboard. Patches without a partner so near leave last, to the nearest. None compares with all.
     order: ``kept``; ``dropped``, the remaining candidates by falling similarity and then the targets;
         or ``odd-even``, the remaining candidates and then the targets, each in order (Table 4).
     shuffle: share of the patches that are permuted at random before each reduction (Table 5).
@@ -64,6 +79,7 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
     nth: int = 1
     window: int | None = None
     frames: int | None = None
+    radius: float | None = None
     rank: Rank = "top"
     pairing: Pairing = "best"
     order: Order = "kept"
@@ -84,6 +100,8 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
             )
         if self.frames is not None:
             self._check_frames(self.frames)
+        if self.radius is not None:
+            self._check_radius(self.radius)
         if not 0 <= self.shuffle <= 1:
             raise ConfigError(f"shuffle={self.shuffle} of the tokens", why="a share lies between 0 and 1")
 
@@ -101,12 +119,35 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
                 fix="leave grouping, order and shuffle out, or frames",
             )
 
+    def _check_radius(self, radius: float) -> None:
+        asked = f"match within radius={radius:g}"
+        if not 1 <= radius < math.inf:
+            raise ConfigError(asked, why="the next patch of a row or column is radius=1, and a radius is finite")
+        if self.window is not None or self.frames is not None:
+            given = f"window={self.window}, frames={self.frames}"
+            raise ConfigError(asked, given=given, why="a token has one neighbourhood", fix="use one")
+        left = ("grouping", "nth", "rank", "pairing", "order", "shuffle")
+        if changed := [f"{name}={getattr(self, name)}" for name in left if getattr(self, name) != PLAIN_CHOICES[name]]:
+            raise ConfigError(
+                asked,
+                given=", ".join(changed),
+                why="in a grid the most similar tokens join their best partner, and order is kept",
+                fix=f"leave {', '.join(left)} out, or radius",
+            )
+
     def schedule(self, stack: Stack) -> Schedule:
         """Tokens to remove at each block of a network.
 
         Raises:
-            ConfigError: frames in a network of images; and the errors of every method.
+            ConfigError: frames in a network of images, radius in one without a grid; and the errors of every method.
         """
+        if self.radius is not None and stack.grid is None:
+            raise ConfigError(
+                f"match within radius={self.radius:g}",
+                given="a network whose tokens lie in no grid",
+                why="distances are those of rows and columns",
+                fix="leave radius out; window=1 is the neighbourhood in the sequence",
+            )
         if self.frames is not None and stack.time == 1:
             raise ConfigError(
                 f"match within frames={self.frames}",
@@ -118,18 +159,36 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step."""
-        return matching_operations(widths, self.features, patches, step.r, self.window, pairs=self._near(patches, step))
+        return self._operations(widths, patches, step, step.r)
+
+    def _operations(self, widths: Widths, patches: int, step: Step, merged: int) -> float:
+        """Operations of comparing, and of merging so many tokens."""
+        placing = 0.0 if self.radius is None else placing_operations(patches, step.time)
+        near = self._near(patches, step)
+        return placing + matching_operations(widths, self.features, patches, merged, self.window, pairs=near)
 
     def _near(self, patches: int, step: Step) -> int | None:
-        """Pairs in near frames if all frames had lost equally many patches; None, for all pairs, without ``frames``."""
+        """Pairs in near frames, or near in the grid, if patches had been lost evenly; None, for all, without either."""
+        if self.radius is not None and step.grid is not None:
+            return pairs_in_radius(patches, step.grid, step.time, self.radius)
         return None if self.frames is None else pairs_near(patches, step.time, self.frames)
 
     def step(self, tokens: Tokens, features: Features | None, step: Step) -> Tokens:
         """Remove tokens before a block, given the last block's output and features."""
         if self.shuffle:
             tokens = self.apply(tokens, shuffle_plan(tokens, self.shuffle))
-        matched = match(
-            matching_features(tokens, features, self.features),
+        return self.apply(tokens, self.plan(tokens, self.matched(tokens, features, step)))
+
+    def matched(self, tokens: Tokens, features: Features | None, step: Step) -> Match:
+        """The pairs of a step."""
+        compared = matching_features(tokens, features, self.features)
+        if self.radius is not None:
+            assert step.grid is not None, "a schedule of a network without a grid is refused"
+            places = patch_places(tokens, step.grid, step.time)
+            choices = {"grid": step.grid, "radius": self.radius, "distance": self.distance}
+            return closest_in_grid(compared, places, tokens.protected, step.r, **choices)
+        return match(
+            compared,
             tokens.protected,
             step.r,
             distance=self.distance,
@@ -140,7 +199,6 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
             window=self.window,
             seen=None if self.frames is None else targets_near(patch_frames(tokens, step.time), self.frames),
         )
-        return self.apply(tokens, self.plan(tokens, matched))
 
     def plan(self, tokens: Tokens, matched: Match) -> Plan:
         """Lay out the survivors of a match in this method's order."""
@@ -170,7 +228,8 @@ class TokenMerge(PairwiseReduction):
         over them. minimum: of tokens that stay.
     features: what tokens are compared by (X, B, C, delta; Q, K, V). distance: cosine, l1 or l2.
     grouping: odd-even, front-behind or random. order: of the remaining tokens, kept, dropped or odd-even.
-    window, frames: how far away a partner may be, in patches and in frames; None looks at all.
+    window, frames, radius: how far away a partner may be, in patches of the sequence, in frames, in rows and columns;
+        None looks at all.
     nth, rank, pairing, shuffle: variants for the paper's comparisons.
 
     >>> TokenMerge(r=11, features="C")
@@ -233,14 +292,11 @@ class TokenMerge(PairwiseReduction):
 
 # What plain matching leaves as it is.
 PLAIN: dict[str, object] = {
-    "grouping": "odd-even",
-    "rank": "top",
-    "pairing": "best",
-    "order": "kept",
+    **{name: choice for name, choice in PLAIN_CHOICES.items() if name != "nth"},
     "op": "sum",
-    "shuffle": 0,
     "stretch": 0,
     "frames": None,
+    "radius": None,
 }
 # What a call that merges at once, or that computes a whole network, does not call.
 IN_ONE_CALL = {name: getattr(TokenMerge, name) for name in ("step", "at_once", "plan", "apply")}
@@ -254,7 +310,7 @@ class TokenPrune(PairwiseReduction):
 
     def operations(self, widths: Widths, patches: int, step: Step) -> float:
         """Exact operations of one step, which compares like merging and then merges nothing."""
-        return matching_operations(widths, self.features, patches, 0, self.window, pairs=self._near(patches, step))
+        return self._operations(widths, patches, step, 0)
 
     def apply(self, tokens: Tokens, plan: Plan) -> Tokens:
         """Keep the survivors as they are."""
