@@ -12,7 +12,7 @@ from rmeeto.reduction.tokens import Tokens
 
 
 def merged_in_one_call(tokens: Tokens, compared: Tensor, r: int, pairing: Pairing) -> Tokens | None:
-    """The tokens after r of them have merged; None where one call cannot do it, as while gradients are recorded.
+    """The tokens after r of them have merged; None if one call cannot do it, as while gradients are recorded.
 
     compared: ``(b, l, f)``, what tokens are compared by.
     """
