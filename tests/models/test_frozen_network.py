@@ -243,6 +243,15 @@ class OtherWay(TokenMerge):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class OtherPairs(TokenMerge):
+    """Finds other pairs than those that match."""
+
+    def matched(self, tokens, features, step):
+        found = super().matched(tokens, features, step)
+        return found._replace(target=found.target.roll(1, 1))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ReversedNeighbours(STM):
     """Merges neighbours as ever, then turns the tokens around."""
 
@@ -251,7 +260,7 @@ class ReversedNeighbours(STM):
         return merged.replace(x=merged.x.flip(1).contiguous())
 
 
-@pytest.mark.parametrize("method", [Zeroed, OtherWay, ReversedNeighbours])
+@pytest.mark.parametrize("method", [Zeroed, OtherWay, OtherPairs, ReversedNeighbours])
 def test_a_method_of_ones_own_is_obeyed(method, calls):
     model = model_of(reduction=TokenMerge(r=5))
     images = images_of(model)

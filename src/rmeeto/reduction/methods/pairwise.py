@@ -299,7 +299,7 @@ PLAIN: dict[str, object] = {
     "radius": None,
 }
 # What a call that merges at once, or that computes a whole network, does not call.
-IN_ONE_CALL = {name: getattr(TokenMerge, name) for name in ("step", "at_once", "plan", "apply")}
+IN_ONE_CALL = {name: getattr(TokenMerge, name) for name in ("step", "at_once", "matched", "plan", "apply")}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
