@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rmeeto.config import ModelConfig
 from rmeeto.cost.network import Convention, Terms
@@ -24,8 +24,8 @@ class MambaNetwork:
         features = frozenset(self.widths.features)
         config = self.config
         protected = len(config.protected)
-        shape = {"time": config.time, "grid": config.grid}
-        return Stack(config.depth, config.tokens, protected=protected, first=1, features=features, **shape)
+        shape = Stack(config.depth, config.tokens, time=config.time, grid=config.grid)
+        return replace(shape, protected=protected, first=1, features=features)
 
     @property
     def widths(self) -> Widths:

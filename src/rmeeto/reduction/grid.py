@@ -72,9 +72,9 @@ def closest_in_grid(
     """
     patches, path = patch_positions(protected, features.shape[1]), serpentine(places, grid)
     candidates, targets = path[:, 0::2], path[:, 1::2]
-    compared, found = at_least_float32(take(features, patches)), []
-    step = max(1, CELLS // targets.shape[1])
-    for part in candidates.split(step, dim=1):
+    compared = at_least_float32(take(features, patches))
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for part in torch.split(candidates, max(1, CELLS // targets.shape[1]), dim=1):
         score = similarity(take(compared, part), take(compared, targets), distance)
         gap = (take(places, part)[:, :, None] - take(places, targets)[:, None]).abs().amax(-1)
         score = score.masked_fill(gap > radius + ROUNDING, -torch.inf)

@@ -25,9 +25,9 @@ from rmeeto.models.layers.linear import product_dtype
 from rmeeto.models.vim.as_written import Method
 from rmeeto.models.vim.backbone import MODEL_METHODS, VisionMamba
 from rmeeto.models.vim.block import BLOCK_METHODS, Block
+from rmeeto.ops import Matching, Pairing
 from rmeeto.ops.packed.block import PackedBlock
 from rmeeto.ops.packed.network import PackedNetwork
-from rmeeto.ops.pairs import Matching
 from rmeeto.ops.select import inference_obstacle, infers_on_processor
 from rmeeto.reduction import Reduction, Schedule
 
@@ -142,7 +142,8 @@ class FrozenNetwork:
         embedding, classifier = self.ends.embedding, self.ends.classifier
         if embedding is None or classifier is None:
             return None
-        matching = model.reduction.plain_matching() if isinstance(model.reduction, MERGING) else Matching()
+        reduction = model.reduction
+        matching: Pairing | None = reduction.plain_matching() if isinstance(reduction, MERGING) else Matching()
         assert matching is not None
         counts = model.schedule.counts[: len(blocks)]
         return PackedNetwork(embedding, blocks, classifier, model.config.protected, counts, matching)

@@ -19,8 +19,10 @@ def merged_in_one_call(tokens: Tokens, compared: Tensor, r: int, pairing: Pairin
     if tokens.timing is not None or tokens.lengths is not None:
         return None
     given = (compared, tokens.x, tokens.residual, tokens.size, tokens.protected, r)
-    merge = merge_neighbours if isinstance(pairing, Neighbours) else merge_closest
-    merged = merge(*given, **pairing._asdict())
+    if isinstance(pairing, Neighbours):
+        merged = merge_neighbours(*given, **pairing._asdict())
+    else:
+        merged = merge_closest(*given, **pairing._asdict())
     if merged is None:
         return None
     x, residual, size, protected, *moves = merged

@@ -185,8 +185,8 @@ class PairwiseReduction(ComparesFeatures, ScheduledReduction, ABC):
         if self.radius is not None:
             assert step.grid is not None, "a schedule of a network without a grid is refused"
             places = patch_places(tokens, step.grid, step.time)
-            choices = {"grid": step.grid, "radius": self.radius, "distance": self.distance}
-            return closest_in_grid(compared, places, tokens.protected, step.r, **choices)
+            where = (compared, places, tokens.protected)
+            return closest_in_grid(*where, step.r, grid=step.grid, radius=self.radius, distance=self.distance)
         return match(
             compared,
             tokens.protected,
