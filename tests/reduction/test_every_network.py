@@ -106,7 +106,7 @@ features = Features(*pairs, tuple(torch.randn(2, 6)))
 
 def step(x, residual):
     tokens = Tokens(x, residual, torch.tensor([[3], [17]]))
-    tokens = method.step(tokens, features, Step(3, block=3, depth=6, time=2))
+    tokens = method.step(tokens, features, Step(3, block=3, depth=6, time=2, grid=(3, 3)))
     time = () if tokens.timing is None else tokens.timing.steps(tokens.x.exp(), tokens.x, reverse=True)
     return (tokens.x, tokens.residual, tokens.protected, tokens.sizes(), *time)
 

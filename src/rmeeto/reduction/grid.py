@@ -78,12 +78,12 @@ def closest_in_grid(
         score = similarity(take(compared, part), take(compared, targets), distance)
         gap = (take(places, part)[:, :, None] - take(places, targets)[:, None]).abs().amax(-1)
         score = score.masked_fill(gap > radius + ROUNDING, -torch.inf)
-        best, nearest = score.max(dim=-1), gap.min(dim=-1)
-        partner = torch.where(best.values == -torch.inf, nearest.indices, best.indices)
-        found.append((best.values, nearest.values, partner))
-    best, nearest, partner = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-    order = nearest.sort(dim=1, stable=True).indices
-    order = order.gather(1, best.gather(1, order).sort(dim=1, descending=True, stable=True).indices)
+        alike, near = score.max(dim=-1), gap.min(dim=-1)
+        choice = torch.where(alike.values == -torch.inf, near.indices, alike.indices)
+        found.append((alike.values, near.values, choice))
+    likeness, way, partner = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+    order = way.sort(dim=1, stable=True).indices
+    order = order.gather(1, likeness.gather(1, order).sort(dim=1, descending=True, stable=True).indices)
     candidates, targets = patches.gather(1, candidates), patches.gather(1, targets)
     ranked = candidates.gather(1, order)
     return Pairs(ranked[:, :r], targets.gather(1, partner.gather(1, order[:, :r])), ranked, targets)

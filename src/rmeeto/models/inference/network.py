@@ -25,9 +25,10 @@ from rmeeto.models.layers.linear import product_dtype
 from rmeeto.models.vim.as_written import Method
 from rmeeto.models.vim.backbone import MODEL_METHODS, VisionMamba
 from rmeeto.models.vim.block import BLOCK_METHODS, Block
-from rmeeto.ops import Matching, Pairing
+from rmeeto.ops.merging import Pairing
 from rmeeto.ops.packed.block import PackedBlock
 from rmeeto.ops.packed.network import PackedNetwork
+from rmeeto.ops.pairs import Matching
 from rmeeto.ops.select import inference_obstacle, infers_on_processor
 from rmeeto.reduction import Reduction, Schedule
 
