@@ -62,14 +62,12 @@ def places(table: Table, scale: Scale, data: Mapping[str, str | None], seeds: in
     """
     for row in table.rows:
         for column in table.columns:
-            yield _place(row, column, scale, data, seeds or repetitions(table, row, scale))
+            yield _place(row, column, scale, data, seeds or repetitions(table, scale))
 
 
-def repetitions(table: Table, row: Row, scale: Scale) -> int:
-    """How often a row's cells are repeated at a scale."""
-    stand_in = scale.models.get(row.stand_in)
-    limits = (scale.seeds.get(table.name), None if stand_in is None else stand_in.seeds)
-    return min([table.seeds, *(limit for limit in limits if limit is not None)])
+def repetitions(table: Table, scale: Scale) -> int:
+    """How often a table's re-trainings are repeated at a scale."""
+    return min(table.seeds, scale.seeds.get(table.name, table.seeds))
 
 
 def _place(row: Row, column: Column, scale: Scale, data: Mapping[str, str | None], seeds: int) -> Place:

@@ -74,8 +74,7 @@ class StandIn:
     model, options: as :func:`rmeeto.create_model` takes them. data: a data set of the scale. r: tokens that the paper
     removes per reducing block of it, or of the model ``like`` whose reduction ratio it shares. seconds: measured
     duration of one ``base``, ``free``, ``trained``, ``speed``, ``nats`` and ``pictures`` cell. trainings: changes to a
-    training (``base`` is the one from scratch) that this model needs. seeds: repetitions that there is time for; None
-    is as many as a table asks for.
+    training (``base`` is the one from scratch) that this model needs.
     """
 
     model: str
@@ -85,7 +84,6 @@ class StandIn:
     options: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     trainings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    seeds: int | None = None
 
 
 @dataclass(frozen=True)

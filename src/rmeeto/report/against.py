@@ -12,17 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
+from rmeeto.report.minutes import CHART_STYLE
 from rmeeto.speed import AgainstReport, Timing
 
-STYLE: Any = {  # matplotlib names its settings in a type of its own
+STYLE: Any = {
+    **CHART_STYLE,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "rmeeto",  # the same figures give the same file
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "font.size": 9.0,
 }
 OURS = ("#9bb8dd", "#1d4e9e", "#3f8f8a", "#6a51a3")  # the unreduced model, then reductions
 THEIRS = ("#e7a27c", "#d1495b", "#8c2d04")

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from rmeeto.speed import Minutes
 
-STYLE: Any = {  # matplotlib names its settings in a type of its own
+CHART_STYLE: Any = {  # matplotlib names its settings in a type of its own
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -35,7 +35,7 @@ def minutes_figure(curve: Sequence[Minutes], *, title: str, paper: Mapping[int, 
 
     paper: minutes by number of GPUs, empty if the paper has no such setting.
     """
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(CHART_STYLE):
         figure = Figure(figsize=(8.4, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)  # a folder's name may hold a $
