@@ -29,6 +29,8 @@ SLOWDOWN = runpy.run_path(str(SOURCES.parent / "without_kernels.py"))["SLOWDOWN"
 
 COMPILE = shlex.split("-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math")
 LINK = ["-shared", "-pthread"]
+# Of the library for other languages, what Python uses too.
+NATIVE = ("json", "tensor_file", "description", "packed_model", "prepare", "refusal", "model", "file")
 
 # The same source once for each of these that the compiler knows; the library chooses at run time.
 AVX512 = shlex.split("-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl")
@@ -81,6 +83,7 @@ def build_library(target):
         jobs = {name: ["kernels.cpp", f"-DRMEETO_ISA={name}", *flags] for name, flags in known.items()} | {
             "library": ["library.cpp", f'-DRMEETO_SOURCES="{fingerprint(SOURCES)}"', *has],
             **{name: [f"{name}.cpp"] for name in ("parallel", "helpers", "memory")},
+            **{name: [f"native/{name}.cpp", f"-I{SOURCES}"] for name in NATIVE},
         }
 
         def compile_one(name):
@@ -129,7 +132,7 @@ class BuildKernels(Command):
         return {}
 
     def get_source_files(self):
-        return [str(path.relative_to(Path(__file__).parent)) for path in sorted(SOURCES.iterdir())]
+        return [str(path.relative_to(Path(__file__).parent)) for path in sorted(SOURCES.rglob("*")) if path.is_file()]
 
 
 def say(text):

@@ -49,12 +49,17 @@ class FrozenEnds:
 
 def packed_embedding(model: VisionMamba, dtype: torch.dtype) -> PackedEmbedding:
     """Patches and learned tokens."""
+    return PackedEmbedding(dtype, model.patch_embed.proj.weight, *embedding_table(model))
+
+
+def embedding_table(model: VisionMamba) -> tuple[Tensor, Tensor]:
+    """What is added to the patch at each place or is learned there, ``(l, d)``, and which patch it is, or -1: ``(l,)``."""
     config, proj = model.config, model.patch_embed.proj
     assert proj.bias is not None
     biases = proj.bias.expand(1, config.time, config.grid[0] * config.grid[1], -1)
     learned = torch.full((1, len(config.protected)), -1)
     patch_at = join_tokens(torch.arange(config.patches)[None], learned, config.protected)
-    return PackedEmbedding(dtype, proj.weight, model.add_positions(biases)[0], patch_at[0])
+    return model.add_positions(biases)[0], patch_at[0]
 
 
 def packed_classifier(model: VisionMamba, dtype: torch.dtype) -> PackedClassifier:

@@ -219,6 +219,7 @@ struct Network {
     const int64_t* protected_at;    // (protected_count,): the places of rows that no reduction touches, and at their
                                     // head the one that is classified; the same in every image
     double* reduction_seconds;      // what all reductions took; null if they are not timed
+    int64_t* source_map;            // (batch, tokens): the last row that each of the first has come into; or null
     Embedding embedding;            // all but where it goes
     Classification classification;  // all but what is classified
 };

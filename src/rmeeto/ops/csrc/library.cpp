@@ -10,7 +10,13 @@
 #include <cpuid.h>
 #endif
 
+// A library for others than Python keeps them to itself, and shows what native/rmeeto.h declares.
+#if defined(RMEETO_HIDES_KERNELS)
+#define EXPORT extern "C"
+#define RMEETO_SOURCES ""
+#else
 #define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
 
 namespace rmeeto {
 

@@ -83,6 +83,14 @@ inline int timed(const Kernels& kernels, const Merging& merging, int threads, do
     return outcome;
 }
 
+// Write where a map's rows have come to after one more reduction; null map: nothing to write.
+inline void follow(const Merging& merging, int64_t rows, int64_t* source_map) {
+    if (!source_map) return;
+    for (int64_t image = 0; image < merging.batch; image++)
+        for (int64_t i = image * rows; i < (image + 1) * rows; i++)
+            source_map[i] = merging.place[image * merging.tokens + source_map[i]];
+}
+
 inline int run_network(const Kernels& kernels, const Network& network, int threads) {
     const int64_t batch = network.embedding.batch, count = network.protected_count;
     NetworkWorkspace workspace{};
@@ -101,6 +109,7 @@ inline int run_network(const Kernels& kernels, const Network& network, int threa
     now.size = nullptr;
     for (int64_t i = 0; i < batch * count; i++) now.protected_at[i] = network.protected_at[i % count];
     int64_t tokens = embedding.tokens;
+    for (int64_t i = 0; network.source_map && i < batch * tokens; i++) network.source_map[i] = i % tokens;
     int other = 1;
     for (int64_t i = 0; i < network.depth; i++) {
         if (const int64_t removed = network.removed[i]) {
@@ -108,6 +117,7 @@ inline int run_network(const Kernels& kernels, const Network& network, int threa
             const Merging merging = merging_of(network, workspace, tokens, removed, now, left);
             const int outcome = timed(kernels, merging, threads, network.reduction_seconds);
             if (outcome != DONE) return outcome;
+            follow(merging, embedding.tokens, network.source_map);
             now = left, tokens -= removed, other = 1 - other;
         }
         BlockTokens call{};

@@ -107,6 +107,8 @@ bool for_all(int64_t items, int threads, bool (*body)(const void* job, int64_t i
 
 }  // namespace rmeeto
 
+#if !defined(RMEETO_HIDES_KERNELS)
 extern "C" __attribute__((visibility("default"))) void rmeeto_use_openmp(void* parallel) {
     rmeeto::gomp_parallel = reinterpret_cast<rmeeto::GompParallel>(parallel);
 }
+#endif

@@ -15,6 +15,7 @@ class Network(Structure):
         *((name, c_int64) for name in ("depth", "dim", "protected_count", "storage", *CHOICES, "cache")),
         *((name, c_void_p) for name in ("embedder", "blocks", "classifier", "removed", "protected_at")),
         ("reduction_seconds", c_void_p),
+        ("source_map", c_void_p),
         ("embedding", Embedding),
         ("classification", Classification),
     )

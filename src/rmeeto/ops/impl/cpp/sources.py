@@ -11,9 +11,9 @@ SUFFIXES = (".cpp", ".h")
 
 
 def fingerprint(folder: Path) -> str | None:
-    """SHA-256 of the names and contents of all sources in ``folder``; None if it holds no source."""
-    digest, sources = sha256(), sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)
+    """SHA-256 of the names and contents of all sources below ``folder``; None if it holds no source."""
+    digest, sources = sha256(), sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES)
     for path in sources:
         content = path.read_bytes()
-        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest() if sources else None
