@@ -26,7 +26,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno
 FLAGS = ["-std=c++17", "-O1", "-g1", "-fno-math-errno", "-fno-trapping-math", "-pthread", "-DRMEETO_HIDES_KERNELS"]
 AVX512 = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"]
 ENVIRONMENT = {
-    "ASAN_OPTIONS": "allocator_may_return_null=1:max_allocation_size_mb=4096:detect_leaks=1:detect_stack_use_after_return=0",
+    "ASAN_OPTIONS": "allocator_may_return_null=1:max_allocation_size_mb=4096:detect_leaks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
 # Sizes that no vector's width divides, images and clips, with and without merging.
@@ -71,7 +71,7 @@ def write_models(folder: Path) -> list[Path]:
     for number, (name, options, line, precision) in enumerate(MODELS):
         model = create_model(name, weights=None, **{**SIZES, **options}).eval()
         model.reduction = line and parse_reduction(line)
-        names = ["a", "naïve", "c\"\\"] if number % 2 else None
+        names = ["a", "naïve", 'c"\\'] if number % 2 else None
         paths.append(native.save(model, folder / f"{number}.rmeeto", precision=precision, class_names=names))
     return paths
 

@@ -22,7 +22,7 @@ ORDERS = {
         {"training", "tuning"},
         {"recipe"},
         {"evaluation"},
-        {"speed", "viz", "analysis"},
+        {"speed", "viz", "analysis", "native"},
         {"data"},
         {"models"},
         {"cost"},
@@ -85,6 +85,7 @@ ORDERS = {
         {"select", "rows", "memory", "autocast", "flop_formulas"},
         {"operands", "without_kernels"},
     ],
+    "rmeeto.native": [{"saving"}, {"conditions"}, {"binding"}],
     # implementations do not know each other
     "rmeeto.ops.impl": [{"reference", "cpp", "triton"}],
 }
@@ -109,7 +110,12 @@ ROOMS = {
     "jinja2": {"rmeeto.report"},
     "sklearn": {"rmeeto.data"},
     "av": {"rmeeto.data.video"},
-    "safetensors": {"rmeeto.models.checkpoint", "rmeeto.models.weight_file", "rmeeto.evaluation.prediction"},
+    "safetensors": {
+        "rmeeto.models.checkpoint",
+        "rmeeto.models.weight_file",
+        "rmeeto.evaluation.prediction",
+        "rmeeto.native.saving",
+    },
     "onnxruntime": {"rmeeto.speed.engines"},
     "openvino": {"rmeeto.speed.engines"},
     "huggingface_hub": {"rmeeto.models.checkpoint"},

@@ -18,5 +18,13 @@ def test_the_source_distribution_holds_the_tests_and_the_kernels(tmp_path):
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
     expected = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
-    expected |= {"src/rmeeto/ops/csrc/scan.h", "benchmarks/all.py", "docs/methods.md", "LOG.md", "LICENSE"}
+    expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "src/rmeeto/ops/csrc").rglob("*") if path.is_file()}
+    expected |= {
+        "src/rmeeto/ops/csrc/scan.h",
+        "src/rmeeto/ops/csrc/native/CMakeLists.txt",
+        "benchmarks/all.py",
+        "docs/methods.md",
+        "LOG.md",
+        "LICENSE",
+    }
     assert expected <= names

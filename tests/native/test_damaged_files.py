@@ -129,7 +129,9 @@ def test_missing_renamed_and_misshapen_tensors_are_refused(changed):
 
     assert 'no tensor "head.bias"' in refusal(changed(edit_header=rename))
     assert '"head.bias" is F32 (1, 7) where F32 (7) belongs' in refusal(changed(edit_header=reshape))
-    assert "no metadata under the name rmeeto" in refusal(changed(edit_header=lambda header: header.pop("__metadata__")))
+    assert "no metadata under the name rmeeto" in refusal(
+        changed(edit_header=lambda header: header.pop("__metadata__"))
+    )
 
 
 NESTED = [

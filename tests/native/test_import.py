@@ -1,4 +1,4 @@
-"""The module that runs models loads without PyTorch, and a copy of its file runs where there is nothing else of rmeeto."""
+"""The module that runs models loads without PyTorch, and a copy of its file runs without the rest of rmeeto."""
 
 import shutil
 import subprocess

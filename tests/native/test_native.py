@@ -98,7 +98,7 @@ def test_another_reduction_can_be_asked_for(saved):
         assert not np.array_equal(plain, expected)
 
 
-def test_threads_agree_whoever_calls(saved):
+def test_all_threads_agree(saved):
     model = freeze(model_of(reduction=parse_reduction("merge:r=5")))
     images = [images_of(model, 1).numpy() * scale for scale in (0.5, 1, 2, 4)]
     with saved(model) as opened:
@@ -128,7 +128,9 @@ def test_the_models_own_class_names_are_saved(saved):
         assert opened.class_names == tuple("abcdefg")
 
 
-@pytest.mark.parametrize("reduction", ["prune:r=5", "stm:r=5", "merge:r=5,features=C", "merge:r=5,op=max", "merge:r=5,stretch=1"])
+@pytest.mark.parametrize(
+    "reduction", ["prune:r=5", "stm:r=5", "merge:r=5,features=C", "merge:r=5,op=max", "merge:r=5,stretch=1"]
+)
 def test_other_reductions_are_refused_with_the_reason(reduction, tmp_path):
     model = model_of(reduction=parse_reduction(reduction))
     with pytest.raises(UnsupportedInput, match="the reduction"):

@@ -1,7 +1,7 @@
 """Models without PyTorch: a file with the weights of a frozen model, and the C library that runs it.
 
-Writing a file needs PyTorch; reading and running it need neither PyTorch nor this package's other parts, and this module
-imports none of them. The library has a C interface for other languages: ``ops/csrc/native/rmeeto.h``.
+Writing a file needs PyTorch. Reading and running it need neither PyTorch nor other parts of this package, and importing
+this module loads none of them. The library has a C interface for other languages: ``ops/csrc/native/rmeeto.h``.
 
 >>> rmeeto.native.save(model, "vim.rmeeto")
 >>> with rmeeto.native.load("vim.rmeeto") as native:

@@ -1,5 +1,7 @@
-"""The C library, for Python. This file imports the standard library alone (numpy when arrays are used), so that a copy
-of it beside ``librmeeto.so`` runs models where rmeeto is not installed.
+"""The C library, for Python.
+
+This file imports the standard library alone, and numpy when a model is called: a copy beside ``librmeeto.so`` runs
+models where rmeeto is not installed.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ def load(path: str | Path, *, library_path: str | Path | None = None) -> Model:
     """Open a model file.
 
     Raises:
-        NativeError: the file cannot be read, is damaged, or asks for what this library cannot do; or there is no library.
+        NativeError: the file cannot be read, is damaged, or asks for what this library cannot do; or there is none.
     """
     found = library(None if library_path is None else Path(library_path))
     handle, error = c_void_p(), _Error()
@@ -112,9 +114,9 @@ def _text(error: _Error) -> str:
 class Model:
     """An open model. Any number of threads may call it at once; it is closed at the end of a ``with`` block.
 
-    description: all that the file says of it, as plain values. input_size: ``(c, h, w)``, or ``(c, t, h, w)`` of a clip.
+    description: all that the file says of it, as plain values. input_size: ``(c, h, w)``, or of a clip ``(c, t, h, w)``.
     class_names: by label, or None. tokens, tokens_left: that enter the first block and leave the last one.
-    removed: tokens merged before each block. protected: places of the tokens that are no patches, the class token's first.
+    removed: tokens merged before each block. protected: places of the class token (first) and of registers.
     kernels: the instruction set that computes. threads: to compute with, by default one for each core.
     """
 

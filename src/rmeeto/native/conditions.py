@@ -66,8 +66,10 @@ def _why_not_blocks(model: VisionMamba) -> Iterator[str]:
         elif not passes_all(layer.drop_path):
             yield f"block {number}: drop_path may drop values (model.eval() stops it)"
         elif layer.mixer.state > MAX_STATES or layer.mixer.conv_width not in WIDTHS:
-            yield f"block {number} has {layer.mixer.state} states and {layer.mixer.conv_width} taps; at most {MAX_STATES} " \
-                f"states and 2 to 4 taps are possible"
+            yield (
+                f"block {number} has {layer.mixer.state} states and {layer.mixer.conv_width} taps; "
+                f"at most {MAX_STATES} states and 2 to 4 taps are possible"
+            )
         elif (layer.norm.eps, layer.mixer.scale) != (model.layers[0].norm.eps, model.layers[0].mixer.scale):
             yield f"block {number} has another eps or scale than block 0"
 

@@ -1,7 +1,7 @@
 """Write a model as the C library reads it: a safetensors file whose metadata describe the model.
 
-Tensors are named by what they are (``blocks.7.forward.x_proj``), lie as linear layers have them, and are packed when the
-file is opened: what is packed depends on the processor. See docs/native.md for the format.
+Tensors are named by what they are (``blocks.7.forward.x_proj``) and lie as in linear layers. Opening a file packs
+them, because the packed form depends on the processor. docs/native.md describes the format.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def save(
 
     Args:
         model: not changed; its reduction is plain merging (see ``rmeeto.native.why_not_save``), or None.
-        path: of the file, by custom ``NAME.rmeeto``.
+        path: of the file, usually ``NAME.rmeeto``.
         precision: ``"float32"`` or ``"bfloat16"``, what products are computed in and their weights are stored in; by
             default the model's own. Of a float32 model, bfloat16 gives what autocast to bfloat16 gives.
         name: shown to users of the file.

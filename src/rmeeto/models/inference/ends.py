@@ -53,7 +53,7 @@ def packed_embedding(model: VisionMamba, dtype: torch.dtype) -> PackedEmbedding:
 
 
 def embedding_table(model: VisionMamba) -> tuple[Tensor, Tensor]:
-    """What is added to the patch at each place or is learned there, ``(l, d)``, and which patch it is, or -1: ``(l,)``."""
+    """What is added to the patch or learned at each place, ``(l, d)``, and which patch it is, or -1, ``(l,)``."""
     config, proj = model.config, model.patch_embed.proj
     assert proj.bias is not None
     biases = proj.bias.expand(1, config.time, config.grid[0] * config.grid[1], -1)

@@ -10,7 +10,7 @@
 namespace rmeeto {
 namespace {
 
-// Reads what is asked for when it is asked for: a file that somebody else shortens meanwhile ends in an error.
+// Reads what is asked for when it is asked for: a file that becomes shorter meanwhile ends in an error.
 class FileSource final : public ByteSource {
 public:
     explicit FileSource(const char* path) : file_(std::fopen(path, "rb")) {
