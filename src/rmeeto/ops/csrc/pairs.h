@@ -30,7 +30,8 @@ static void split_rows(const void* pointer, int64_t image, void* memory) {
     int64_t patch = 0;
     for (int64_t row = 0; row < pairs.tokens && patch < patches; row++) {
         if (is_protected[row]) continue;
-        (patch % 2 ? target : candidate)[patch / 2] = row;
+        int64_t* const group = patch % 2 ? target : candidate;
+        group[patch / 2] = row;
         patch++;
     }
 }
