@@ -114,7 +114,7 @@ def _text(error: _Error) -> str:
 class Model:
     """An open model. Any number of threads may call it at once; it is closed at the end of a ``with`` block.
 
-    description: all that the file says of it, as plain values. input_size: ``(c, h, w)``, or of a clip ``(c, t, h, w)``.
+    description: all that the file says of it, plain values. input_size: ``(c, h, w)``, or of a clip ``(c, t, h, w)``.
     class_names: by label, or None. tokens, tokens_left: that enter the first block and leave the last one.
     removed: tokens merged before each block. protected: places of the class token (first) and of registers.
     kernels: the instruction set that computes. threads: to compute with, by default one for each core.
