@@ -114,7 +114,8 @@ int run(const rmeeto_model* model, const Options& options) {
     std::vector<float> image(static_cast<size_t>(info.image_size)), logits(static_cast<size_t>(info.classes));
     std::vector<int64_t> map(static_cast<size_t>(info.tokens));
     rmeeto_options how{};
-    how.threads = static_cast<int>(options.threads ? options.threads : std::max(1u, std::thread::hardware_concurrency()));
+    const unsigned cores = std::min(64u, std::max(1u, std::thread::hardware_concurrency()));
+    how.threads = static_cast<int>(options.threads ? options.threads : cores);
     rmeeto_error error;
     for (size_t first = 1; first <= given; first += frames) {
         for (size_t frame = 0; frame < frames; frame++) {
