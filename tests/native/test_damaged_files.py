@@ -150,7 +150,6 @@ NESTED = [
     (("sizes", "states"), 17, "too large"),
     (("sizes", "taps"), 1, "too small"),
     (("sizes", "depth"), 1, "more or fewer removed"),
-    (("input", "height"), 18, "embed.table"),
     (("input", "height"), 65536, "more is cropped"),
     (("input", "height"), 65537, "too large"),
     (("input", "channels"), 1, "mean or std"),
