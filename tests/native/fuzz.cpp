@@ -110,7 +110,9 @@ void run(const rmeeto_model* model, Random& random) {
     const rmeeto_info& info = *rmeeto_describe(model);
     if (info.image_size > 1 << 20 || info.tokens > 1 << 14) return;  // only slow
     const int64_t batch = 1 + static_cast<int64_t>(random.below(3));
-    std::vector<float> images(static_cast<size_t>(batch * info.image_size), 0.5f), logits(static_cast<size_t>(batch * info.classes));
+    std::vector<float> images(static_cast<size_t>(batch * info.image_size)), logits(static_cast<size_t>(batch * info.classes));
+    const bool is_flat = random.one_in(2);  // where every pair of tokens is as close as the next
+    for (float& value : images) value = is_flat ? 0.5f : static_cast<float>(random.below(1000)) / 500 - 1;
     std::vector<int64_t> map(static_cast<size_t>(batch * info.tokens), -1), removed(static_cast<size_t>(info.depth));
     for (int64_t& count : removed) count = static_cast<int64_t>(random.below(6)) - 1;
     rmeeto_options options{};
