@@ -75,7 +75,10 @@ def main():
         path = native.save(model, folder / "model.rmeeto", precision=given.precision)
         size = path.stat().st_size / 1e6
         print(f"{given.model} {given.reduce} {given.precision}, {given.threads} threads, {size:.1f} MB")
-        print(f"open {median_ms(lambda: native.load(path).close(), 15):.1f} ms")
+        reading = median_ms(path.read_bytes, 15)
+        print(
+            f"open {median_ms(lambda: native.load(path).close(), 15):.1f} ms; reading the bytes takes {reading:.1f} ms"
+        )
         with native.load(path) as opened, torch.inference_mode():
             opened.threads = given.threads
             array = images.numpy()
