@@ -108,7 +108,8 @@ def load_bytes(data: bytes, *, library_path: str | Path | None = None) -> Model:
 
 
 def _text(error: _Error) -> str:
-    return error.text.decode(errors="replace")
+    text: bytes = error.text
+    return text.decode(errors="replace")
 
 
 class Model:
