@@ -70,8 +70,9 @@ def _why_not_blocks(model: VisionMamba) -> Iterator[str]:
                 f"block {number} has {layer.mixer.state} states and {layer.mixer.conv_width} taps; "
                 f"at most {MAX_STATES} states and 2 to 4 taps are possible"
             )
-        elif (layer.norm.eps, layer.mixer.scale) != (model.layers[0].norm.eps, model.layers[0].mixer.scale):
-            yield f"block {number} has another eps or scale than block 0"
+    numbers = {(layer.norm.eps, layer.mixer.scale) for layer in model.layers if isinstance(layer, Block)}
+    if len(numbers) > 1:
+        yield "not all blocks have the same eps and scale"
 
 
 def _what_is_hooked(model: VisionMamba) -> Iterator[str]:

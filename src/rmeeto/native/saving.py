@@ -21,6 +21,7 @@ from rmeeto.errors import ConfigError, UnknownName, UnsupportedInput
 from rmeeto.files.durable import NewFile, write_file
 from rmeeto.models.inference.ends import embedding_table
 from rmeeto.models.vim.backbone import VisionMamba
+from rmeeto.models.vim.block import Block
 from rmeeto.native.conditions import why_not_save
 from rmeeto.ops import Matching
 from rmeeto.ops.packed.block import readable
@@ -85,7 +86,7 @@ def save(
 
 def describe(model: VisionMamba) -> dict[str, Any]:
     """Sizes, reduction and preparation, as plain values."""
-    config, block, cfg = model.config, model.layers[0], model.pretrained_cfg
+    config, (block, *_), cfg = model.config, blocks_of(model), model.pretrained_cfg
     tubelet, high, wide = (1, *model.patch_embed.proj.kernel_size)[-3:]
     height, width = config.img_size
     matching = model.reduction.plain_matching() if isinstance(model.reduction, TokenMerge) else Matching()
@@ -115,17 +116,22 @@ def tensors_of(model: VisionMamba, dtype: torch.dtype) -> dict[str, Tensor]:
     """All weights by name: those of products in ``dtype``, all others in float32."""
     proj, norm, head = model.patch_embed.proj, model.norm_f, model.head
     table, _ = embedding_table(model)
-    tensors = {
+    tensors: dict[str, Tensor] = {
         "embed.patches": proj.weight.flatten(1).to(dtype),
         "embed.table": table.float(),
         "head.norm": norm.weight.float(),
         "head.weight": head.weight.to(dtype),
         "head.bias": head.bias.float(),
     }
-    for number, block in enumerate(model.layers):
+    for number, block in enumerate(blocks_of(model)):
         for name, value in readable(block.mixer.block_parameters(block.norm.weight), dtype).named().items():
             tensors[f"blocks.{number}.{_named(name)}"] = value.flatten(1) if value.dim() > 2 else value
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def blocks_of(model: VisionMamba) -> list[Block]:
+    """The blocks of a model that can be saved: it has no others."""
+    return [layer for layer in model.layers if isinstance(layer, Block)]
 
 
 def _named(name: str) -> str:
