@@ -114,14 +114,14 @@ def describe(model: VisionMamba) -> dict[str, Any]:
 
 def tensors_of(model: VisionMamba, dtype: torch.dtype) -> dict[str, Tensor]:
     """All weights by name: those of products in ``dtype``, all others in float32."""
-    proj, norm, head = model.patch_embed.proj, model.norm_f, model.head
+    weights = dict(model.named_parameters(remove_duplicate=False))
     table, _ = embedding_table(model)
-    tensors: dict[str, Tensor] = {
-        "embed.patches": proj.weight.flatten(1).to(dtype),
+    tensors = {
+        "embed.patches": weights["patch_embed.proj.weight"].flatten(1).to(dtype),
         "embed.table": table.float(),
-        "head.norm": norm.weight.float(),
-        "head.weight": head.weight.to(dtype),
-        "head.bias": head.bias.float(),
+        "head.norm": weights["norm_f.weight"].float(),
+        "head.weight": weights["head.weight"].to(dtype),
+        "head.bias": weights["head.bias"].float(),
     }
     for number, block in enumerate(blocks_of(model)):
         for name, value in readable(block.mixer.block_parameters(block.norm.weight), dtype).named().items():
