@@ -36,6 +36,8 @@ MODELS = [
     ("vim_tiny", {"img_size": (8, 20), "dim": 17, "conv_width": 2, "expand": 1}, None, "bfloat16"),
     ("vim_tiny", {"img_size": 16, "in_chans": 1, "mean": (0.5,), "std": (0.5,)}, "merge:r=3,window=1", "bfloat16"),
     ("videomamba_tiny", {"img_size": 8, "frames": 4, "tubelet": 2}, "merge:r=1,nth=2,distance=l1", "float32"),
+    ("vim_tiny", {"img_size": 16, "dim": 19}, "stm:r=2", "float32"),
+    ("videomamba_tiny", {"img_size": 12, "frames": 2}, "stm:r=3,guard=0", "bfloat16"),
 ]
 SIZES = {"img_size": 16, "patch_size": 4, "stride": 4, "dim": 8, "depth": 3, "state": 5, "num_classes": 3}
 

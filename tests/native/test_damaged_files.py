@@ -137,7 +137,11 @@ def test_missing_renamed_and_misshapen_tensors_are_refused(changed):
 NESTED = [
     (("version",), 2, "version 2: this library reads version 1"),
     (("precision",), "float16", 'the precision "float16"'),
-    (("merge", "method"), "neighbours", 'the reduction method "neighbours"'),
+    (("merge", "method"), "graph", 'the reduction method "graph"'),
+    (("merge", "guard"), -1, "too small"),
+    (("merge", "guard"), 2**63 - 1, "too large"),
+    (("merge",), {"method": "neighbours", "guard": 1, "removed": [0, 7]}, "block 1: 6 of 16 patches can"),
+    (("merge",), {"method": "neighbours", "guard": 1 << 20, "removed": [0, 1]}, "block 1: 0 of 16 patches can"),
     (("merge", "distance"), "l3", 'the distance "l3"'),
     (("merge", "removed"), [0], "more or fewer removed tokens"),
     (("merge", "removed"), [1, 0], "cannot be merged before block 0"),

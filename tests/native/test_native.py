@@ -23,6 +23,7 @@ NETWORKS = [
     ("videomamba_tiny", {"frames": 4, "tubelet": 2}),
 ]
 MERGES = ["merge:r=5", "merge:r=9+1+5,blocks=all", "merge:r=5,window=3", "merge:r=5,nth=2,distance=l1,slope=-0.5"]
+MERGES += ["stm:r=3", "stm:r=5,guard=0,slope=-0.5", "stm:r=2,guard=1,blocks=all"]
 
 
 @pytest.fixture
@@ -129,11 +130,19 @@ def test_the_models_own_class_names_are_saved(saved):
 
 
 @pytest.mark.parametrize(
-    "reduction", ["prune:r=5", "stm:r=5", "merge:r=5,features=C", "merge:r=5,op=max", "merge:r=5,stretch=1"]
+    ("reduction", "why"),
+    [
+        ("prune:r=5", "the reduction is a TokenPrune"),
+        ("stm:r=3,features=C", "the reduction reads C"),
+        ("merge:r=5,features=C", "the reduction reads C"),
+        ("merge:r=5,op=max", "the reduction has op=max"),
+        ("merge:r=5,stretch=1", "the reduction has stretch=1"),
+        ("merge:r=5,radius=1", "the reduction has radius=1"),
+    ],
 )
-def test_other_reductions_are_refused_with_the_reason(reduction, tmp_path):
+def test_other_reductions_are_refused_with_the_reason(reduction, why, tmp_path):
     model = model_of(reduction=parse_reduction(reduction))
-    with pytest.raises(UnsupportedInput, match="the reduction"):
+    with pytest.raises(UnsupportedInput, match=why):
         native.save(model, tmp_path / "no.rmeeto")
     assert not list(tmp_path.iterdir())
 

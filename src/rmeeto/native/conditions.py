@@ -1,4 +1,4 @@
-"""What stops a model from running in the C library: it computes a Vision Mamba with plain merging, in one call."""
+"""What stops a model from running in the C library: it computes a Vision Mamba that merges pairs, in one call."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from rmeeto.models.inference.conditions import (
+    MERGING,
     names_in,
     outside_blocks,
     why_not_classify,
@@ -19,7 +20,6 @@ from rmeeto.models.vim.as_written import passes_all
 from rmeeto.models.vim.backbone import MODEL_METHODS, VisionMamba
 from rmeeto.models.vim.block import BLOCK_METHODS, Block, what_is_replaced
 from rmeeto.ops.impl.cpp import MAX_STATES, WIDTHS
-from rmeeto.reduction import TokenMerge
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -49,8 +49,8 @@ def why_not_save(model: nn.Module) -> Iterator[str]:
 
 
 def _why_not_reduce(model: VisionMamba) -> Iterator[str]:
-    if model.reduction is not None and not isinstance(model.reduction, TokenMerge):
-        yield f"the reduction is a {type(model.reduction).__name__}; the library merges pairs, as TokenMerge does"
+    if model.reduction is not None and not isinstance(model.reduction, MERGING):
+        yield f"the reduction is a {type(model.reduction).__name__}; the library merges pairs, as merge and stm do"
     else:
         yield from why_not_merge(model)
 

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from rmeeto.errors import ConfigError, UnknownName, UnsupportedInput
 from rmeeto.files.durable import NewFile, write_file
+from rmeeto.models.inference.conditions import MERGING
 from rmeeto.models.inference.ends import embedding_table
 from rmeeto.models.vim.backbone import VisionMamba
 from rmeeto.models.vim.block import Block
 from rmeeto.native.conditions import why_not_save
-from rmeeto.ops import Matching
+from rmeeto.ops import Matching, Neighbours, Pairing
 from rmeeto.ops.packed.block import readable
-from rmeeto.reduction import TokenMerge
 
 VERSION = 1
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -45,7 +45,7 @@ def save(
     The library computes what the frozen model computes, bit by bit if one compiler built both.
 
     Args:
-        model: not changed; its reduction is plain merging (see ``rmeeto.native.why_not_save``), or None.
+        model: not changed; its reduction is ``merge`` or ``stm`` (see ``rmeeto.native.why_not_save``), or None.
         path: of the file, usually ``NAME.rmeeto``.
         precision: ``"float32"`` or ``"bfloat16"``, what products are computed in and their weights are stored in; by
             default the model's own. Of a float32 model, bfloat16 gives what autocast to bfloat16 gives.
@@ -89,8 +89,6 @@ def describe(model: VisionMamba) -> dict[str, Any]:
     config, (block, *_), cfg = model.config, blocks_of(model), model.pretrained_cfg
     tubelet, high, wide = (1, *model.patch_embed.proj.kernel_size)[-3:]
     height, width = config.img_size
-    matching = model.reduction.plain_matching() if isinstance(model.reduction, TokenMerge) else Matching()
-    assert matching is not None
     sizes = {"depth": len(model.layers), "dim": config.dim, "inner": config.inner, "states": config.state}
     return {
         "reduction": "" if model.reduction is None else str(model.reduction),
@@ -101,7 +99,7 @@ def describe(model: VisionMamba) -> dict[str, Any]:
         "head_eps": model.norm_f.eps,
         "scale": block.mixer.scale,
         "protected": list(config.protected),
-        "merge": {"method": "pairs", "removed": list(model.schedule.counts[: len(model.layers)]), **matching._asdict()},
+        "merge": _merging(model),
         "prepare": {
             "mean": list(cfg["mean"]),
             "std": list(cfg["std"]),
@@ -110,6 +108,15 @@ def describe(model: VisionMamba) -> dict[str, Any]:
             "resize": {name: math.floor(x / cfg["crop_pct"]) for name, x in (("height", height), ("width", width))},
         },
     }
+
+
+def _merging(model: VisionMamba) -> dict[str, Any]:
+    """How pairs are found, and how many merge before each block."""
+    reduction = model.reduction
+    pairing: Pairing | None = reduction.plain_matching() if isinstance(reduction, MERGING) else Matching()
+    assert pairing is not None
+    method = "neighbours" if isinstance(pairing, Neighbours) else "pairs"
+    return {"method": method, "removed": list(model.schedule.counts[: len(model.layers)]), **pairing._asdict()}
 
 
 def tensors_of(model: VisionMamba, dtype: torch.dtype) -> dict[str, Tensor]:

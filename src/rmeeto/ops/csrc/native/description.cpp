@@ -128,11 +128,14 @@ private:
             else if (name == "removed") wholes(to_.removed, MOST_TOKENS, MOST_DEPTH);
             else if (name == "nth") to_.nth = json_.whole(1, MOST_TOKENS);
             else if (name == "reach") to_.reach = json_.null() ? 0 : json_.whole(1, MOST_TOKENS);
+            else if (name == "guard") to_.guard = json_.whole(0, MOST_TOKENS);
             else json_.skip();
         });
     }
     void method(const std::string& name) {
-        if (!json_.failed() && name != "pairs") refuse_as_unsupported("the reduction method " + quoted(name));
+        if (json_.failed()) return;
+        if (name != "pairs" && name != "neighbours") return refuse_as_unsupported("the reduction method " + quoted(name));
+        to_.pairing = name == "neighbours" ? BESIDE : WITHIN_REACH;
     }
     void distance(const std::string& name) {
         constexpr const char* NAMES[] = {"cosine", "l1", "l2"};
@@ -202,8 +205,10 @@ const char* contradiction(const Description& of) {
 
 rmeeto_status check_removed(const Description& of, const int64_t* removed, rmeeto_status status, rmeeto_error* error) {
     int64_t patches = of.patches();
+    // A patch beside those that a guard keeps may have no neighbour left.
+    const int64_t kept = of.pairing == BESIDE && of.guard ? 2 * of.guard + 2 : 0;
     for (int64_t block = 0; block < of.depth; block++) {
-        const int64_t candidates = block && patches > 1 ? (patches + 1) / 2 : 0;
+        const int64_t candidates = block && patches - kept > 1 ? (patches - kept + 1) / 2 : 0;
         if (removed[block] < 0 || removed[block] > candidates)
             return refuse(error, status, "%lld tokens cannot be merged before block %lld: %lld of %lld patches can",
                           static_cast<long long>(removed[block]), static_cast<long long>(block),

@@ -20,7 +20,9 @@ struct Description {
     double block_eps = 0, head_eps = 0, scale = 1;  // scale: of what both directions give together
     std::vector<int64_t> protected_at;              // the class token's place first
     std::vector<int64_t> removed;                   // before each block
-    int64_t distance = COSINE, nth = 1, reach = 0;  // reach 0: a row may join any other
+    Pairing pairing = WITHIN_REACH;
+    int64_t distance = COSINE, nth = 1, reach = 0;  // within reach; 0: a row may join any other
+    int64_t guard = 0;                              // beside: rows on each side of the class token that stay
     std::vector<double> mean, std;                  // by channel
     int64_t resized_height = 0, resized_width = 0;  // what is resized to, before the middle is cropped
     int64_t pillow = 0;                             // the version whose resizing is followed

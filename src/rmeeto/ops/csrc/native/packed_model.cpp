@@ -133,6 +133,7 @@ Network PackedModel::network(const Run& run) const {
     Network network{};
     network.depth = of.depth, network.dim = of.dim, network.storage = of.precision;
     network.protected_count = static_cast<int64_t>(of.protected_at.size());
+    network.pairing = of.pairing, network.guard = of.guard;
     network.distance = of.distance, network.nth = of.nth, network.cache = CACHE;
     network.reach = of.reach && of.reach < of.tokens() ? of.reach : of.tokens();
     network.embedder = embedder_.get(), network.classifier = classifier_.get();
