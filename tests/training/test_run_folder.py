@@ -19,7 +19,7 @@ from rmeeto.errors import CheckpointError, ConfigError, DataError, RmeetoWarning
 from rmeeto.evaluation.results import load_results
 from rmeeto.files import durable
 from rmeeto.recipe import parse_recipe
-from rmeeto.training import retrain
+from rmeeto.training import retrain, train
 from rmeeto.training.interruption import Interrupted
 from rmeeto.training.run_folder import RunFolder
 from rmeeto.training.runlog import RunLog, read_log
@@ -66,10 +66,14 @@ def weights(folder):
     return create_model(str(folder)).state_dict()
 
 
-def assert_same(a, b):
+def assert_same_weights(a, b):
     for folder in ("", "best"):
         ours, theirs = weights(a / folder), weights(b / folder)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def assert_same(a, b):
+    assert_same_weights(a, b)
     assert load_results(a).epochs == load_results(b).epochs
 
 
@@ -203,6 +207,17 @@ class TestNothingIsBegunAgain:
         (output / ".state.pt.0123abcd").write_bytes(b"half of it")
         retrain(toy_recipe(toys, output))
         assert_same(output, whole)
+
+    def test_and_a_run_that_is_killed_before_its_first_save_in_a_step_goes_on(self, toys, tmp_path):
+        """As the cells of a table run: nothing is evaluated, and so nothing was saved, before the first step."""
+        killed = tmp_path / "killed"
+        kill = Recorder(at_step=lambda now: shutil.copytree(tmp_path / "run", killed) if now == 2 else None)
+        recipe = toy_recipe(toys, tmp_path / "run", log_every_steps=1)
+        evaluation = train(recipe, progress=kill)
+        assert any(record["step"] for record in read_log(killed / "log.jsonl"))
+        again = train(recipe.changed(output=str(killed)), resume=True)
+        assert again.correct == evaluation.correct
+        assert_same_weights(killed, tmp_path / "run")
 
     def test_nor_are_foreign_files_beside_it_a_reason_to_refuse(self, toys, whole, tmp_path):
         """A scheduler's output, for instance."""

@@ -89,7 +89,7 @@ class Run:
         damage = self.folder.begin(self.recipe) if main else None
         with talking():
             self.accelerator.wait_for_everyone()
-        if not self.folder.states.exist():
+        if not self.journal.step and not self.journal.before:
             conditions = self.journal.conditions
             self.log.write("start", 0, images=len(self.indices), total_steps=self.plan.total_steps, **conditions)
             self.progress.message(str(self.plan))
@@ -170,6 +170,8 @@ class Run:
     def train(self, interruption: Interruption) -> None:
         """The remaining epochs, each with its evaluation, from wherever the journal stands."""
         name = "training" if self.reduction is None else "re-training"
+        if not self.journal.step and not self.journal.before:
+            self._save_state()  # a run that is killed before its first save in a step has a state to go on from too
         batches = training_batches(
             self.train_data,
             self.indices,
