@@ -89,7 +89,7 @@ class Run:
         damage = self.folder.begin(self.recipe) if main else None
         with talking():
             self.accelerator.wait_for_everyone()
-        if not self.journal.step and not self.journal.before:
+        if not self.folder.states.exist():
             conditions = self.journal.conditions
             self.log.write("start", 0, images=len(self.indices), total_steps=self.plan.total_steps, **conditions)
             self.progress.message(str(self.plan))
