@@ -146,13 +146,16 @@ def test_the_program_names_classes(program, path, model, picture, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["tiny.rmeeto", "none.ppm"], "none.ppm: the file cannot be read"),
+        (["tiny.rmeeto", "none.ppm"], "none.ppm: the file cannot be read: No such file"),
+        (["tiny.rmeeto", "."], ".: the file cannot be read: Is a directory"),
+        ([".", "a.ppm"], ".: the file cannot be read: Is a directory"),
         (["none.rmeeto", "a.ppm"], "none.rmeeto: the file cannot be read: No such file"),
         (["tiny.rmeeto", "empty"], "empty: the file is empty"),
         (["tiny.rmeeto", "tiny.rmeeto"], "neither PPM, PGM, JPEG nor PNG"),
         (["tiny.rmeeto", "short.ppm"], "a truncated PPM"),
-        (["tiny.rmeeto"], "usage:"),
-        (["tiny.rmeeto", "a.ppm", "--top", "none"], "usage:"),
+        (["tiny.rmeeto"], "no image is given\nusage:"),
+        (["tiny.rmeeto", "a.ppm", "--top", "none"], "--top takes a whole number from 1 to 100000\nusage:"),
+        (["tiny.rmeeto", "a.ppm", "--all"], "--all is no option\nusage:"),
     ],
 )
 def test_the_program_says_what_is_wrong(arguments, why, program, path, tmp_path):
@@ -162,6 +165,16 @@ def test_the_program_says_what_is_wrong(arguments, why, program, path, tmp_path)
     done = subprocess.run([program[0], *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode in (1, 2)
     assert why in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full disk to write to")
+@pytest.mark.parametrize("options", [[], ["--logits"], ["--map"], ["--info"]])
+def test_a_full_disk_is_an_error(options, program, path, picture, tmp_path):
+    picture.save(tmp_path / "a.ppm")
+    with open("/dev/full", "w") as full:
+        command = [program[0], path, tmp_path / "a.ppm", *options]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "rmeeto-run: the output cannot be written: No space left on device\n")
 
 
 def test_damaged_pictures_end_in_an_error_or_an_answer(program, path, picture, tmp_path):

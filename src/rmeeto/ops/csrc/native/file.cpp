@@ -14,7 +14,7 @@ namespace {
 class FileSource final : public ByteSource {
 public:
     explicit FileSource(const char* path) : file_(std::fopen(path, "rb")) {
-        if (!file_ || std::fseek(file_, 0, SEEK_END)) return;
+        if (!file_ || is_directory() || std::fseek(file_, 0, SEEK_END)) return;
         const long size = std::ftell(file_);
         if (size >= 0) size_ = static_cast<uint64_t>(size), is_open_ = true;
     }
@@ -31,6 +31,9 @@ public:
     }
 
 private:
+    // Which some systems open, and then do not read.
+    bool is_directory() const { return std::fgetc(file_) == EOF && std::ferror(file_); }
+
     std::FILE* file_;
     uint64_t size_ = 0;
     bool is_open_ = false;

@@ -1,11 +1,11 @@
 // rmeeto-run: what a model sees in pictures.
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
+#include <memory>
 #include <new>
 #include <string>
 #include <thread>
@@ -54,26 +54,43 @@ bool number(const char* text, long& to) {
     return text && *text && !*end && to > 0 && to <= 100000;
 }
 
-bool parse(int count, char** words, Options& options) {
+// Returns what is wrong, or an empty text.
+std::string parse(int count, char** words, Options& options) {
     for (int i = 1; i < count; i++) {
         const std::string word = words[i];
         if (word == "--logits") options.logits = true;
         else if (word == "--map") options.map = true;
         else if (word == "--info") options.info = true;
         else if (word == "--top" || word == "--threads") {
-            if (!number(i + 1 < count ? words[i + 1] : nullptr, word == "--top" ? options.top : options.threads)) return false;
+            if (!number(i + 1 < count ? words[i + 1] : nullptr, word == "--top" ? options.top : options.threads))
+                return word + " takes a whole number from 1 to 100000";
             i++;
-        } else if (word.size() > 1 && word[0] == '-') return false;
+        } else if (word.size() > 1 && word[0] == '-') return word + " is no option";
         else options.files.push_back(words[i]);
     }
-    return options.files.size() >= (options.info ? 1u : 2u);
+    if (options.files.size() >= (options.info ? 1u : 2u)) return "";
+    return options.files.empty() ? "no model is given" : "no image is given";
+}
+
+// The whole content of a file: `to`. Returns why there is none, or an empty text.
+std::string read_bytes(const char* path, std::vector<uint8_t>& to) {
+    constexpr size_t AT_ONCE = 1 << 20, MOST = 1 << 30;  // a device may never end
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "rb"), std::fclose);
+    for (size_t count = AT_ONCE; file && count == AT_ONCE;) {
+        const size_t size = to.size();
+        if (size >= MOST) return "the file is larger than a picture may be (1 GiB)";
+        to.resize(size + AT_ONCE);
+        count = std::fread(to.data() + size, 1, AT_ONCE, file.get());
+        to.resize(size + count);
+    }
+    if (file && !std::ferror(file.get())) return "";
+    return std::string("the file cannot be read: ") + std::strerror(errno);
 }
 
 std::string read(const char* path, rmeeto::DecodedPicture& to) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) return "the file cannot be read";
-    const std::vector<uint8_t> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    return rmeeto::decode(bytes, to);
+    std::vector<uint8_t> bytes;
+    const std::string why = read_bytes(path, bytes);
+    return why.empty() ? rmeeto::decode(bytes, to) : why;
 }
 
 void print_info(const rmeeto_info& info) {
@@ -138,17 +155,25 @@ int run(const rmeeto_model* model, const Options& options) {
         if (options.map)
             for (size_t i = 0; i < map.size(); i++)
                 std::printf("%lld%c", static_cast<long long>(map[i]), i + 1 < map.size() ? ' ' : '\n');
+        if (std::ferror(stdout)) break;
     }
     return 0;
+}
+
+// The status of the program, or a failure if its output is not where it should be, as on a full disk.
+int finish(int status) {
+    errno = 0;
+    if (!std::fflush(stdout) && !std::ferror(stdout)) return status;
+    return fail(std::string("the output cannot be written") + (errno ? std::string(": ") + std::strerror(errno) : ""));
 }
 
 }  // namespace
 
 int main(int count, char** words) try {
-    if (count == 2 && !std::strcmp(words[1], "--help")) return print_usage(stdout), 0;
-    if (count == 2 && !std::strcmp(words[1], "--version")) return std::printf("%s\n", rmeeto_version()), 0;
+    if (count == 2 && !std::strcmp(words[1], "--help")) return print_usage(stdout), finish(0);
+    if (count == 2 && !std::strcmp(words[1], "--version")) return std::printf("%s\n", rmeeto_version()), finish(0);
     Options options;
-    if (!parse(count, words, options)) return print_usage(stderr), 2;
+    if (const std::string why = parse(count, words, options); !why.empty()) return fail(why), print_usage(stderr), 2;
     rmeeto_model* model = nullptr;
     rmeeto_error error;
     if (rmeeto_open(options.files[0], &model, &error)) return fail(std::string(options.files[0]) + ": " + error.text);
@@ -158,7 +183,7 @@ int main(int count, char** words) try {
     else
         status = run(model, options);
     rmeeto_close(model);
-    return status;
+    return finish(status);
 } catch (const std::bad_alloc&) {
     return fail("no memory left");
 }
