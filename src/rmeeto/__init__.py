@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rmeeto.cost import flops as flops
     from rmeeto.evaluation import evaluate as evaluate
     from rmeeto.evaluation import predict as predict
+    from rmeeto.exporting import export as export
     from rmeeto.models.checkpoint import save_model as save_model
     from rmeeto.models.factory import create_model as create_model
     from rmeeto.models.inference.cuda_graph import CudaGraph as CudaGraph
@@ -45,6 +46,7 @@ _HOMES = {
     "create_model": "rmeeto.models.factory",
     "evaluate": "rmeeto.evaluation",
     "explain": "rmeeto.models.inference.explanation",
+    "export": "rmeeto.exporting",
     "flops": "rmeeto.cost",
     "freeze": "rmeeto.models.inference.freezing",
     "keep_freed_memory": "rmeeto.runtime.allocator",

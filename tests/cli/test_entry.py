@@ -27,6 +27,7 @@ VERBS = (
     "bench",
     "table",
     "plan",
+    "export",
     "data",
     "demo",
     "doctor",

@@ -15,6 +15,7 @@ from rmeeto.cli.data import data
 from rmeeto.cli.demo import demo
 from rmeeto.cli.doctor import doctor
 from rmeeto.cli.eval import evaluate
+from rmeeto.cli.export import export
 from rmeeto.cli.failures import exit_code, explain
 from rmeeto.cli.flops import flops
 from rmeeto.cli.models import models
@@ -99,6 +100,7 @@ app.command(rich_help_panel=REDUCE)(retrain)
 app.command(rich_help_panel=REDUCE)(tune)
 app.command(rich_help_panel=REDUCE)(bench)
 app.command(rich_help_panel=REDUCE)(plan)
+app.command(rich_help_panel=REDUCE)(export)
 app.command(rich_help_panel=PAPER)(table)
 app.add_typer(data, name="data", rich_help_panel=CHECK)
 app.command(rich_help_panel=CHECK)(demo)

@@ -1,0 +1,90 @@
+"""The folder that an export writes: names of its files, and those that every format has."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rmeeto.data import Preparation
+from rmeeto.errors import ConfigError
+from rmeeto.evaluation.prediction import class_names
+from rmeeto.exporting.standalone import prepare
+from rmeeto.files.durable import write_text
+from rmeeto.files.jsontext import to_json
+from rmeeto.files.paths import given_path
+from rmeeto.models.reducible import ReducibleModel
+
+LABELS, PREPARATION, RUN, PARITY, README = "labels.json", "preprocess.json", "run.py", "parity.json", "README.md"
+IMPORTS_OF_OURS = "from rmeeto."
+
+
+def free_folder(path: str | Path) -> Path:
+    """The path of a folder that is empty or missing. Nothing is written.
+
+    Raises:
+        ConfigError: there is something in it.
+    """
+    folder = given_path(path, f"export to {path}", ConfigError)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"export to {path}",
+            why="there is something there already",
+            fix="name a folder that is empty or does not exist yet",
+        )
+    return folder
+
+
+def write_common(folder: Path, model: ReducibleModel, *, batch: int | None, labels: list[str] | None = None) -> None:
+    """Write what every format has: names of the classes, and how inputs are prepared."""
+    names = labels or [*(model.class_names or class_names(model.num_classes))]
+    write_text(folder / LABELS, to_json(names, indent=1) + "\n")
+    write_text(folder / PREPARATION, json.dumps(preparation(model, batch), indent=1) + "\n")
+
+
+def preparation(model: ReducibleModel, batch: int | None) -> dict[str, Any]:
+    """How inputs are prepared, in plain values. batch: inputs at a time, None if any number is taken."""
+    how = Preparation.of(model)
+    return {
+        "channels": how.channels,
+        "frames": how.frames,
+        "size": list(how.size),
+        "mean": list(how.mean),
+        "std": list(how.std),
+        "crop_pct": how.crop_pct,
+        "resampling": "bicubic" if how.interpolation == "random" else how.interpolation,
+        "batch": batch,
+    }
+
+
+def write_run(folder: Path, runtime: ModuleType) -> None:
+    """Write ``run.py``: the preparation of inputs and a runtime's part as one file that imports nothing of ours."""
+    first, second = inspect.getsource(prepare), inspect.getsource(runtime)
+    body = second.split('"""', 2)[2]  # its docstring is about this package
+    lines = (line for line in body.splitlines() if not line.startswith((IMPORTS_OF_OURS, "from __future__")))
+    own = Script.of(first)
+    other = Script.of("\n".join(lines))
+    write_text(folder / RUN, own.joined(other))
+
+
+@dataclass(frozen=True)
+class Script:
+    """A module in two parts. head: docstring and imports. body: what follows."""
+
+    head: tuple[str, ...]
+    body: tuple[str, ...]
+
+    @classmethod
+    def of(cls, source: str) -> Script:
+        """Part a module behind its last import."""
+        lines = source.splitlines()
+        last = max(number for number, line in enumerate(lines) if line.startswith(("import ", "from ")))
+        return cls(tuple(lines[: last + 1]), tuple(lines[last + 1 :]))
+
+    def joined(self, other: Script) -> str:
+        """Both as one module: all imports first, each once."""
+        new = [line for line in other.head if line and line not in self.head]
+        return "\n".join([*self.head, *new, *self.body, *other.body]).rstrip() + "\n"

@@ -1,0 +1,45 @@
+"""``--format onnx``: one ``model.onnx`` for ONNX Runtime, OpenVINO and others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rmeeto.errors import ConfigError
+from rmeeto.exporting.conditions import check_precision
+from rmeeto.exporting.folder import write_run
+from rmeeto.exporting.runners import Runner, is_installed, onnx_runners
+from rmeeto.exporting.trace import LOGITS, SOURCE_MAP, Batch, trace
+from rmeeto.exporting.truth import reducing_blocks
+from rmeeto.files.durable import write_bytes
+from rmeeto.models.reducible import ReducibleModel
+
+FILE = "model.onnx"
+
+
+class OnnxFormat:
+    """Standard operators of opset 20."""
+
+    name = "onnx"
+    packages = ("onnx", "onnxruntime", "openvino", "torch")
+
+    def check(self, precision: str) -> None:
+        """Raise :class:`ConfigError` for another precision than float32, or if a package is missing."""
+        check_precision(self.name, precision)
+        if not is_installed("onnx"):
+            raise ConfigError(
+                "export to onnx", why="the package onnx is not installed", fix='pip install "rmeeto[export]"'
+            )
+
+    def write(self, model: ReducibleModel, folder: Path, *, batch: Batch, maps: bool) -> Sequence[Runner]:
+        """Write the model and its ``run.py``; what runs it."""
+        from rmeeto.exporting.lowering import lower  # it needs onnx, which is an extra
+        from rmeeto.exporting.standalone import onnx_runtime
+
+        lowered = lower(trace(model, batch))
+        given = [LOGITS, SOURCE_MAP] if maps else [LOGITS]
+        write_bytes(folder / FILE, lowered.model(*given).SerializeToString())
+        write_run(folder, onnx_runtime)
+        places = [name for name in lowered.results if name not in (LOGITS, SOURCE_MAP)]
+        probe = lowered.model(LOGITS, *places).SerializeToString()
+        return onnx_runners(folder / FILE, probe, reducing_blocks(model.schedule.counts))

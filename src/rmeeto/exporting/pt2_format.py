@@ -1,0 +1,62 @@
+"""``--format pt2``: programs of `torch.export`, one that calls rmeeto's kernels and one of plain operations."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rmeeto.exporting import plain_torch
+from rmeeto.exporting.conditions import check_precision
+from rmeeto.exporting.folder import write_run
+from rmeeto.exporting.runners import Runner, program
+from rmeeto.exporting.trace import Batch, trace
+from rmeeto.exporting.truth import reducing_blocks
+from rmeeto.files.durable import write_bytes
+from rmeeto.models.reducible import ReducibleModel
+
+FILE, PLAIN = "model.pt2", "plain.pt2"
+
+
+class Pt2Format:
+    """PyTorch's own format."""
+
+    name = "pt2"
+    packages = ("torch",)
+
+    def check(self, precision: str) -> None:
+        """Raise :class:`ConfigError` for another precision than float32."""
+        check_precision(self.name, precision)
+
+    def write(self, model: ReducibleModel, folder: Path, *, batch: Batch, maps: bool) -> Sequence[Runner]:
+        """Write both programs and their ``run.py``; what runs them."""
+        from rmeeto.exporting.standalone import pt2_runtime
+
+        whole, shipped = trace(model, batch).program, trace(model, batch, results=2 if maps else 1).program
+        blocks, found = reducing_blocks(model.schedule.counts), []
+        for name, runtime, lower in ((FILE, "PyTorch with rmeeto", as_it_is), (PLAIN, "PyTorch alone", in_plain_torch)):
+            save(lower(shipped), folder / name)
+            found.append(program(folder / name, lower(whole), blocks, runtime))
+        write_run(folder, pt2_runtime)
+        return found
+
+
+def save(shipped: torch.export.ExportedProgram, file: Path) -> None:
+    """Write a program."""
+    memory = io.BytesIO()
+    torch.export.save(shipped, memory)
+    write_bytes(file, memory.getvalue())
+
+
+def as_it_is(traced: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """A program that calls our operations."""
+    return traced
+
+
+def in_plain_torch(traced: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The same program with PyTorch's operations in the places of ours."""
+    table: dict[Any, Any] = plain_torch.table()
+    return traced.run_decompositions(table)

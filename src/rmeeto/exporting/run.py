@@ -1,0 +1,186 @@
+"""export: a model becomes a folder, and the folder is checked."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Protocol
+
+from rmeeto.data import Preparation
+from rmeeto.errors import UnknownName
+from rmeeto.exporting.conditions import check_model, check_reduction
+from rmeeto.exporting.folder import PARITY, README, free_folder, write_common
+from rmeeto.exporting.gate import Expected, compare, expect
+from rmeeto.exporting.inputs import gate_inputs
+from rmeeto.exporting.onnx_format import OnnxFormat
+from rmeeto.exporting.parity import Parity, ParityError, joined
+from rmeeto.exporting.pt2_format import Pt2Format
+from rmeeto.exporting.readme import readme
+from rmeeto.exporting.runners import Runner
+from rmeeto.exporting.trace import Batch
+from rmeeto.files.durable import write_text
+from rmeeto.models.layers.freezing import thaw
+from rmeeto.models.reducible import ReducibleModel
+from rmeeto.runtime.progress import SILENT, Progress
+
+
+class Format(Protocol):
+    """One format. packages: whose versions the report names."""
+
+    name: str
+    packages: tuple[str, ...]
+
+    def check(self, precision: str) -> None:
+        """Raise :class:`ConfigError` for a precision that the format does not have, or if a package is missing."""
+        ...
+
+    def write(self, model: ReducibleModel, folder: Path, *, batch: Batch, maps: bool) -> Sequence[Runner]:
+        """Write the model and its ``run.py`` into a folder; what runs it."""
+        ...
+
+
+FORMATS: dict[str, Format] = {one.name: one for one in (OnnxFormat(), Pt2Format())}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A folder that has passed its check. parity: the report, also in its ``parity.json``."""
+
+    folder: Path
+    parity: Parity
+
+
+def export(
+    model: ReducibleModel,
+    output: str | Path,
+    *,
+    format: str = "onnx",  # the word of the command line
+    batch: int | None = 1,
+    maps: bool = False,
+    precision: str = "float32",
+    check: str | Path | None = None,
+    count: int | None = None,
+    name: str | None = None,
+    labels: Sequence[str] | None = None,
+    progress: Progress = SILENT,
+) -> Exported:
+    """Write a model, with the reduction it has, for another runtime, and check that it computes the same there.
+
+    Args:
+        model: a Vision Mamba of images or clips, or a reduced Vision Transformer. It stays as it is.
+        output: a new or empty folder. It gets the model, ``run.py`` (which needs NumPy, Pillow and the runtime),
+            ``labels.json``, ``preprocess.json``, ``parity.json`` and a README.
+        format: ``onnx``, or ``pt2`` (torch.export).
+        batch: inputs at a time, or None to leave that to the runtime.
+        maps: give the source map as a second output, int64 ``(b, l0)``: the output token that holds each token that
+            entered, -1 where it was dropped.
+        precision: ``float32``.
+        check: a folder with real images, or clips, for the check; by default digits that come with scikit-learn.
+        count: how many of them.
+        name: of the model, for the README.
+        labels: names of the classes; by default the model's own.
+        progress: told how far the float64 computation is.
+
+    Raises:
+        ConfigError: a model, reduction, format or folder that cannot be, or a missing package. Nothing is written.
+        ParityError: the file does not compute what the model computes. The folder stays and ``parity.json`` says why.
+
+    >>> rmeeto.export(rmeeto.create_model("vim_tiny", reduction="merge:r=5"), "vim-tiny-r5").parity.passed
+    True
+    """
+    writer = _format(format)
+    own = _prepared(model, writer, precision)
+    folder = free_folder(output)
+    parity = _export(own, writer, folder, batch, maps, _expected(own, check, count, progress), name, labels)
+    if not parity.passed:
+        raise ParityError.of(parity, str(folder))
+    return Exported(folder, parity)
+
+
+def export_all(
+    model: ReducibleModel,
+    output: str | Path,
+    *,
+    batch: int | None = 1,
+    check: str | Path | None = None,
+    count: int | None = None,
+    name: str | None = None,
+    labels: Sequence[str] | None = None,
+    progress: Progress = SILENT,
+) -> Parity:
+    """Export to every format, each into a folder of its name in ``output``; one report, also of what did not pass."""
+    for writer in FORMATS.values():
+        own = _prepared(model, writer, "float32")
+    folder = free_folder(output)
+    expected = _expected(own, check, count, progress)
+    reports = []
+    for kind, writer in FORMATS.items():
+        reports.append(_export(own, writer, folder / kind, batch, False, expected, name, labels))
+    return joined(reports)
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise UnknownName("format", name, FORMATS)
+    return FORMATS[name]
+
+
+def _prepared(model: ReducibleModel, writer: Format, precision: str) -> ReducibleModel:
+    """A copy in float32 on the processor, after all that can be refused has been."""
+    check_model(model)
+    check_reduction(model.reduction)
+    writer.check(precision)
+    Preparation.of(model)  # raises for inputs that no file can give
+    own: ReducibleModel = thaw(copy.deepcopy(model)).eval().float().cpu()
+    return own
+
+
+def _expected(model: ReducibleModel, check: str | Path | None, count: int | None, progress: Progress) -> Expected:
+    given = None if check is None else Path(check)
+    return expect(model, gate_inputs(model, given, count), progress)
+
+
+def _export(
+    model: ReducibleModel,
+    writer: Format,
+    folder: Path,
+    batch: Batch,
+    maps: bool,
+    expected: Expected,
+    name: str | None,
+    labels: Sequence[str] | None,
+) -> Parity:
+    folder.mkdir(parents=True, exist_ok=True)
+    runners = writer.write(model, folder, batch=batch, maps=maps)
+    write_common(folder, model, batch=batch, labels=None if labels is None else [*labels])
+    rows = [
+        compare(runner, writer.name, expected, size, runner.file.stat().st_size / 1e6)
+        for runner in runners
+        for size in ((1, 3) if batch is None else (batch,))
+    ]
+    parity = Parity(
+        model=name or type(model).__name__,
+        reduction=str(model.reduction or "none"),
+        rows=tuple(rows),
+        frozen_ms=expected.frozen_ms,
+        frozen_logit=expected.frozen_logit,
+        versions=versions(writer.packages),
+    )
+    write_text(folder / PARITY, json.dumps(parity.to_dict(), indent=1) + "\n")
+    write_text(folder / README, readme(parity, model, writer.name, batch=batch, maps=maps))
+    return parity
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,123 @@
+"""A model traced with `torch.export`: the ordinary module, our operations opaque, the steps of reduction named."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rmeeto.models.layers.freezing import thaw
+from rmeeto.models.reducible import ReducibleModel
+from rmeeto.reduction import Reduction, Schedule, Tokens
+from rmeeto.reduction.protocol import Stack, Step
+
+Batch = int | None  # None where the runtime decides
+MOST_IMAGES = 4096  # that a program with a free batch may be given at a time
+LOGITS, SOURCE_MAP = "logits", "source_map"
+
+
+def place_name(block: int) -> str:
+    """The name of a block's plan among the results."""
+    return f"block{block:02d}/place"
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced model.
+
+    program: gives the logits ``(b, classes)``, the source map ``(b, l0)`` and for each reducing block the output place
+    of each token that enters it ``(b, l)``, -1 where it is dropped. results: the names of these, in order.
+    """
+
+    program: torch.export.ExportedProgram
+    results: tuple[str, ...]
+
+
+class StepAt(nn.Module):
+    """One block's step of a reduction as a module, so that tracing gives what it computes the block's name."""
+
+    def __init__(self, reduction: Reduction) -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, tokens: Tokens, features: Any, step: Step) -> Tokens:
+        """Reduce."""
+        return self.reduction.step(tokens, features, step)
+
+
+class NamedSteps:
+    """A reduction whose steps are modules."""
+
+    varies = False
+
+    def __init__(self, reduction: Reduction, depth: int) -> None:
+        self.reduction, self.name = reduction, reduction.name
+        self.modules = nn.ModuleDict({f"block{block:02d}": StepAt(reduction) for block in range(depth)})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The features that the reduction reads."""
+        return self.reduction.needs
+
+    def schedule(self, stack: Stack) -> Schedule:
+        """The reduction's."""
+        return self.reduction.schedule(stack)
+
+    def step(self, tokens: Tokens, features: Any, step: Step) -> Tokens:
+        """The reduction's, called as a module."""
+        reduced: Tokens = self.modules[f"block{step.block:02d}"](tokens, features, step)
+        return reduced
+
+    def operations(self, *given: Any) -> float:
+        """The reduction's."""
+        return self.reduction.operations(*given)
+
+    def timing_operations(self, *given: Any) -> float:
+        """The reduction's."""
+        return self.reduction.timing_operations(*given)
+
+
+class WithPlans(nn.Module):
+    """A model that gives its plans beside its logits."""
+
+    def __init__(self, model: ReducibleModel, results: int | None) -> None:
+        super().__init__()
+        self.model, self.results = model, results
+        self.reduce = nn.ModuleDict()
+        if model.reduction is not None:
+            named = NamedSteps(model.reduction, model.config.depth)
+            model.reduction = named  # type: ignore[assignment]  # it has all that a model asks of a reduction
+            self.reduce = named.modules
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits, source map, and the place of each token after each reduction."""
+        for tokens in self.model.iter_blocks(images):
+            last = tokens
+        logits = self.model.classify(self.model.final_norm(last))
+        if self.results == 1:
+            return (logits,)
+        places = (plan.assignment() for plan in last.plans) if self.results is None else ()
+        return logits, last.group(), *places
+
+
+def result_names(schedule: Schedule) -> tuple[str, ...]:
+    """Names of what a traced model gives."""
+    return LOGITS, SOURCE_MAP, *(place_name(block) for block, count in enumerate(schedule.counts) if count)
+
+
+def trace(model: ReducibleModel, batch: Batch = 1, results: int | None = None) -> Traced:
+    """Trace a copy of the model in evaluation mode, on a processor and in float32. The model stays as it is.
+
+    results: 1 for the logits alone, 2 for these and the source map, None for all.
+    """
+    own = thaw(copy.deepcopy(model)).eval().to(device="cpu", dtype=torch.float32).requires_grad_(False)
+    images = torch.zeros(2 if batch is None else batch, *model.config.input_size)
+    free = {0: torch.export.Dim("images", min=1, max=MOST_IMAGES)}
+    shapes: Sequence[Any] | None = (free,) if batch is None else None
+    with torch.no_grad():
+        program = torch.export.export(WithPlans(own, results), (images,), dynamic_shapes=shapes, strict=False)
+    return Traced(program, result_names(model.schedule)[:results])

@@ -1,0 +1,92 @@
+"""What a model really computes: float64, the reference implementations, and what its decisions were made from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rmeeto.exporting.choices import Choices, choices
+from rmeeto.models.layers.freezing import thaw
+from rmeeto.models.reducible import ReducibleModel
+from rmeeto.reduction import Reduction, Schedule, Tokens
+from rmeeto.reduction.protocol import Stack, Step
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The float64 answer to a batch of inputs.
+
+    logits: ``(b, classes)``. places: by reducing block, the output place of every token that enters it, ``(b, l)``.
+    choices: by reducing block, what was chosen from.
+    """
+
+    logits: NDArray[np.float64]
+    places: Mapping[int, NDArray[np.int64]]
+    choices: Mapping[int, Choices]
+
+
+@dataclass
+class Recorded:
+    """A reduction that remembers what its steps chose from."""
+
+    reduction: Reduction
+    seen: dict[int, Choices] = field(default_factory=dict)
+    varies = False
+    name = "recorded"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The reduction's."""
+        return self.reduction.needs
+
+    def schedule(self, stack: Stack) -> Schedule:
+        """The reduction's."""
+        return self.reduction.schedule(stack)
+
+    def step(self, tokens: Tokens, features: Any, step: Step) -> Tokens:
+        """The reduction's."""
+        self.seen[step.block] = choices(self.reduction, tokens, features, step)
+        return self.reduction.step(tokens, features, step)
+
+    def operations(self, *given: Any) -> float:
+        """The reduction's."""
+        return self.reduction.operations(*given)
+
+    def timing_operations(self, *given: Any) -> float:
+        """The reduction's."""
+        return self.reduction.timing_operations(*given)
+
+
+def in_float64(model: ReducibleModel) -> ReducibleModel:
+    """A copy of the model in float64, from its weights in float32. Kernels take no float64: the reference runs."""
+    own: ReducibleModel = thaw(copy.deepcopy(model)).eval().float().double().requires_grad_(False)
+    return own
+
+
+def truth(exact: ReducibleModel, images: Tensor) -> Truth:
+    """The answer of a float64 model to ``(b, c, …)`` inputs."""
+    reduction = exact.reduction
+    recorded = None if reduction is None else Recorded(reduction)
+    try:
+        if recorded is not None:
+            exact.reduction = recorded  # type: ignore[assignment]  # it has all that a model asks of a reduction
+        with torch.inference_mode():
+            traced = exact.trace(images.double())
+    finally:
+        exact.reduction = reduction
+    blocks = reducing_blocks(exact.schedule.counts)
+    plans = [plan.assignment().numpy() for plan in traced.blocks[-1].plans]
+    places = dict(zip(blocks, plans, strict=True))
+    return Truth(traced.logits.numpy(), places, {} if recorded is None else recorded.seen)
+
+
+def reducing_blocks(counts: Sequence[int]) -> tuple[int, ...]:
+    """The blocks at whose turn tokens go."""
+    return tuple(block for block, count in enumerate(counts) if count)

@@ -1,0 +1,138 @@
+"""The folder: ``run.py`` runs without rmeeto and torch, prepares images as the model's data does, and names classes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import rmeeto
+from rmeeto.data import Preparation, evaluation_transform
+from rmeeto.errors import ConfigError, RmeetoError
+from rmeeto.exporting.folder import preparation
+from rmeeto.exporting.standalone import prepare
+from tiny_exports import transformer, video, vim
+from toys import COLOURS, picture
+
+BLOCKED = """
+import sys
+sys.modules |= dict.fromkeys(("torch", "rmeeto", "timm", "torchvision", "safetensors"))
+sys.argv = ["run.py", *sys.argv[2:]]
+import runpy
+runpy.run_path("run.py", run_name="__main__")
+"""
+
+
+def run_alone(folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", BLOCKED, "--", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model = vim("merge:r=3")
+    place = tmp_path_factory.mktemp("export") / "out"
+    rmeeto.export(model, place, maps=True, count=1, labels=["ant", "bee", "cat", "dog", "elk"])
+    return model, place
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_run_py_needs_neither_rmeeto_nor_torch(folder, tmp_path, runtime):
+    pytest.importorskip(runtime)
+    model, place = folder
+    file = tmp_path / "red.png"
+    picture(COLOURS["red"], seed=1, size=50).save(file)
+    shown = run_alone(place, file, "--runtime", runtime, "--logits", tmp_path / "logits.npy")
+    image = evaluation_transform(Preparation.of(model), glyphs=False)(Image.open(file))
+    with torch.inference_mode():
+        logits = model(image[None])[0]
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy")[0], logits, atol=2e-5 * float(logits.abs().max()))
+    likeliest = ["ant", "bee", "cat", "dog", "elk"][int(logits.argmax())]
+    assert shown.splitlines()[1].endswith(likeliest)
+
+
+def test_the_folder_has_all_that_a_program_needs(folder):
+    _, place = folder
+    names = {"README.md", "labels.json", "model.onnx", "parity.json", "preprocess.json", "run.py"}
+    assert {file.name for file in place.iterdir()} == names
+    assert "onnxruntime" in (place / "README.md").read_text()
+    assert json.loads((place / "preprocess.json").read_text())["size"] == [32, 32]
+
+
+def test_the_source_map_is_the_second_output(folder):
+    ort = pytest.importorskip("onnxruntime")
+    model, place = folder
+    session = ort.InferenceSession(str(place / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert [result.name for result in session.get_outputs()] == ["logits", "source_map"]
+    images = torch.randn(1, *model.config.input_size)
+    with torch.inference_mode():
+        right = model.trace(images).blocks[-1].group()
+    np.testing.assert_array_equal(session.run(None, {"images": images.numpy()})[1], right)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])
+@pytest.mark.parametrize("size", [(57, 41), (41, 57), (20, 20), (32, 90)])
+@pytest.mark.parametrize("options", [{}, {"img_size": (32, 48)}, {"in_chans": 1, "mean": (0.3,), "std": (0.2,)}])
+def test_images_are_prepared_bit_for_bit_as_by_the_package(mode, size, options):
+    model = vim(**options)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 200)
+    elif mode != "RGB":
+        image = image.convert(mode)
+    right = evaluation_transform(Preparation.of(model), glyphs=False)(image)
+    found = prepare.prepare(image, preparation(model, 1))
+    np.testing.assert_array_equal(found, right.numpy())
+
+
+def test_frames_of_a_clip_are_those_of_the_packages_evaluation(tmp_path):
+    frames = tmp_path / "clip"
+    frames.mkdir()
+    for number in range(7):
+        picture(COLOURS["green"], seed=number, size=30).save(frames / f"{number}.png")
+    model = video()
+    clip = prepare.read_input(frames, preparation(model, 1))
+    assert clip.shape == (1, 3, 4, 16, 16)
+    assert prepare.spread(7, 4) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("tome:r=2,features=X", "merge, prune, stm"),
+        ("similar-merge:r=2", "fixed lengths"),
+        ("merge:r=2,rank=random", "draws at random"),
+        ("merge:r=2,shuffle=0.3", "shuffle"),
+        ("merge:r=2,grouping=random", "grouping=random"),
+    ],
+)
+def test_reductions_that_cannot_be_exported_are_refused_before_anything_is_written(tmp_path, line, words):
+    with pytest.raises(ConfigError, match=words):
+        rmeeto.export(vim(line), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_formats_precisions_and_models_are_refused(tmp_path):
+    for options, words in (({"format": "pt3"}, "pt2"), ({"precision": "float16"}, "float32")):
+        with pytest.raises(RmeetoError, match=words):
+            rmeeto.export(vim(), tmp_path / "out", **options)
+    with pytest.raises(ConfigError, match="no logits"):
+        rmeeto.export(vim(num_classes=0), tmp_path / "out")
+    with pytest.raises(ConfigError, match="no logits"):
+        rmeeto.export(transformer(global_pool=""), tmp_path / "out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="something there"):
+        rmeeto.export(vim(), tmp_path / "full")

@@ -1,0 +1,33 @@
+"""Models so small that exporting and checking one takes seconds: of every family, with any reduction."""
+
+import torch
+
+from rmeeto import create_model
+
+SIZES = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 16, "depth": 4, "state": 4, "num_classes": 5}
+
+
+def vim(reduction=None, **options):
+    return seeded("vim_tiny", reduction, {**SIZES, **options})
+
+
+def video(reduction=None, **options):
+    return seeded("videomamba_tiny", reduction, {**SIZES, "frames": 4, "tubelet": 1, "img_size": 16, **options})
+
+
+def transformer(reduction=None, **options):
+    sizes = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2, "num_classes": 5}
+    return seeded("deit_tiny_patch16_224", reduction, {**sizes, **options})
+
+
+def seeded(name, reduction, options):
+    """A model whose logits are as large as those of trained ones, not as small as those of fresh ones."""
+    torch.manual_seed(0)
+    model = create_model(name, reduction=reduction, **options)
+    if model.num_classes:
+        torch.nn.init.normal_(model.head.weight)
+    return model
+
+
+def images_of(model, batch=2):
+    return torch.randn(batch, *model.config.input_size, generator=torch.Generator().manual_seed(1))
