@@ -101,7 +101,7 @@ class Graph:
         graphs = any(isinstance(value, onnx.GraphProto) for value in attributes.values())
         if key in self._known and not graphs:
             return self._known[key]
-        own = self._unused(f"{self.place}/{name or operation.lower()}".lstrip("/"))
+        own = self._unused(self._full_name(name or operation.lower()))
         outputs = [own, *(f"{own}:{number}" for number in range(1, count))]
         self.nodes.append(helper.make_node(operation, inputs, outputs, name=own, **attributes))
         self._known[key] = tuple(map(Value, outputs))
@@ -125,6 +125,12 @@ class Graph:
         if content is not None:
             self._stored[content] = stored
         return stored
+
+    def _full_name(self, name: str) -> str:
+        """A name with the place before it; a layer that is called by its own name is named once."""
+        if self.place.split("/")[-1] == name:
+            return self.place
+        return f"{self.place}/{name}" if self.place else name
 
     def _unused(self, name: str) -> str:
         self._names[name] += 1

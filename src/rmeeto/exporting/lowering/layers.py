@@ -20,7 +20,7 @@ def linear(call: Call, x: Any, weight: Any, bias: Any = None) -> Value:
     else:
         layer, weight = "linear", call.graph.node("Transpose", weight, perm=[1, 0])
     y = call.graph.node("MatMul", x, weight, name=layer)
-    return y if bias is None else call.graph.node("Add", y, bias, name=f"{layer}_bias")
+    return y if bias is None else call.graph.node("Add", y, bias, name="bias")
 
 
 @translates("aten.matmul.default", "aten.bmm.default", "aten.mm.default")

@@ -32,7 +32,7 @@ def closest_pairs(
     *,
     length: int,
     protected_count: int,
-) -> tuple[Value, Value, Value, Value]:
+) -> tuple[Operand, Operand, Operand, Operand]:
     """`rmeeto.ops.closest_pairs`: source, target, ranked, targets."""
     patches = patch_positions(graph, protected, length, protected_count)
     n = length - protected_count
@@ -123,7 +123,9 @@ def unit(graph: Graph, rows: Operand) -> Value:
     return graph.node("Div", rows, graph.node("Max", norm, SMALLEST_NORM), name="unit")
 
 
-def lay_out(graph: Graph, source: Operand, target: Operand | None, length: int, removed: int) -> tuple[Value, Value]:
+def lay_out(
+    graph: Graph, source: Operand, target: Operand | None, length: int, removed: int
+) -> tuple[Operand, Operand]:
     """`rmeeto.ops.lay_out`: kept and place. Every position is written once, so no runtime has a choice."""
     ones = np.ones((1, length), dtype=np.int64)
     gone = graph.node("Sub", source, source)

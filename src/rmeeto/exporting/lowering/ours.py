@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from rmeeto.exporting.lowering import match, scan
-from rmeeto.exporting.lowering.graph import Value
+from rmeeto.exporting.lowering.graph import Operand, Value
 from rmeeto.exporting.lowering.layers import normalised
 from rmeeto.exporting.lowering.table import Call, translates
 from rmeeto.ops.operands import ScanOperands
@@ -35,10 +35,16 @@ def bidirectional_scan(call: Call, *given: Any) -> Any:
     backward = ScanOperands(u_b, delta_b, A_b, B_b, C_b, delta_bias=bias_b)
     for name, decay in (("A", A), ("A_b", A_b)):
         call.graph.title(decay, f"{call.graph.place}/{name}")
-    ahead, behind = scan.scan(call.graph, [(forward, False), (backward, True)], A.shape[1], softplus=True)
+    ahead, behind = scan.scan(call.graph, [(forward, False), (backward, True)], state_shape(call, A), softplus=True)
     y = call.graph.node("Add", ahead, behind)
     skips = [(by, of) for by, of in ((skip, u), (skip_b, u_b)) if by is not None]
     return scan.gated(call.graph, y, skips, gate)
+
+
+def state_shape(call: Call, A: torch.Tensor) -> tuple[int | None, int, int]:
+    """``(b, e, n)`` of a scan's state; None if only the runtime knows the number of images."""
+    images = call.given(0).shape[0]
+    return images if isinstance(images, int) else None, *A.shape
 
 
 @translates("rmeeto.selective_scan.default")
@@ -58,14 +64,14 @@ def selective_scan(
 ) -> Any:
     """One direction alone."""
     operands = ScanOperands(u, delta, A, B, C, delta_bias=bias)
-    (y,) = scan.scan(call.graph, [(operands, reverse)], A.shape[1], softplus=softplus)
+    (y,) = scan.scan(call.graph, [(operands, reverse)], state_shape(call, A), softplus=softplus)
     return scan.gated(call.graph, y, [] if skip is None else [(skip, u)], gate)
 
 
 @translates("rmeeto.closest_pairs.default")
 def closest_pairs(
     call: Call, features: Any, protected: Any, r: int, distance: str, nth: int, reach: int, *_: Any
-) -> tuple[Value, ...]:
+) -> tuple[Operand, ...]:
     """The r candidates that are closest to a target."""
     length, protected_count = call.given(0).shape[1], call.given(1).shape[1]
     return match.closest_pairs(
@@ -94,7 +100,7 @@ def find_nearest_seen(
 
 
 @translates("rmeeto.lay_out.default")
-def lay_out(call: Call, source: Any, target: Any, length: int, *_: Any) -> tuple[Value, Value]:
+def lay_out(call: Call, source: Any, target: Any, length: int, *_: Any) -> tuple[Operand, Operand]:
     """Close the gaps."""
     return match.lay_out(call.graph, source, target, length, call.given(0).shape[1])
 

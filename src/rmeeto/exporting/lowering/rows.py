@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rmeeto.exporting.lowering.graph import INT64_MAX, Graph, Operand, Value, integers
+from rmeeto.ops.rows import patch_positions as known_positions
 
 
 def take(graph: Graph, values: Operand, index: Operand) -> Value:
@@ -14,13 +16,15 @@ def take(graph: Graph, values: Operand, index: Operand) -> Value:
     return graph.node("GatherND", values, places, batch_dims=1, name="rows")
 
 
-def cut(graph: Graph, values: Operand, first: int, end: int, *, axis: int, step: int = 1) -> Value:
+def cut(graph: Graph, values: Operand, first: int, end: int, *, axis: int, step: int = 1) -> Operand:
     """``values[first:end:step]`` along an axis."""
+    if not isinstance(values, Value):
+        return values[(slice(None),) * axis + (slice(first, end, step),)]
     bounds = (integers(first), integers(end), integers(axis), integers(step))
     return graph.node("Slice", values, *bounds)
 
 
-def every_second(graph: Graph, positions: Operand, first: int) -> Value:
+def every_second(graph: Graph, positions: Operand, first: int) -> Operand:
     """``positions[:, first::2]``."""
     return cut(graph, positions, first, INT64_MAX, axis=1, step=2)
 
@@ -70,11 +74,13 @@ def for_each_image(graph: Graph, shaped: Operand, row: NDArray[np.int64]) -> Val
     return graph.node("Expand", row, graph.node("Concat", images, integers(row.shape[1]), axis=0))
 
 
-def patch_positions(graph: Graph, protected: Operand, length: int, count_of_protected: int) -> Value:
+def patch_positions(graph: Graph, protected: Operand, length: int, count_of_protected: int) -> Operand:
     """``(b, l - p)``: the positions of all tokens but the ``(b, p)`` protected ones, ascending.
 
     The comparisons are added one by one: OpenVINO 2026.4 loses the addition behind a sum of whole numbers.
     """
+    if isinstance(protected, Tensor):
+        return known_positions(protected, length)
     index = np.arange(length - count_of_protected, dtype=np.int64)
     if count_of_protected == 0:
         return for_each_image(graph, protected, index[None])
@@ -87,5 +93,4 @@ def patch_positions(graph: Graph, protected: Operand, length: int, count_of_prot
         one = cut(graph, before, number, number + 1, axis=1)
         behind = graph.node("Cast", graph.node("GreaterOrEqual", index[None], one), to=7)  # INT64
         patches = graph.node("Add", patches, behind, name="patches")
-    assert isinstance(patches, Value)
     return patches

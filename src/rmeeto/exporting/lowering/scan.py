@@ -13,10 +13,11 @@ from rmeeto.ops.operands import ScanOperands
 Walk = tuple[ScanOperands, bool]
 
 
-def scan(graph: Graph, walks: Sequence[Walk], states: int, *, softplus: bool) -> list[Value]:
+def scan(graph: Graph, walks: Sequence[Walk], shape: Sequence[int | None], *, softplus: bool) -> list[Value]:
     """What each walk gives before skip and gate, ``(b, l, e)``.
 
-    walks: the operands of each, without skip and gate, and whether it begins at the last token. One loop over the
+    walks: the operands of each, without skip and gate, and whether it begins at the last token. shape: of a state,
+    ``(b, e, n)``, with None if only the runtime knows the number of images. One loop over the
     tokens has a state ``(b, e, n)`` for each. Δ·A becomes the decay inside of the loop, so that no ``(b, l, e, n)``
     stands in memory, and the state is read by a product of matrices, which runtimes compute several times faster than
     a product and a sum.
@@ -30,7 +31,7 @@ def scan(graph: Graph, walks: Sequence[Walk], states: int, *, softplus: bool) ->
         B, C = token_major(graph, operands.B, 2), token_major(graph, operands.C, 3)
         inputs += [*columns, B, C]
         decays.append(graph.read(operands.A))
-    empty = [_empty_state(graph, operands, states) for operands, _ in walks]
+    empty = [_empty_state(graph, operands, shape) for operands, _ in walks]
     backward = [int(reverse) for _, reverse in walks]
     directions = [side for side in backward for _ in range(4)]
     found = graph.nodes_of(
@@ -70,11 +71,14 @@ def batch_major(graph: Graph, y: Operand) -> Value:
     return graph.node("Transpose", graph.node("Squeeze", y, integers(3)), perm=[1, 0, 2])
 
 
-def _empty_state(graph: Graph, operands: ScanOperands, states: int) -> Value:
-    """Zeros ``(b, e, n)``, in memory of their own."""
-    shape = graph.node("Shape", operands.u)
-    ends = (graph.node("Gather", shape, integers(axis), axis=0) for axis in (0, 2))
-    full = graph.node("Concat", *ends, integers(states), axis=0)
+def _empty_state(graph: Graph, operands: ScanOperands, shape: Sequence[int | None]) -> Value:
+    """Zeros ``(b, e, n)``."""
+    images, *others = shape
+    full: Operand = integers(*others)
+    if images is None:
+        full = graph.node("Concat", graph.node("Shape", operands.u, start=0, end=1), full, axis=0)
+    else:
+        full = integers(images, *others)
     zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
     return graph.node("ConstantOfShape", full, value=zero, name="empty_state")
 
