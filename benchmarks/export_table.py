@@ -3,7 +3,7 @@
 Weights are random. A case that has been measured is measured again if it is named; --missing takes the others, until
 the time is over. Needs the extra `export`. Let nothing else run meanwhile.
 
-    python benchmarks/export_table.py --cases vim_tiny:merge:r=5
+    python benchmarks/export_table.py --cases 'vim_tiny default'
     python benchmarks/export_table.py --missing --minutes 4 [--format pt2]
 """
 
@@ -27,17 +27,17 @@ MODELS = {
     "vim_tiny": ("vim_tiny", {}, "merge:r=5"),
     "vim_small": ("vim_small", {}, "merge:r=11"),
     "videomamba_tiny": ("videomamba_tiny", {}, "merge:r=5"),
-    "videomamba_tiny_8": ("videomamba_tiny", {"frames": 8}, "merge:r=40"),
     "deit_tiny": ("deit_tiny_patch16_224", {}, "merge:r=8,features=K,blocks=all"),
+    "videomamba_tiny_8": ("videomamba_tiny", {"frames": 8}, "merge:r=40"),
 }
 OTHERS = {"none": None, "stm": "stm:r=5", "window": "merge:r=5,window=1"}
 
 
 def cases():
     """Every case by name: a model, its options, and the line of its reduction."""
-    for name, (model, options, line) in MODELS.items():
-        for kind, other in {"default": line, **OTHERS}.items():
-            yield f"{name} {kind}", (model, options, line if kind == "default" else other)
+    for kind in ("default", *OTHERS):
+        for name, (model, options, line) in MODELS.items():
+            yield f"{name} {kind}", (model, options, line if kind == "default" else OTHERS[kind])
 
 
 def parse_arguments():
@@ -46,7 +46,7 @@ def parse_arguments():
     parser.add_argument("--missing", action="store_true", help="all that have no result yet")
     parser.add_argument("--minutes", type=float, default=4.0, help="start no case after this time")
     parser.add_argument("--format", default="onnx")
-    parser.add_argument("--images", type=int, default=2, help="real ones in the check")
+    parser.add_argument("--images", type=int, default=1, help="real ones in the check")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 

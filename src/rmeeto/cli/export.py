@@ -49,6 +49,7 @@ def export(
             f"export {model}", why="nothing says where to", fix="--output DIR, or --table for the figures"
         )
 
+    from rmeeto.evaluation.prediction import saved_class_names
     from rmeeto.exporting import FORMATS, export_all
     from rmeeto.exporting import export as write
     from rmeeto.exporting.parity import ParityError
@@ -61,7 +62,14 @@ def export(
         network.reduction = None
     with tempfile.TemporaryDirectory() as scratch:
         folder = output if output is not None else Path(scratch) / "export"
-        given = {"batch": size, "check": check, "count": count, "name": described.name, "progress": console.progress()}
+        given = {
+            "batch": size,
+            "check": check,
+            "count": count,
+            "name": described.name,
+            "labels": None if described.folder is None else saved_class_names(described.folder),
+            "progress": console.progress(),
+        }
         failed: ParityError | None = None
         if every:
             parity = export_all(network, folder, **given)  # type: ignore[arg-type]
