@@ -15,6 +15,7 @@ from rmeeto.files.durable import write_bytes
 from rmeeto.models.reducible import ReducibleModel
 
 FILE = "model.onnx"
+MOST_MEGABYTES = 2_000  # a message of protocol buffers has less than 2³¹ bytes
 
 
 class OnnxFormat:
@@ -22,13 +23,24 @@ class OnnxFormat:
 
     name = "onnx"
     packages = ("onnx", "onnxruntime", "openvino", "torch")
+    needs = ("numpy", "pillow", "onnxruntime")
+    runs = "`run.py` needs nothing else; with `--runtime openvino` it runs the same file in OpenVINO."
 
-    def check(self, precision: str) -> None:
-        """Raise :class:`ConfigError` for another precision than float32, or if a package is missing."""
+    def check(self, model: ReducibleModel, precision: str) -> None:
+        """Raise :class:`ConfigError` for another precision than float32, too large a model, or a missing package."""
         check_precision(self.name, precision)
         if not is_installed("onnx"):
             raise ConfigError(
                 "export to onnx", why="the package onnx is not installed", fix='pip install "rmeeto[export]"'
+            )
+
+        megabytes = sum(parameter.numel() * 4 for parameter in model.parameters()) / 1e6
+        if megabytes > MOST_MEGABYTES:
+            raise ConfigError(
+                "export to onnx",
+                given=f"{megabytes:,.0f} MB of weights",
+                why=f"one ONNX file holds at most {MOST_MEGABYTES:,} MB",
+                fix="--format pt2 has no such limit",
             )
 
     def write(self, model: ReducibleModel, folder: Path, *, batch: Batch, maps: bool) -> Sequence[Runner]:

@@ -26,8 +26,10 @@ class Pt2Format:
 
     name = "pt2"
     packages = ("torch",)
+    needs = ("numpy", "pillow", "torch")
+    runs = "`run.py` runs `plain.pt2`; with `--kernels` it runs `model.pt2` by the kernels of an installed rmeeto."
 
-    def check(self, precision: str) -> None:
+    def check(self, model: ReducibleModel, precision: str) -> None:
         """Raise :class:`ConfigError` for another precision than float32."""
         check_precision(self.name, precision)
 

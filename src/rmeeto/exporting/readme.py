@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rmeeto import __version__
 from rmeeto.data import Preparation
 from rmeeto.exporting.parity import Parity, Row
@@ -18,7 +20,7 @@ pip install {packages}
 python run.py {file}
 ```
 
-`run.py` needs nothing else: it prepares the input as `preprocess.json` says, runs the model and names the classes by
+{runs} It prepares the input as `preprocess.json` says, runs the model and names the classes by
 `labels.json`. Copy what you need of it into your own program.
 
 {input_text}
@@ -35,8 +37,20 @@ five runs with the runtimes' own settings.
 """
 
 
-def readme(parity: Parity, model: ReducibleModel, format_name: str, *, batch: int | None, maps: bool) -> str:
-    """How to run a folder, what was checked, and how fast it was."""
+def readme(
+    parity: Parity,
+    model: ReducibleModel,
+    format_name: str,
+    *,
+    batch: int | None,
+    maps: bool,
+    needs: Sequence[str],
+    runs: str,
+) -> str:
+    """How to run a folder, what was checked, and how fast it was.
+
+    needs: packages that ``run.py`` imports. runs: a sentence on what it runs.
+    """
     clips = Preparation.of(model).frames > 1
     shape = ", ".join(map(str, model.config.input_size))
     number = "any number of inputs" if batch is None else "1 input" if batch == 1 else f"{batch} inputs"
@@ -51,7 +65,8 @@ def readme(parity: Parity, model: ReducibleModel, format_name: str, *, batch: in
         version=__version__,
         format=format_name,
         takes=f"It takes {number} at a time.",
-        packages={"onnx": "numpy pillow onnxruntime"}.get(format_name, "numpy pillow torch"),
+        packages=" ".join(needs),
+        runs=runs,
         file="CLIP_FOLDER" if clips else "PHOTO.jpg",
         input_text=f"Input `images`: float32 `({'images' if batch is None else batch}, {shape})`. "
         f"Output `logits`: float32 `(…, {model.num_classes})`.",

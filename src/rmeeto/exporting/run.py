@@ -29,13 +29,18 @@ from rmeeto.runtime.progress import SILENT, Progress
 
 
 class Format(Protocol):
-    """One format. packages: whose versions the report names."""
+    """One format.
+
+    packages: whose versions the report names. needs: what ``run.py`` imports. runs: a sentence on what it runs.
+    """
 
     name: str
     packages: tuple[str, ...]
+    needs: tuple[str, ...]
+    runs: str
 
-    def check(self, precision: str) -> None:
-        """Raise :class:`ConfigError` for a precision that the format does not have, or if a package is missing."""
+    def check(self, model: ReducibleModel, precision: str) -> None:
+        """Raise :class:`ConfigError` for a model or precision that the format cannot have, or a missing package."""
         ...
 
     def write(self, model: ReducibleModel, folder: Path, *, batch: Batch, maps: bool) -> Sequence[Runner]:
@@ -133,7 +138,7 @@ def _prepared(model: ReducibleModel, writer: Format, precision: str) -> Reducibl
     """A copy in float32 on the processor, after all that can be refused has been."""
     check_model(model)
     check_reduction(model.reduction)
-    writer.check(precision)
+    writer.check(model, precision)
     Preparation.of(model)  # raises for inputs that no file can give
     own: ReducibleModel = thaw(copy.deepcopy(model)).eval().float().cpu()
     return own
@@ -171,7 +176,10 @@ def _export(
         versions=versions(writer.packages),
     )
     write_text(folder / PARITY, json.dumps(parity.to_dict(), indent=1) + "\n")
-    write_text(folder / README, readme(parity, model, writer.name, batch=batch, maps=maps))
+    write_text(
+        folder / README,
+        readme(parity, model, writer.name, batch=batch, maps=maps, needs=writer.needs, runs=writer.runs),
+    )
     return parity
 
 
