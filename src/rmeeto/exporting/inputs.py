@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from rmeeto.data import CLIPS, Preparation, evaluation_transform, open_data
+from rmeeto.data import CLIPS, ImageSource, Preparation, evaluation_transform, open_data
 from rmeeto.errors import DataError
 from rmeeto.evaluation.prediction import find_files, read_clip, read_image
 from rmeeto.models.reducible import ReducibleModel
 
+One = TypeVar("One")
 REAL = {"images": 8, "clips": 2}
 RANDOM = {"images": 2, "clips": 1}
 
@@ -60,16 +62,16 @@ def _digits(model: ReducibleModel, wanted: int) -> Iterator[tuple[str, Tensor]]:
     """Digits in the model's size; the frames of a clip are digits that follow each other."""
     how = Preparation.of(model)
     try:
-        source = open_data("digits", "val")
+        source = cast(ImageSource, open_data("digits", "val"))
     except DataError:  # scikit-learn is not installed
         return
     transform = evaluation_transform(how, glyphs=True)
     for number in spread(range(len(source.labels)), wanted):
-        frames = [transform(source.read((number + step) % len(source.labels))) for step in range(how.frames)]  # type: ignore[arg-type]
+        frames = [transform(source.read((number + step) % len(source.labels))) for step in range(how.frames)]
         yield f"digit {number}", torch.stack(frames, dim=1) if how.kind is CLIPS else frames[0]
 
 
-def spread(values: Sequence[object], count: int) -> Sequence[object]:
+def spread(values: Sequence[One], count: int) -> Sequence[One]:
     """At most ``count`` of them, evenly spaced."""
     step = max(1, len(values) // count)
     return values[::step][:count]

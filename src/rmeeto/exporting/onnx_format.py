@@ -22,8 +22,8 @@ class OnnxFormat:
     """Standard operators of opset 20."""
 
     name = "onnx"
-    packages = ("onnx", "onnxruntime", "openvino", "torch")
-    needs = ("numpy", "pillow", "onnxruntime")
+    packages: tuple[str, ...] = ("onnx", "onnxruntime", "openvino", "torch")
+    needs: tuple[str, ...] = ("numpy", "pillow", "onnxruntime")
     runs = "`run.py` needs nothing else; with `--runtime openvino` it runs the same file in OpenVINO."
 
     def check(self, model: ReducibleModel, precision: str) -> None:
@@ -50,6 +50,7 @@ class OnnxFormat:
 
         lowered = lower(trace(model, batch))
         given = [LOGITS, SOURCE_MAP] if maps else [LOGITS]
+        folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / FILE, lowered.model(*given).SerializeToString())
         write_run(folder, onnx_runtime)
         places = [name for name in lowered.results if name not in (LOGITS, SOURCE_MAP)]

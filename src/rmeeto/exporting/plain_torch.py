@@ -29,7 +29,7 @@ def walk(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *, reverse: 
     missing = each * stretches - length
 
     def stretched(x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, missing)).unflatten(1, (stretches, each))
+        return F.pad(x, (0, 0, 0, missing)).reshape(x.shape[0], stretches, each, x.shape[2])
 
     decays = torch.exp(stretched(delta)[..., None] * A)  # (b, stretches, each, e, n)
     entering = stretched(delta * u)[..., None] * stretched(B)[..., None, :]

@@ -25,8 +25,8 @@ class Pt2Format:
     """PyTorch's own format."""
 
     name = "pt2"
-    packages = ("torch",)
-    needs = ("numpy", "pillow", "torch")
+    packages: tuple[str, ...] = ("torch",)
+    needs: tuple[str, ...] = ("numpy", "pillow", "torch")
     runs = "`run.py` runs `plain.pt2`; with `--kernels` it runs `model.pt2` by the kernels of an installed rmeeto."
 
     def check(self, model: ReducibleModel, precision: str) -> None:
@@ -38,6 +38,7 @@ class Pt2Format:
         from rmeeto.exporting.standalone import pt2_runtime
 
         whole, shipped = trace(model, batch).program, trace(model, batch, results=2 if maps else 1).program
+        folder.mkdir(parents=True, exist_ok=True)
         blocks, found = reducing_blocks(model.schedule.counts), []
         for name, runtime, lower in ((FILE, "PyTorch with rmeeto", as_it_is), (PLAIN, "PyTorch alone", in_plain_torch)):
             save(lower(shipped), folder / name)
@@ -61,4 +62,5 @@ def as_it_is(traced: torch.export.ExportedProgram) -> torch.export.ExportedProgr
 def in_plain_torch(traced: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """The same program with PyTorch's operations in the places of ours."""
     table: dict[Any, Any] = plain_torch.table()
-    return traced.run_decompositions(table)
+    plain: torch.export.ExportedProgram = traced.run_decompositions(table)
+    return plain

@@ -44,7 +44,7 @@ class Format(Protocol):
         ...
 
     def write(self, model: ReducibleModel, folder: Path, *, batch: Batch, maps: bool) -> Sequence[Runner]:
-        """Write the model and its ``run.py`` into a folder; what runs it."""
+        """Make the folder and write the model and its ``run.py`` into it; what runs it."""
         ...
 
 
@@ -159,7 +159,6 @@ def _export(
     name: str | None,
     labels: Sequence[str] | None,
 ) -> Parity:
-    folder.mkdir(parents=True, exist_ok=True)
     runners = writer.write(model, folder, batch=batch, maps=maps)
     write_common(folder, model, batch=batch, labels=None if labels is None else [*labels])
     rows = [

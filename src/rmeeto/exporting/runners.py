@@ -38,11 +38,16 @@ class Runner(Protocol):
     load_seconds: from the file to a model that is ready. file: what was loaded.
     """
 
-    runtime: str
-    precision: str
-    gated: bool
-    load_seconds: float
-    file: Path
+    @property
+    def runtime(self) -> str: ...  # noqa: D102
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def gated(self) -> bool: ...  # noqa: D102
+    @property
+    def load_seconds(self) -> float: ...  # noqa: D102
+    @property
+    def file(self) -> Path: ...  # noqa: D102
 
     def logits(self, batch: Array) -> Array:
         """Logits by the file as it is shipped."""
@@ -75,7 +80,7 @@ class Compiled:
 
     def answer(self, batch: Array) -> Answer:
         """Logits by the file, and the plans of the same graph."""
-        _, *places = self.probed(batch) if self.blocks else [None]
+        places = self.probed(batch)[1:] if self.blocks else ()
         return Answer(self.logits(batch), dict(zip(self.blocks, places, strict=True)))
 
 
@@ -85,7 +90,7 @@ def onnx_runtime(file: Path, probe: bytes, blocks: tuple[int, ...]) -> Compiled:
 
     def opened(source: str | bytes) -> Callable[[Array], Sequence[Array]]:
         session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
-        return lambda batch: session.run(None, {"images": batch})  # type: ignore[no-any-return]
+        return lambda batch: session.run(None, {"images": batch})
 
     start = time.perf_counter()
     shipped = opened(str(file))

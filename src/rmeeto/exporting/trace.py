@@ -15,7 +15,7 @@ from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import Reduction, Schedule, Tokens
 from rmeeto.reduction.protocol import Stack, Step
 
-Batch = int | None  # None where the runtime decides
+Batch = int | None  # None: any number, which the runtime learns from its input
 MOST_IMAGES = 4096  # that a program with a free batch may be given at a time
 LOGITS, SOURCE_MAP = "logits", "source_map"
 

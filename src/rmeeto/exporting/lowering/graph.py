@@ -34,7 +34,7 @@ class Size:
 
 
 Operand = Value | Tensor | NDArray[Any]
-DTYPES = {
+DTYPES: dict[torch.dtype, int] = {
     torch.float32: TensorProto.FLOAT,
     torch.int64: TensorProto.INT64,
     torch.int32: TensorProto.INT32,
@@ -178,4 +178,5 @@ def integers(*numbers: int) -> NDArray[np.int64]:
 
 def element_type(dtype: torch.dtype) -> int:
     """ONNX's number for a type of PyTorch's."""
-    return DTYPES[dtype]
+    number: int = DTYPES[dtype]
+    return number

@@ -46,7 +46,7 @@ def convolution(
         raise NotImplementedError(f"a convolution with padding {padding}")
     pads, strides, dilations = (_each(value, rank) for value in (padding, stride, dilation))
     operands = (x, weight) if bias is None else (x, weight, bias)
-    settings = {"pads": [*pads, *pads], "strides": strides, "dilations": dilations, "group": groups}
+    settings: dict[str, Any] = {"pads": [*pads, *pads], "strides": strides, "dilations": dilations, "group": groups}
     return call.graph.node("Conv", *operands, kernel_shape=list(call.given(1).shape[2:]), **settings)
 
 

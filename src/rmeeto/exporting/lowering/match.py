@@ -17,8 +17,8 @@ from rmeeto.exporting.lowering.rows import (
     take,
 )
 
-SMALLEST_NORM = np.float32(1e-12)  # as torch.nn.functional.normalize has it
-NEVER = np.float32(-np.inf)
+SMALLEST_NORM = np.array(1e-12, dtype=np.float32)  # as torch.nn.functional.normalize has it
+NEVER = np.array(-np.inf, dtype=np.float32)
 
 
 def closest_pairs(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rmeeto.exporting.lowering import match, scan
+from rmeeto.exporting.lowering import match, rows, scan
 from rmeeto.exporting.lowering.graph import Operand, Value
 from rmeeto.exporting.lowering.layers import normalised
 from rmeeto.exporting.lowering.table import Call, translates
@@ -82,8 +82,8 @@ def closest_pairs(
 @translates("rmeeto.find_nearest.default")
 def find_nearest(call: Call, a: Any, b: Any, distance: str, nth: int, reach: int, *_: Any) -> tuple[Value, Value]:
     """Each row's nth closest of another group."""
-    rows, columns = call.given(0).shape[1], call.given(1).shape[1]
-    low, high = (np.arange(rows, dtype=np.int64) + side for side in (-reach, reach))
+    count, columns = call.given(0).shape[1], call.given(1).shape[1]
+    low, high = (np.arange(count, dtype=np.int64) + side for side in (-reach, reach))
     seen = low.clip(0, columns)[None], high.clip(0, columns)[None]
     return match.nearest(call.graph, a, b, seen, distance, nth, columns=columns)
 
@@ -110,5 +110,5 @@ def merge_rows(call: Call, values: Any, kept: Any, source: Any, target: Any, sha
     """Merge rows into others."""
     left = call.given(1).shape[1]
     if call.given(2).shape[1] == 0:
-        return match.take(call.graph, values, kept)
+        return rows.take(call.graph, values, kept)
     return match.merge_rows(call.graph, values, kept, source, target, share, left=left)

@@ -182,7 +182,8 @@ def norm(call: Call, x: Any, order: float = 2, dim: Any = None, keepdim: bool = 
 @translates("aten.norm.ScalarOpt_dim")
 def norm_along(call: Call, x: Any, order: float, dim: Any, keepdim: bool = False) -> Value:
     """The length of vectors."""
-    return norm(call, x, order, dim, keepdim)
+    length: Value = norm(call, x, order, dim, keepdim)
+    return length
 
 
 @translates("aten.max.dim", "aten.min.dim")

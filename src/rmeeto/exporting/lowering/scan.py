@@ -11,9 +11,10 @@ from rmeeto.exporting.lowering.graph import Graph, Operand, Value, as_array, int
 from rmeeto.ops.operands import ScanOperands
 
 Walk = tuple[ScanOperands, bool]
+State = tuple[int | None, int, int]
 
 
-def scan(graph: Graph, walks: Sequence[Walk], shape: Sequence[int | None], *, softplus: bool) -> list[Value]:
+def scan(graph: Graph, walks: Sequence[Walk], shape: State, *, softplus: bool) -> list[Value]:
     """What each walk gives before skip and gate, ``(b, l, e)``.
 
     walks: the operands of each, without skip and gate, and whether it begins at the last token. shape: of a state,
@@ -71,9 +72,9 @@ def batch_major(graph: Graph, y: Operand) -> Value:
     return graph.node("Transpose", graph.node("Squeeze", y, integers(3)), perm=[1, 0, 2])
 
 
-def _empty_state(graph: Graph, operands: ScanOperands, shape: Sequence[int | None]) -> Value:
+def _empty_state(graph: Graph, operands: ScanOperands, shape: State) -> Value:
     """Zeros ``(b, e, n)``."""
-    images, *others = shape
+    images, *others = shape[0], shape[1], shape[2]
     full: Operand = integers(*others)
     if images is None:
         full = graph.node("Concat", graph.node("Shape", operands.u, start=0, end=1), full, axis=0)

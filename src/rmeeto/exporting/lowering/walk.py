@@ -73,7 +73,8 @@ def weights_of(program: torch.export.ExportedProgram) -> dict[str, tuple[str, Te
 
 def computed(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     """The result of a call: a constant if all operands are, otherwise what the translation gives."""
-    args, kwargs = (fx.node.map_arg(given, lambda one: values[one]) for given in (node.args, node.kwargs))
+    args: Any = fx.node.map_arg(node.args, lambda one: values[one])
+    kwargs: Any = fx.node.map_arg(node.kwargs, lambda one: values[one])
     operands: list[Any] = []
     fx.node.map_aggregate((args, kwargs), operands.append)
     if not any(isinstance(one, Value | Size) for one in operands):
@@ -82,14 +83,18 @@ def computed(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     name = name_of(node.target)
     translation = TRANSLATIONS.get(name)
     if translation is None:
-        raise ConfigError(
-            "write the model in ONNX",
-            given=f"{graph.place} calls {name}",
-            why="there is no translation of it",
-            fix="--format pt2 exports every model that PyTorch can trace",
-        )
+        raise untranslated(f"{graph.place} calls {name}", "there is no translation of it")
     chosen = {key: value for key, value in kwargs.items() if key not in ("device", "pin_memory", "layout")}
-    return translation(Call(graph, node), *args, **chosen)
+    try:
+        return translation(Call(graph, node), *args, **chosen)
+    except NotImplementedError as error:
+        raise untranslated(f"{graph.place} calls {name}", f"it is {error}, which has no translation") from error
+
+
+def untranslated(given: str, why: str) -> ConfigError:
+    """The error for a model with an operation that cannot be written in ONNX."""
+    fix = "--format pt2 exports every model that PyTorch can trace"
+    return ConfigError("write the model in ONNX", given=given, why=why, fix=fix)
 
 
 def name_of(target: Any) -> str:
