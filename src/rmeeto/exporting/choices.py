@@ -25,8 +25,9 @@ NOT_A_PLAN = float("inf")
 class Choices:
     """What a step chose from, in float64.
 
-    candidates, targets: ``(b, n)`` and ``(b, m)`` positions. similarity: ``(b, n, m)``, -∞ where a candidate may not
-    join a target. value: ``(b, n)``, what candidates are ranked by. r: how many leave.
+    candidates, targets: ``(b, n)`` and ``(b, m)`` positions. similarity: ``(b, n, m)``, -∞ where a candidate does not
+    see a target. allowed: ``(b, n, m)``, which target a candidate may join. value: ``(b, n)``, what candidates are
+    ranked by. r: how many leave.
     """
 
     reduction: Reduction
@@ -34,6 +35,7 @@ class Choices:
     candidates: Tensor
     targets: Tensor
     similarity: Tensor
+    allowed: Tensor
     value: Tensor
     r: int
 
@@ -52,8 +54,9 @@ class Choices:
         worse = torch.where(taken, last - value, value - last)
         gaps = [torch.where(value == last, 0.0, worse)]
         if isinstance(self.reduction, TokenMerge | STM):
-            own = self.similarity[image].gather(1, partner[:, None])[:, 0]
-            gaps.append(torch.where(value == own, 0.0, (value - own).abs())[taken])
+            own, fits = (of[image].gather(1, partner[:, None])[:, 0] for of in (self.similarity, self.allowed))
+            apart = torch.where(value == own, 0.0, (value - own).abs())
+            gaps.append(torch.where(fits, apart, NOT_A_PLAN)[taken])
         if getattr(self.reduction, "order", "kept") == "dropped":
             ranked = value[~taken][place[sides[0][~taken]].argsort()]
             gaps.append(ranked - ranked.cummin(0).values)
@@ -98,13 +101,13 @@ def choices(reduction: Reduction, tokens: Tokens, features: Any, step: Step) -> 
     columns = targets.shape[1]
     column = torch.arange(columns)
     inside = (column >= low[..., None]) & (column < high[..., None])
-    nothing = ~inside.any(-1)
-    ranked = found.masked_fill(~inside, -torch.inf).sort(dim=-1, descending=True, stable=True).values
+    found = found.masked_fill(~inside, -torch.inf)
+    ranked = found.sort(dim=-1, descending=True, stable=True).values
     place = ((high - low).clamp(1, reduction.nth) - 1)[..., None]
     value = ranked.gather(-1, place)[..., 0]
-    fallback = nothing[..., None] & (column == low.clamp(max=columns - 1)[..., None])
-    found = found.masked_fill(~(inside | fallback), -torch.inf).masked_fill(fallback, -torch.inf)
-    return Choices(reduction, tokens, candidates, targets, found, value, step.r)
+    next_one = column == low.clamp(max=columns - 1)[..., None]  # what a candidate that sees none joins
+    allowed = inside | (next_one & ~inside.any(-1, keepdim=True))
+    return Choices(reduction, tokens, candidates, targets, found, allowed, value, step.r)
 
 
 def _seen(
@@ -130,4 +133,4 @@ def _between_neighbours(reduction: STM, tokens: Tokens, compared: Tensor, patche
     found = closeness.new_full((*candidates.shape, targets.shape[1]), -torch.inf)
     pair = torch.arange(closeness.shape[1])  # between patches number `pair` and `pair + 1`
     found[:, (pair + 1) // 2, pair // 2] = closeness
-    return Choices(reduction, tokens, candidates, targets, found, found.amax(-1), step.r)
+    return Choices(reduction, tokens, candidates, targets, found, found.isfinite(), found.amax(-1), step.r)
