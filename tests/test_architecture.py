@@ -137,6 +137,8 @@ ROOMS = {
     "openvino": {"rmeeto.exporting.runners", "rmeeto.exporting.standalone"},
     "onnxruntime": {"rmeeto.speed.engines"},
     "openvino": {"rmeeto.speed.engines"},
+    "onnxruntime": {"rmeeto.speed.engines", "rmeeto.exporting.runners", "rmeeto.exporting.standalone"},
+    "openvino": {"rmeeto.speed.engines", "rmeeto.exporting.runners", "rmeeto.exporting.standalone"},
     "huggingface_hub": {"rmeeto.models.checkpoint"},
 }
 
