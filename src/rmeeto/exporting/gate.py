@@ -7,6 +7,7 @@ plans are equal; and where they are not, by how much the other choice is the wor
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ import torch
 from rmeeto.exporting.inputs import Inputs
 from rmeeto.exporting.parity import Difference, Row
 from rmeeto.exporting.runners import Answer, Array, Runner
-from rmeeto.exporting.truth import Truth, in_float64, truth
+from rmeeto.exporting.truth import Truth, in_float64, truths
 from rmeeto.models.inference.freezing import freeze
 from rmeeto.models.layers.freezing import thaw
 from rmeeto.models.reducible import ReducibleModel
@@ -27,6 +28,7 @@ from rmeeto.runtime.progress import SILENT, Progress
 BUDGET = 5e-5  # of the largest logit: fifty times float32's own error, a tenth of that of float16 weights
 TIE = 1e-4  # of the largest similarity
 TIMED_RUNS = 5
+AT_ONCE = 8  # inputs in float64
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,24 @@ class Expected:
 
 def expect(model: ReducibleModel, inputs: Inputs, progress: Progress = SILENT) -> Expected:
     """Compute what the gate compares with."""
-    exact, truths = in_float64(model), []
+    exact, right = in_float64(model), list[Truth]()
     with progress.task("computing in float64", len(inputs.names)) as task:
-        for number in range(len(inputs.names)):
-            truths.append(truth(exact, inputs.values[number : number + 1]))
-            task.advance()
-    scale = max(float(np.abs(one.logits).max()) for one in truths)
-    own, milliseconds = _frozen(model, inputs)
+        for some in inputs.values.split(AT_ONCE):
+            right += truths(exact, some)
+            task.advance(len(some))
+    scale = max(float(np.abs(one.logits).max()) for one in right)
+    own, frozen_ms = _frozen(model, inputs)
+    answers = [own(number) for number in range(len(right))]
     errors = [
-        _error(own(number), one, scale)
-        for number, one in enumerate(truths)
-        if first_difference(own(number), one, 0) is None
+        _error(answer, one, scale, 0)
+        for answer, one in zip(answers, right, strict=True)
+        if first_difference(answer, one, 0) is None
     ]
-    return Expected(inputs, tuple(truths), scale, max(errors, default=None), milliseconds)
+    return Expected(inputs, tuple(right), scale, max(errors, default=None), frozen_ms)
 
 
 def _frozen(model: ReducibleModel, inputs: Inputs) -> tuple[Callable[[int], Answer], float]:
     """Answers of the model as `rmeeto.freeze` leaves it, and its time for one input in milliseconds."""
-    import copy
-
     frozen = freeze(thaw(copy.deepcopy(model)))
 
     def answer(number: int) -> Answer:
@@ -110,13 +111,13 @@ def first_difference(answer: Answer, one: Truth, place: int) -> tuple[int, float
     """The first block whose plan of the batch's input number ``place`` differs, and the margin; None if none does."""
     for block, right in one.places.items():
         found = answer.places[block][place]
-        if not np.array_equal(found, right[0]):
-            return block, one.choices[block].margin(0, torch.from_numpy(np.asarray(found, dtype=np.int64)))
+        if not np.array_equal(found, right):
+            return block, one.margin(block, found)
     return None
 
 
-def _error(answer: Answer, one: Truth, scale: float, place: int = 0) -> float:
-    error = np.abs(answer.logits[place].astype(np.float64) - one.logits[0]).max() / max(scale, 1e-30)
+def _error(answer: Answer, one: Truth, scale: float, place: int) -> float:
+    error = np.abs(answer.logits[place].astype(np.float64) - one.logits).max() / max(scale, 1e-30)
     return float(error) if np.isfinite(error) else float("inf")
 
 

@@ -21,15 +21,20 @@ from rmeeto.reduction.protocol import Stack, Step
 
 @dataclass(frozen=True)
 class Truth:
-    """The float64 answer to a batch of inputs.
+    """The float64 answer to one input.
 
-    logits: ``(b, classes)``. places: by reducing block, the output place of every token that enters it, ``(b, l)``.
-    choices: by reducing block, what was chosen from.
+    logits: ``(classes,)``. places: by reducing block, the output place of every token that enters it, ``(l,)``.
+    choices: by reducing block, what was chosen from, for the batch in which the input was number ``image``.
     """
 
     logits: NDArray[np.float64]
     places: Mapping[int, NDArray[np.int64]]
     choices: Mapping[int, Choices]
+    image: int
+
+    def margin(self, block: int, place: NDArray[np.integer[Any]]) -> float:
+        """How much worse a plan ``(l,)`` is than the right one; see :meth:`Choices.margin`."""
+        return self.choices[block].margin(self.image, torch.from_numpy(place.astype(np.int64)))
 
 
 @dataclass
@@ -70,8 +75,8 @@ def in_float64(model: ReducibleModel) -> ReducibleModel:
     return own
 
 
-def truth(exact: ReducibleModel, images: Tensor) -> Truth:
-    """The answer of a float64 model to ``(b, c, …)`` inputs."""
+def truths(exact: ReducibleModel, images: Tensor) -> list[Truth]:
+    """The answers of a float64 model to ``(b, c, …)`` inputs. The reference is slow, and hardly slower for several."""
     reduction = exact.reduction
     recorded = None if reduction is None else Recorded(reduction)
     try:
@@ -83,8 +88,11 @@ def truth(exact: ReducibleModel, images: Tensor) -> Truth:
         exact.reduction = reduction
     blocks = reducing_blocks(exact.schedule.counts)
     plans = [plan.assignment().numpy() for plan in traced.blocks[-1].plans]
-    places = dict(zip(blocks, plans, strict=True))
-    return Truth(traced.logits.numpy(), places, {} if recorded is None else recorded.seen)
+    seen = {} if recorded is None else recorded.seen
+    return [
+        Truth(logits, {block: plan[image] for block, plan in zip(blocks, plans, strict=True)}, seen, image)
+        for image, logits in enumerate(traced.logits.numpy())
+    ]
 
 
 def reducing_blocks(counts: Sequence[int]) -> tuple[int, ...]:
