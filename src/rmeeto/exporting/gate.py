@@ -46,7 +46,7 @@ def expect(model: ReducibleModel, inputs: Inputs, progress: Progress = SILENT) -
     """Compute what the gate compares with."""
     exact, right = in_float64(model), list[Truth]()
     with progress.task("computing in float64", len(inputs.names)) as task:
-        for some in inputs.values.split(AT_ONCE):
+        for some in torch.split(inputs.values, AT_ONCE):
             right += truths(exact, some)
             task.advance(len(some))
     scale = max(float(np.abs(one.logits).max()) for one in right)
