@@ -11,6 +11,7 @@ from PIL import Image
 
 import rmeeto
 from rmeeto.data import Preparation, evaluation_transform
+from rmeeto.data.sampling import Sparse
 from rmeeto.errors import ConfigError, RmeetoError
 from rmeeto.exporting.folder import preparation
 from rmeeto.exporting.standalone import prepare
@@ -105,7 +106,8 @@ def test_frames_of_a_clip_are_those_of_the_packages_evaluation(tmp_path):
     model = video()
     clip = prepare.read_input(frames, preparation(model, 1))
     assert clip.shape == (1, 3, 4, 16, 16)
-    assert prepare.spread(7, 4) == [0, 2, 4, 6]
+    for length in (1, 3, 7, 64):
+        assert tuple(prepare.spread(length, 4)) == Sparse(4).segment(length, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ def scan(graph: Graph, walks: Sequence[Walk], shape: State, *, softplus: bool) -
     walks: the operands of each, without skip and gate, and whether it begins at the last token. shape: of a state,
     ``(b, e, n)``, with None if only the runtime knows the number of images. One loop over the
     tokens has a state ``(b, e, n)`` for each. Δ·A becomes the decay inside of the loop, so that no ``(b, l, e, n)``
-    stands in memory, and the state is read by a product of matrices, which runtimes compute several times faster than
-    a product and a sum.
+    stands in memory, and the state is read by a product of matrices, which ONNX Runtime computes about three times
+    faster than a product and a sum.
     """
     inputs: list[Value] = []
     decays: list[str] = []
