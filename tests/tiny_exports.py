@@ -11,6 +11,10 @@ def vim(reduction=None, **options):
     return seeded("vim_tiny", reduction, {**SIZES, **options})
 
 
+def with_registers(reduction=None):
+    return vim(reduction, registers=2, global_pool="avg")
+
+
 def video(reduction=None, **options):
     return seeded("videomamba_tiny", reduction, {**SIZES, "frames": 4, "tubelet": 1, "img_size": 16, **options})
 

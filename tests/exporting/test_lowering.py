@@ -11,7 +11,7 @@ ort = pytest.importorskip("onnxruntime")
 
 from rmeeto.exporting.lowering import OPSET, lower  # noqa: E402
 from rmeeto.exporting.trace import trace  # noqa: E402
-from tiny_exports import SIZES, images_of, transformer, video, vim  # noqa: E402
+from tiny_exports import SIZES, images_of, transformer, video, vim, with_registers  # noqa: E402
 
 CASES = [
     (vim, None, None),
@@ -22,6 +22,7 @@ CASES = [
     (vim, "merge:r=2,features=C,slope=-1,blocks=all", 2),
     (vim, "prune:r=3", None),
     (vim, "stm:r=3", 1),
+    (with_registers, "merge:r=3", None),
     (video, "merge:r=5,frames=0,nth=2", None),
     (transformer, "merge:r=4,features=K,blocks=all", None),
     (transformer, "stm:r=3,features=V,blocks=all", 1),
