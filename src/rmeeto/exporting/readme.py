@@ -20,8 +20,9 @@ pip install {packages}
 python run.py {file}
 ```
 
-{runs} It prepares the input as `preprocess.json` says, runs the model and names the classes by
-`labels.json`. Copy what you need of it into your own program.
+{runs}
+It prepares the input as `preprocess.json` says, runs the model and names the classes by `labels.json`. Copy what you
+need of it into your own program.
 
 {input_text}
 {map_text}
