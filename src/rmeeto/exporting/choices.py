@@ -73,7 +73,7 @@ class Choices:
             return Plan.joining(source, target, length).assignment()[0]
         stays = candidates[~taken]
         ranked = torch.cat([source[0], stays[place[stays].argsort()]])[None]
-        one = self.tokens.replace(x=self.tokens.x[:1], protected=self.tokens.protected[image : image + 1])
+        one = Tokens(self.tokens.x[image : image + 1], None, self.tokens.protected[image : image + 1])
         plan = self.reduction.plan(one, Match(source, target, ranked, targets[None]))
         if isinstance(self.reduction, TokenPrune):
             plan = Plan(plan.kept, plan.source, None)
