@@ -1,26 +1,27 @@
-"""Models of real size, exported, checked and timed in every runtime: benchmarks/results/export.json.
+"""Models of real size in other runtimes: exported and checked, then timed: benchmarks/results/export.json.
 
-Weights are random. A case that has been measured is measured again if it is named; --missing takes the others, until
-the time is over. Needs the extra `export`. Let nothing else run meanwhile.
+Weights are random. Both steps take the cases that have no result yet, or those that are named. Exporting keeps its
+folders, which timing reads; let nothing else run while it does. Needs the extra `export`.
 
-    python benchmarks/export_table.py --cases 'vim_tiny default'
-    python benchmarks/export_table.py --missing --minutes 4 [--format pt2]
+    python benchmarks/export_table.py export FOLDER [--format pt2] [--cases 'vim_tiny default']
+    python benchmarks/export_table.py time FOLDER [--minutes 4]
+    python benchmarks/export_table.py print
 """
 
 import argparse
 import json
-import tempfile
+import shutil
+import statistics
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 import rmeeto
-from _timing import RESULTS
+from _timing import RESULTS, describe_machine
 from rmeeto.errors import RmeetoError
+from rmeeto.exporting import runners
 from rmeeto.exporting.parity import ParityError
-from rmeeto.reduction import parse_reduction
 
 FILE = RESULTS / "export.json"
 MODELS = {
@@ -31,49 +32,106 @@ MODELS = {
     "videomamba_tiny_8": ("videomamba_tiny", {"frames": 8}, "merge:r=40"),
 }
 OTHERS = {"none": None, "stm": "stm:r=5", "window": "merge:r=5,window=1"}
-
-
-def cases():
-    """Every case by name: a model, its options, and the line of its reduction."""
-    for kind in ("default", *OTHERS):
-        for name, (model, options, line) in MODELS.items():
-            yield f"{name} {kind}", (model, options, line if kind == "default" else OTHERS[kind])
+CASES = {
+    f"{name} {kind}": (model, options, line if kind == "default" else OTHERS[kind])
+    for kind in ("default", *OTHERS)
+    for name, (model, options, line) in MODELS.items()
+}
+ROUNDS, CALLS = 2, 3  # calls in a round, after one that is not counted: a runtime's threads wait for its next call
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=[], help=f"of {', '.join(name for name, _ in cases())}")
-    parser.add_argument("--missing", action="store_true", help="all that have no result yet")
-    parser.add_argument("--minutes", type=float, default=4.0, help="start no case after this time")
+    parser.add_argument("step", choices=("export", "time", "print"))
+    parser.add_argument("folder", nargs="?", type=Path, help="where the exported folders are kept")
+    parser.add_argument("--cases", nargs="+", choices=CASES, metavar="CASE", help=f"of {', '.join(CASES)}")
     parser.add_argument("--format", default="onnx")
     parser.add_argument("--images", type=int, default=1, help="real ones in the check")
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no case after this time")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
 
-def measured(case, kind, images):
-    """The report on one case as plain values."""
+def built(case):
+    """The model of a case, with random weights that are the same each time."""
     model, options, line = case
     torch.manual_seed(0)
-    network = rmeeto.create_model(model, reduction=line, **options)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return rmeeto.create_model(model, reduction=line, **options).eval()
+
+
+def exported(case, kind, images, folder):
+    """The report on one case as plain values; the folder stays."""
+    model = built(case)
+    shutil.rmtree(folder, ignore_errors=True)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            parity = rmeeto.export(network, Path(scratch) / "out", format=kind, count=images, name=model).parity
-        except ParityError as error:
-            parity = error.parity
-        except RmeetoError as error:
-            return {"model": model, "options": options, "reduction": line, "error": str(error)}
+    try:
+        parity = rmeeto.export(model, folder, format=kind, count=images, name=case[0]).parity
+    except ParityError as error:
+        parity = error.parity
+    except RmeetoError as error:
+        return {"model": case[0], "options": case[1], "line": case[2], "error": str(error)}
     return {
         **parity.to_dict(),
-        "options": options,
-        "line": None if line is None else str(parse_reduction(line)),
-        "weights_megabytes": parameters * 4 / 1e6,
+        "options": case[1],
+        "line": case[2],
+        "weights_megabytes": sum(parameter.numel() for parameter in model.parameters()) * 4 / 1e6,
         "export_seconds": time.perf_counter() - start,
-        "tokens_at_end": network.schedule.tokens[-1],
-        "sizes": {name: value for name, value in asdict(network.config).items() if name in ("dim", "depth")},
     }
+
+
+def timed(case, kind, folder):
+    """Load times in seconds and milliseconds for one input, of the frozen model and in each runtime."""
+    frozen = rmeeto.freeze(built(case))
+    images = torch.randn(1, *frozen.config.input_size)
+    rows = {"frozen": {"load_seconds": None, "run": lambda: frozen(images)}}
+    for runner in loaded(kind, folder):
+        run = lambda runner=runner: runner.logits(images.numpy())  # noqa: E731
+        rows[f"{runner.runtime}, {runner.precision}"] = {"load_seconds": runner.load_seconds, "run": run}
+    seconds = {name: [] for name in rows}
+    with torch.inference_mode():
+        for _ in range(ROUNDS):
+            for name, row in rows.items():
+                row["run"]()
+                for _ in range(CALLS):
+                    start = time.perf_counter()
+                    row["run"]()
+                    seconds[name].append(time.perf_counter() - start)
+    return {
+        name: {
+            "load_seconds": row["load_seconds"],
+            "median_ms": 1e3 * statistics.median(seconds[name]),
+            "least_ms": 1e3 * min(seconds[name]),
+            "most_ms": 1e3 * max(seconds[name]),
+        }
+        for name, row in rows.items()
+    }
+
+
+def loaded(kind, folder):
+    """The runtimes with the shipped file, without its plans."""
+    if kind == "onnx":
+        file = folder / "model.onnx"
+        return runners.onnx_runners(file, file.read_bytes(), ())
+    names = {"model.pt2": "PyTorch with rmeeto", "plain.pt2": "PyTorch alone"}
+    return [
+        runners.program(folder / name, torch.export.load(folder / name), (), runtime) for name, runtime in names.items()
+    ]
+
+
+def print_results(results):
+    print("| model | reduction | runtime | MB | load s | ms | frozen ms | times | plans equal | worst logit |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for name, found in results.items():
+        for row in found.get("rows", []):
+            times = found.get("times", {})
+            own, frozen = times.get(f"{row['runtime']}, {row['precision']}"), times.get("frozen")
+            speed = "– | – | – | –"
+            if own:
+                ratio = own["median_ms"] / frozen["median_ms"]
+                speed = f"{own['load_seconds']:.1f} | {own['median_ms']:.1f} | {frozen['median_ms']:.1f} | {ratio:.1f}"
+            worst = "–" if row["worst_logit"] is None else f"{row['worst_logit']:.0e}"
+            case = f"{name.split()[1]} | {found['line'] or 'none'} | {row['runtime']}, {row['precision']}"
+            print(f"| {case} | {row['megabytes']:.1f} | {speed} | {row['plans_equal']} of {row['inputs']} | {worst} |")
 
 
 def main():
@@ -81,27 +139,25 @@ def main():
     torch.set_num_threads(asked.threads)
     rmeeto.keep_freed_memory()
     results = json.loads(FILE.read_text()) if FILE.exists() else {}
-    every = dict(cases())
-    wanted = [*asked.cases]
-    if asked.missing:
-        wanted += [name for name in every if f"{asked.format} {name}" not in results and name not in wanted]
-    for name in wanted:
+    if asked.step == "print":
+        print_results(results)
+        return
+    for name, case in CASES.items():
+        key, folder = f"{asked.format} {name}", asked.folder / asked.format / name.replace(" ", "_")
+        has_it = key in results if asked.step == "export" else "times" in results.get(key, {"times": None})
+        if name not in asked.cases if asked.cases else has_it:
+            continue
         if time.monotonic() - began > 60 * asked.minutes:
-            print("the time is over: run again with --missing")
+            print("the time is over")
             break
-        found = measured(every[name], asked.format, asked.images)
-        results[f"{asked.format} {name}"] = found
+        if asked.step == "export":
+            results[key] = exported(case, asked.format, asked.images, folder)
+            seconds = results[key].get("export_seconds", 0)
+            print(key, results[key].get("error") or f"passed: {results[key]['passed']}, {seconds:.0f} s", flush=True)
+        else:
+            results[key]["times"] = {**timed(case, asked.format, folder), "machine": describe_machine()}
+            print(key, {kind: row.get("median_ms") for kind, row in results[key]["times"].items()}, flush=True)
         FILE.write_text(json.dumps(results, indent=1) + "\n")
-        print(name, "passed" if found.get("passed") else found.get("error", "FAILED"))
-        for row in found.get("rows", []):
-            print(
-                "   ",
-                row["runtime"],
-                row["precision"],
-                f"{row['ms_per_input']:.1f} ms",
-                row["plans_equal"],
-                row["inputs"],
-            )
 
 
 if __name__ == "__main__":

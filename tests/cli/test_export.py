@@ -5,6 +5,15 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from rmeeto.exporting import onnx_format
+from rmeeto.exporting.runners import onnx_runtime
+
+
+@pytest.fixture(autouse=True)
+def _one_runtime(monkeypatch):
+    """ONNX Runtime alone: tests/exporting/test_folder.py has OpenVINO too."""
+    monkeypatch.setattr(onnx_format, "onnx_runners", lambda *given: [onnx_runtime(*given)])
+
 
 def test_a_folder_is_written_and_the_check_printed(rmeeto_cli, model_folder, tmp_path):
     done = rmeeto_cli("export", model_folder, "--output", tmp_path / "out", "--images", 1)

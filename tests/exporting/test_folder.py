@@ -43,7 +43,7 @@ def run_alone(folder, *arguments):
 def folder(tmp_path_factory):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    model = vim("merge:r=3")
+    model = vim("merge:r=3,blocks=all", depth=2)
     place = tmp_path_factory.mktemp("export") / "out"
     rmeeto.export(model, place, maps=True, count=1, labels=["ant", "bee", "cat", "dog", "elk"])
     return model, place

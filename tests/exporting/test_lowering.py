@@ -14,15 +14,15 @@ from rmeeto.exporting.trace import trace  # noqa: E402
 from tiny_exports import SIZES, images_of, transformer, video, vim, with_registers  # noqa: E402
 
 CASES = [
-    (vim, None, None),
-    (vim, "merge:r=3", None),
+    (vim, None, 1),
+    (vim, "merge:r=3", 2),
     (vim, "merge:r=2,features=delta,distance=l1,op=max,order=dropped,stretch=0.5", 1),
     (vim, "merge:r=2,order=odd-even,grouping=front-behind,nth=3,op=mean,distance=l2", None),
     (vim, "merge:r=2,window=3,features=B,op=min", 1),
     (vim, "merge:r=2,features=C,slope=-1,blocks=all", 2),
-    (vim, "prune:r=3", None),
+    (vim, "prune:r=3", 2),
     (vim, "stm:r=3", 1),
-    (with_registers, "merge:r=3", None),
+    (with_registers, "merge:r=3", 2),
     (video, "merge:r=5,frames=0,nth=2", None),
     (transformer, "merge:r=4,features=K,blocks=all", None),
     (transformer, "stm:r=3,features=V,blocks=all", 1),

@@ -19,34 +19,37 @@ from rmeeto.ops.impl import reference
 from rmeeto.ops.rows import patch_positions, ranked_pairs, take
 
 
-def walk(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *, reverse: bool) -> Tensor:
-    """``h_t = exp(Δ_t A) h_{t-1} + Δ_t u_t B_t``, ``y_t = h_t C_t``: ``(b, l, e)``."""
-    if reverse:
-        return walk(u.flip(1), delta.flip(1), A, B.flip(1), C.flip(1), reverse=False).flip(1)
-    length = u.shape[1]
+def walk(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """``h_t = exp(Δ_t A) h_{t-1} + Δ_t u_t B_t``, ``y_t = h_t C_t``: ``(…, l, e)``.
+
+    u, delta: ``(…, l, e)``. B, C: ``(…, l, n)``. A: ``(e, n)``, or with more axes as ``(…, 1, 1, e, n)``.
+    """
+    length = u.shape[-2]
     each = math.isqrt(length - 1) + 1
     stretches = -(-length // each)
     missing = each * stretches - length
 
     def stretched(x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, missing)).reshape(x.shape[0], stretches, each, x.shape[2])
+        return F.pad(x, (0, 0, 0, missing)).unflatten(-2, (stretches, each))
 
-    decays = torch.exp(stretched(delta)[..., None] * A)  # (b, stretches, each, e, n)
-    entering = stretched(delta * u)[..., None] * stretched(B)[..., None, :]
-    state, kept = entering[:, :, 0], decays[:, :, 0]
-    states, shares = [state], [kept]
-    for step in range(1, each):
-        state = decays[:, :, step] * state + entering[:, :, step]
-        kept = decays[:, :, step] * kept
-        states.append(state)
-        shares.append(kept)
-    before = [torch.zeros_like(state[:, 0])]
-    for stretch in range(stretches - 1):
-        before.append(kept[:, stretch] * before[-1] + state[:, stretch])
-    carried = torch.stack(before, dim=1)
-    full = torch.stack([own + share * carried for own, share in zip(states, shares, strict=True)], dim=2)
+    decays = torch.exp(stretched(delta)[..., None] * A).unbind(-3)  # each (…, stretches, e, n)
+    entering = (stretched(delta * u)[..., None] * stretched(B)[..., None, :]).unbind(-3)
+    states, shares = [entering[0]], [decays[0]]  # of a walk that begins anew in each stretch, and of what it began with
+    for decay, new in zip(decays[1:], entering[1:], strict=True):
+        states.append(decay * states[-1] + new)
+        shares.append(decay * shares[-1])
+    carried = [torch.zeros_like(states[0].select(-3, 0))]
+    for kept, own in zip(shares[-1].unbind(-3)[:-1], states[-1].unbind(-3)[:-1], strict=True):
+        carried.append(kept * carried[-1] + own)
+    full = torch.stack(states, -3) + torch.stack(shares, -3) * torch.stack(carried, -3).unsqueeze(-3)
     y = (full * stretched(C)[..., None, :]).sum(-1)
-    return y.flatten(1, 2)[:, :length]
+    return y.flatten(-3, -2)[..., :length, :]
+
+
+def step_sizes(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
+    """Δ with its bias, after softplus."""
+    delta = delta if bias is None else delta + bias
+    return F.softplus(delta) if softplus else delta
 
 
 def selective_scan(
@@ -63,18 +66,26 @@ def selective_scan(
     impl: str,
 ) -> Tensor:
     """`rmeeto.ops.selective_scan`."""
-    delta = delta if bias is None else delta + bias
-    y = walk(u, F.softplus(delta) if softplus else delta, A, B, C, reverse=reverse)
+    given = (u, step_sizes(delta, bias, softplus), B, C)
+    ahead, delta, B, C = (x.flip(1) for x in given) if reverse else given
+    y = walk(ahead, delta, A, B, C)
+    y = y.flip(1) if reverse else y
     y = y if skip is None else y + skip * u
     return y if gate is None else y * F.silu(gate)
 
 
 def bidirectional_scan(*given: Any) -> Tensor:
-    """`rmeeto.ops.bidirectional_scan`."""
-    u, delta, A, B, C, skip, gate, bias, u_b, delta_b, A_b, B_b, C_b, skip_b, bias_b, impl = given
-    ahead = selective_scan(u, delta, A, B, C, skip, None, bias, True, False, impl)
-    behind = selective_scan(u_b, delta_b, A_b, B_b, C_b, skip_b, None, bias_b, True, True, impl)
-    return (ahead + behind) * F.silu(gate)
+    """`rmeeto.ops.bidirectional_scan`: one walk over both directions, ``(2, b, l, …)``."""
+    u, delta, A, B, C, skip, gate, bias, u_b, delta_b, A_b, B_b, C_b, skip_b, bias_b, _ = given
+    delta, delta_b = step_sizes(delta, bias, True), step_sizes(delta_b, bias_b, True)
+    pairs = ((u, u_b), (delta, delta_b), (B, B_b), (C, C_b))
+    both = [torch.stack([ahead, behind.flip(1)]) for ahead, behind in pairs]
+    u_both, delta_both, B_both, C_both = both
+    y = walk(u_both, delta_both, torch.stack([A, A_b])[:, None, None, None], B_both, C_both)
+    joined = y[0] + y[1].flip(1)
+    for by, of in ((skip, u), (skip_b, u_b)):
+        joined = joined if by is None else joined + by * of
+    return joined * F.silu(gate)
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool, impl: str) -> Tensor:

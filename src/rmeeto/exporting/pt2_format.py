@@ -13,7 +13,7 @@ from rmeeto.exporting import plain_torch
 from rmeeto.exporting.conditions import check_precision
 from rmeeto.exporting.folder import write_run
 from rmeeto.exporting.runners import Runner, program
-from rmeeto.exporting.trace import Batch, trace
+from rmeeto.exporting.trace import Batch, first_results, trace
 from rmeeto.exporting.truth import reducing_blocks
 from rmeeto.files.durable import write_bytes
 from rmeeto.models.reducible import ReducibleModel
@@ -37,12 +37,13 @@ class Pt2Format:
         """Write both programs and their ``run.py``; what runs them."""
         from rmeeto.exporting.standalone import pt2_runtime
 
-        whole, shipped = trace(model, batch).program, trace(model, batch, results=2 if maps else 1).program
+        traced, results = trace(model, batch).program, 2 if maps else 1
         folder.mkdir(parents=True, exist_ok=True)
         blocks, found = reducing_blocks(model.schedule.counts), []
         for name, runtime, lower in ((FILE, "PyTorch with rmeeto", as_it_is), (PLAIN, "PyTorch alone", in_plain_torch)):
-            save(lower(shipped), folder / name)
-            found.append(program(folder / name, lower(whole), blocks, runtime))
+            whole = lower(traced)
+            save(first_results(whole, results), folder / name)
+            found.append(program(folder / name, whole, blocks, runtime))
         write_run(folder, pt2_runtime)
         return found
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_structure
 
 from rmeeto.models.layers.freezing import thaw
 from rmeeto.models.reducible import ReducibleModel
@@ -81,12 +83,25 @@ class NamedSteps:
         return self.reduction.timing_operations(*given)
 
 
+class SameGradMode(TorchFunctionMode):
+    """Leave out what sets gradients to what they are already: `torch.export` cuts the program at each of these calls.
+
+    Methods match under ``torch.no_grad``, as does the whole trace. The cuts take more time than everything else.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call any other function."""
+        if func is torch._C._set_grad_enabled and args == (torch.is_grad_enabled(),):
+            return None
+        return func(*args, **(kwargs or {}))
+
+
 class WithPlans(nn.Module):
     """A model that gives its plans beside its logits."""
 
-    def __init__(self, model: ReducibleModel, results: int | None) -> None:
+    def __init__(self, model: ReducibleModel) -> None:
         super().__init__()
-        self.model, self.results = model, results
+        self.model = model
         self.reduce = nn.ModuleDict()
         if model.reduction is not None:
             named = NamedSteps(model.reduction, model.config.depth)
@@ -95,13 +110,11 @@ class WithPlans(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Logits, source map, and the place of each token after each reduction."""
-        for tokens in self.model.iter_blocks(images):
-            last = tokens
-        logits = self.model.classify(self.model.final_norm(last))
-        if self.results == 1:
-            return (logits,)
-        places = (plan.assignment() for plan in last.plans) if self.results is None else ()
-        return logits, last.group(), *places
+        with SameGradMode():
+            for tokens in self.model.iter_blocks(images):
+                last = tokens
+            logits = self.model.classify(self.model.final_norm(last))
+            return logits, last.group(), *(plan.assignment() for plan in last.plans)
 
 
 def result_names(schedule: Schedule) -> tuple[str, ...]:
@@ -109,15 +122,34 @@ def result_names(schedule: Schedule) -> tuple[str, ...]:
     return LOGITS, SOURCE_MAP, *(place_name(block) for block, count in enumerate(schedule.counts) if count)
 
 
-def trace(model: ReducibleModel, batch: Batch = 1, results: int | None = None) -> Traced:
-    """Trace a copy of the model in evaluation mode, on a processor and in float32. The model stays as it is.
-
-    results: 1 for the logits alone, 2 for these and the source map, None for all.
-    """
+def trace(model: ReducibleModel, batch: Batch = 1) -> Traced:
+    """Trace a copy of the model in evaluation mode, on a processor and in float32. The model stays as it is."""
     own = thaw(copy.deepcopy(model)).eval().to(device="cpu", dtype=torch.float32).requires_grad_(False)
     images = torch.zeros(2 if batch is None else batch, *model.config.input_size)
     free = {0: torch.export.Dim("images", min=1, max=MOST_IMAGES)}
     shapes: Sequence[Any] | None = (free,) if batch is None else None
     with torch.no_grad():
-        program = torch.export.export(WithPlans(own, results), (images,), dynamic_shapes=shapes, strict=False)
-    return Traced(program, result_names(model.schedule)[:results])
+        program = torch.export.export(WithPlans(own), (images,), dynamic_shapes=shapes, strict=False)
+    return Traced(program, result_names(model.schedule))
+
+
+def first_results(program: torch.export.ExportedProgram, count: int) -> torch.export.ExportedProgram:
+    """The program that gives the first ``count`` results of another and computes nothing for the others."""
+    module, calls = copy.deepcopy(program.graph_module), copy.deepcopy(program.module_call_graph)
+    output = module.graph.output_node()
+    output.args = (output.args[0][:count],)  # type: ignore[index]  # a traced program gives a tuple
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    own, signature = calls[0].signature, program.graph_signature
+    assert own is not None, "the first entry is the program itself, which has a signature"
+    own.outputs, own.out_spec = own.outputs[:count], tree_structure((0,) * count)
+    return torch.export.ExportedProgram(
+        root=module,
+        graph=module.graph,
+        graph_signature=torch.export.ExportGraphSignature([*signature.input_specs], [*signature.output_specs][:count]),
+        state_dict=program.state_dict,
+        range_constraints=program.range_constraints,
+        module_call_graph=calls,
+        example_inputs=program.example_inputs,
+        constants=program.constants,
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,22 +78,33 @@ def in_float64(model: ReducibleModel) -> ReducibleModel:
 
 def truths(exact: ReducibleModel, images: Tensor) -> list[Truth]:
     """The answers of a float64 model to ``(b, c, …)`` inputs. The reference is slow, and hardly slower for several."""
+    blocks = reducing_blocks(exact.schedule.counts)
     reduction = exact.reduction
     recorded = None if reduction is None else Recorded(reduction)
     try:
         if recorded is not None:
             exact.reduction = recorded  # type: ignore[assignment]  # it has all that a model asks of a reduction
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             traced = exact.trace(images.double())
     finally:
         exact.reduction = reduction
-    blocks = reducing_blocks(exact.schedule.counts)
     plans = [plan.assignment().numpy() for plan in traced.blocks[-1].plans]
     seen = {} if recorded is None else recorded.seen
     return [
         Truth(logits, {block: plan[image] for block, plan in zip(blocks, plans, strict=True)}, seen, image)
         for image, logits in enumerate(traced.logits.numpy())
     ]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute in one thread: the reference walks token by token, and threads would wait at each for all."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def reducing_blocks(counts: Sequence[int]) -> tuple[int, ...]:
