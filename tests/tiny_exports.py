@@ -1,10 +1,22 @@
 """Models so small that exporting and checking one takes seconds: of every family, with any reduction."""
 
+import subprocess
+import sys
+
 import torch
 
 from rmeeto import create_model
 
 SIZES = {"img_size": 32, "patch_size": 4, "stride": 4, "dim": 16, "depth": 3, "state": 4, "num_classes": 5}
+
+BLOCKED = """
+import sys
+sys.path.insert(0, ".")
+sys.modules |= dict.fromkeys(("torch", "rmeeto", "timm", "torchvision", "safetensors"))
+sys.argv = ["run.py", *sys.argv[2:]]
+import runpy
+runpy.run_path("run.py", run_name="__main__")
+"""
 
 
 def vim(reduction=None, **options):
@@ -38,3 +50,16 @@ def seeded(name, reduction, options):
 
 def images_of(model, batch=2):
     return torch.randn(batch, *model.config.input_size, generator=torch.Generator().manual_seed(1))
+
+
+def run_alone(folder, *arguments):
+    """What a folder's ``run.py`` prints where neither rmeeto nor torch is installed."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", BLOCKED, "--", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,8 +1,6 @@
 """The folder: ``run.py`` runs without rmeeto and torch, prepares images as the model's data does, and names classes."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,28 +13,8 @@ from rmeeto.data.sampling import Sparse
 from rmeeto.errors import ConfigError, RmeetoError
 from rmeeto.exporting.folder import preparation
 from rmeeto.exporting.standalone import prepare
-from tiny_exports import transformer, video, vim
+from tiny_exports import run_alone, transformer, video, vim
 from toys import COLOURS, picture
-
-BLOCKED = """
-import sys
-sys.modules |= dict.fromkeys(("torch", "rmeeto", "timm", "torchvision", "safetensors"))
-sys.argv = ["run.py", *sys.argv[2:]]
-import runpy
-runpy.run_path("run.py", run_name="__main__")
-"""
-
-
-def run_alone(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", BLOCKED, "--", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="A new folder for the model and all it needs.")
     ] = None,
-    format: Annotated[str, typer.Option("--format", metavar="NAME", help="onnx or pt2.")] = "onnx",
+    format: Annotated[str, typer.Option("--format", metavar="NAME", help="onnx, pt2 or native.")] = "onnx",
     batch: Annotated[
         str, typer.Option("--batch", "-b", metavar="N", help="Inputs at a time: 1, another number, or dynamic.")
     ] = "1",
@@ -84,8 +84,11 @@ def export(
     else:
         console.out().print(parity_table(parity))
         if output is not None and failed is None:
-            written = "one folder per format: " + ", ".join(FORMATS) if every else "python run.py FILE runs it"
+            kinds = ", ".join(kind for kind in FORMATS if kind not in parity.refused)
+            written = f"one folder per format: {kinds}" if every else "python run.py FILE runs it"
             console.note(f"written to {output} ({written})")
+    for kind, why in parity.refused.items():
+        console.note(f"not written: {kind}. {why}")
     if failed is not None:
         raise failed
 

@@ -20,6 +20,10 @@ from rmeeto.models.reducible import ReducibleModel
 
 LABELS, PREPARATION, RUN, PARITY, README = "labels.json", "preprocess.json", "run.py", "parity.json", "README.md"
 IMPORTS_OF_OURS = "from rmeeto."
+SOURCE_MAP_TEXT = (  # of a README
+    "A second output, `source_map`, int64 `(images, {tokens})`, says which of the tokens that are left holds\n"
+    "each token that entered; -1 is one that was dropped.\n"
+)
 
 
 def free_folder(path: str | Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rmeeto.errors import ConfigError
 from rmeeto.exporting.conditions import check_precision
-from rmeeto.exporting.folder import write_run
+from rmeeto.exporting.folder import SOURCE_MAP_TEXT, write_run
 from rmeeto.exporting.runners import Runner, is_installed, onnx_runners
 from rmeeto.exporting.trace import LOGITS, SOURCE_MAP, Batch, trace
 from rmeeto.exporting.truth import reducing_blocks
@@ -25,6 +25,8 @@ class OnnxFormat:
     packages: tuple[str, ...] = ("onnx", "onnxruntime", "openvino", "torch")
     needs: tuple[str, ...] = ("numpy", "pillow", "onnxruntime")
     runs = "`run.py` needs nothing else; with `--runtime openvino` it runs the same file in OpenVINO."
+    map_text = SOURCE_MAP_TEXT
+    any_batch = False
 
     def check(self, model: ReducibleModel, precision: str) -> None:
         """Raise :class:`ConfigError` for another precision than float32, too large a model, or a missing package."""

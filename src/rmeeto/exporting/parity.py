@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rmeeto.errors import RmeetoError
@@ -71,7 +71,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Parity:
-    """The gate's report. frozen_ms: the frozen model in PyTorch, per input, batch 1. frozen_logit: its worst logit."""
+    """The gate's report.
+
+    frozen_ms: the frozen model in PyTorch, per input, batch 1. frozen_logit: its worst logit. refused: formats that
+    were left out of all, and why.
+    """
 
     model: str
     reduction: str
@@ -79,6 +83,7 @@ class Parity:
     frozen_ms: float
     frozen_logit: float | None
     versions: dict[str, str]
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -122,8 +127,8 @@ class ParityError(RmeetoError):
         return error
 
 
-def joined(reports: Sequence[Parity]) -> Parity:
-    """Several reports on one model as one."""
+def joined(reports: Sequence[Parity], refused: dict[str, str]) -> Parity:
+    """Several reports on one model as one. refused: formats that were left out, and why."""
     first = reports[0]
     return Parity(
         first.model,
@@ -132,4 +137,5 @@ def joined(reports: Sequence[Parity]) -> Parity:
         first.frozen_ms,
         first.frozen_logit,
         {name: version for report in reports for name, version in report.versions.items()},
+        refused,
     )

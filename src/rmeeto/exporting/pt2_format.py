@@ -11,7 +11,7 @@ import torch
 
 from rmeeto.exporting import plain_torch
 from rmeeto.exporting.conditions import check_precision
-from rmeeto.exporting.folder import write_run
+from rmeeto.exporting.folder import SOURCE_MAP_TEXT, write_run
 from rmeeto.exporting.runners import Runner, program
 from rmeeto.exporting.trace import Batch, first_results, trace
 from rmeeto.exporting.truth import reducing_blocks
@@ -28,6 +28,8 @@ class Pt2Format:
     packages: tuple[str, ...] = ("torch",)
     needs: tuple[str, ...] = ("numpy", "pillow", "torch")
     runs = "`run.py` runs `plain.pt2`; with `--kernels` it runs `model.pt2` by the kernels of an installed rmeeto."
+    map_text = SOURCE_MAP_TEXT
+    any_batch = False
 
     def check(self, model: ReducibleModel, precision: str) -> None:
         """Raise :class:`ConfigError` for another precision than float32."""

@@ -44,22 +44,18 @@ def readme(
     format_name: str,
     *,
     batch: int | None,
-    maps: bool,
+    map_text: str,
     needs: Sequence[str],
     runs: str,
 ) -> str:
     """How to run a folder, what was checked, and how fast it was.
 
-    needs: packages that ``run.py`` imports. runs: a sentence on what it runs.
+    needs: packages that ``run.py`` imports. runs: a sentence on what it runs. map_text: how to get the source map, with
+    ``{tokens}`` for how many there are at first; empty if it was not asked for.
     """
     clips = Preparation.of(model).frames > 1
     shape = ", ".join(map(str, model.config.input_size))
     number = "any number of inputs" if batch is None else "1 input" if batch == 1 else f"{batch} inputs"
-    tokens = model.schedule.start
-    map_text = (
-        f"A second output, `source_map`, int64 `(images, {tokens})`, says which of the tokens that are left holds\n"
-        "each token that entered; -1 is one that was dropped.\n"
-    )
     return TEXT.format(
         model=parity.model,
         reduction=parity.reduction if parity.reduction != "none" else "not reduced",
@@ -71,7 +67,7 @@ def readme(
         file="CLIP_FOLDER" if clips else "PHOTO.jpg",
         input_text=f"Input `images`: float32 `({'images' if batch is None else batch}, {shape})`. "
         f"Output `logits`: float32 `(…, {model.num_classes})`.",
-        map_text=map_text if maps else "",
+        map_text=map_text.format(tokens=model.schedule.start),
         verdict="It passed." if parity.passed else "**It did not pass. Do not use these files.**",
         rows="\n".join([HEADER, *map(line, parity.rows)]),
         frozen=parity.frozen_ms,

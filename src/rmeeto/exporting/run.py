@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 from rmeeto.data import Preparation
-from rmeeto.errors import UnknownName
+from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.exporting.conditions import check_model, check_reduction
 from rmeeto.exporting.folder import PARITY, README, free_folder, write_common
 from rmeeto.exporting.gate import Expected, compare, expect
 from rmeeto.exporting.inputs import gate_inputs
+from rmeeto.exporting.native_format import NativeFormat
 from rmeeto.exporting.onnx_format import OnnxFormat
 from rmeeto.exporting.parity import Parity, ParityError, joined
 from rmeeto.exporting.pt2_format import Pt2Format
@@ -32,12 +33,15 @@ class Format(Protocol):
     """One format.
 
     packages: whose versions the report names. needs: what ``run.py`` imports. runs: a sentence on what it runs.
+    map_text: how to get the source map, if it was asked for. any_batch: whether the number of inputs is always free.
     """
 
     name: str
     packages: tuple[str, ...]
     needs: tuple[str, ...]
     runs: str
+    map_text: str
+    any_batch: bool
 
     def check(self, model: ReducibleModel, precision: str) -> None:
         """Raise :class:`ConfigError` for a model or precision that the format cannot have, or a missing package."""
@@ -48,7 +52,7 @@ class Format(Protocol):
         ...
 
 
-FORMATS: dict[str, Format] = {one.name: one for one in (OnnxFormat(), Pt2Format())}
+FORMATS: dict[str, Format] = {one.name: one for one in (OnnxFormat(), Pt2Format(), NativeFormat())}
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,8 @@ def export(
         model: a Vision Mamba of images or clips, or a reduced Vision Transformer. It stays as it is.
         output: a new or empty folder. It gets the model, ``run.py`` (which needs NumPy, Pillow and the runtime),
             ``labels.json``, ``preprocess.json``, ``parity.json`` and a README.
-        format: ``onnx``, or ``pt2`` (torch.export).
-        batch: inputs at a time, or None to leave that to the runtime.
+        format: ``onnx``, ``pt2`` (torch.export), or ``native`` (the C library of this package).
+        batch: inputs at a time, or None to leave that to the runtime, as ``native`` always does.
         maps: give the source map as a second output, int64 ``(b, l0)``: the output token that holds each token that
             entered, -1 where it was dropped.
         precision: ``float32``.
@@ -97,9 +101,8 @@ def export(
     >>> rmeeto.export(rmeeto.create_model("vim_tiny", reduction="merge:r=5"), "vim-tiny-r5").parity.passed
     True
     """
-    writer = _format(format)
+    writer, folder = _format(format), free_folder(output)
     own = _prepared(model, writer, precision)
-    folder = free_folder(output)
     parity = _export(own, writer, folder, batch, maps, _expected(own, check, count, progress), name, labels)
     if not parity.passed:
         raise ParityError.of(parity, str(folder))
@@ -117,15 +120,27 @@ def export_all(
     labels: Sequence[str] | None = None,
     progress: Progress = SILENT,
 ) -> Parity:
-    """Export to every format, each into a folder of its name in ``output``; one report, also of what did not pass."""
-    for writer in FORMATS.values():
-        own = _prepared(model, writer, "float32")
-    folder = free_folder(output)
-    expected = _expected(own, check, count, progress)
-    reports = []
+    """Export to every format that can have the model, each into a folder of its name in ``output``.
+
+    The report also has what did not pass, and why a format was left out.
+
+    Raises:
+        ConfigError: as :func:`export`, if no format can have the model.
+    """
+    folder, possible, refused = free_folder(output), dict[str, ReducibleModel](), dict[str, str]()
     for kind, writer in FORMATS.items():
-        reports.append(_export(own, writer, folder / kind, batch, False, expected, name, labels))
-    return joined(reports)
+        try:
+            possible[kind] = _prepared(model, writer, "float32")
+        except ConfigError as error:
+            refused[kind], last = error.why, error
+    if not possible:
+        raise last
+    expected = _expected(next(iter(possible.values())), check, count, progress)
+    reports = [
+        _export(own, FORMATS[kind], folder / kind, batch, False, expected, name, labels)
+        for kind, own in possible.items()
+    ]
+    return joined(reports, refused)
 
 
 def _format(name: str) -> Format:
@@ -138,9 +153,9 @@ def _prepared(model: ReducibleModel, writer: Format, precision: str) -> Reducibl
     """A copy in float32 on the processor, after all that can be refused has been."""
     check_model(model)
     check_reduction(model.reduction)
-    writer.check(model, precision)
     Preparation.of(model)  # raises for inputs that no file can give
     own: ReducibleModel = thaw(copy.deepcopy(model)).eval().float().cpu()
+    writer.check(own, precision)
     return own
 
 
@@ -159,6 +174,7 @@ def _export(
     name: str | None,
     labels: Sequence[str] | None,
 ) -> Parity:
+    batch = None if writer.any_batch else batch
     runners = writer.write(model, folder, batch=batch, maps=maps)
     write_common(folder, model, batch=batch, labels=None if labels is None else [*labels])
     rows = [
@@ -177,7 +193,13 @@ def _export(
     write_text(folder / PARITY, json.dumps(parity.to_dict(), indent=1) + "\n")
     write_text(
         folder / README,
-        readme(parity, model, writer.name, batch=batch, maps=maps, needs=writer.needs, runs=writer.runs),
+        readme(
+            *(parity, model, writer.name),
+            batch=batch,
+            map_text=writer.map_text if maps else "",
+            needs=writer.needs,
+            runs=writer.runs,
+        ),
     )
     return parity
 
