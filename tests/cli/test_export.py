@@ -47,7 +47,7 @@ def test_without_a_folder_only_the_table_is_left(rmeeto_json, model_folder):
     [
         ((), "--output"),
         (("--output", "x", "--batch", "many"), "dynamic"),
-        (("--output", "x", "--format", "tflite"), "onnx"),
+        (("--output", "x", "--format", "tflite"), "no format has that name"),
         (("--output", "x", "--reduce", "pitome:r=2"), "merge, prune, stm"),
     ],
 )
