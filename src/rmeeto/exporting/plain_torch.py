@@ -30,7 +30,8 @@ def walk(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     missing = each * stretches - length
 
     def stretched(x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, missing)).unflatten(-2, (stretches, each))
+        padded = F.pad(x, (0, 0, 0, missing))
+        return padded.reshape(*x.shape[:-2], stretches, each, x.shape[-1])
 
     decays = torch.exp(stretched(delta)[..., None] * A).unbind(-3)  # each (…, stretches, e, n)
     entering = (stretched(delta * u)[..., None] * stretched(B)[..., None, :]).unbind(-3)

@@ -137,7 +137,7 @@ def first_results(program: torch.export.ExportedProgram, count: int) -> torch.ex
     """The program that gives the first ``count`` results of another and computes nothing for the others."""
     module, calls = copy.deepcopy(program.graph_module), copy.deepcopy(program.module_call_graph)
     output = module.graph.output_node()
-    output.args = (output.args[0][:count],)  # type: ignore[index]  # a traced program gives a tuple
+    output.args = (output.args[0][:count],)
     module.graph.eliminate_dead_code()
     module.recompile()
     own, signature = calls[0].signature, program.graph_signature
