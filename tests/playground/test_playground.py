@@ -19,7 +19,7 @@ from rmeeto import native
 from rmeeto.data.digits import DigitSource
 from rmeeto.data.transforms import Preparation, evaluation_transform
 from rmeeto.reduction import parse_reduction
-from rmeeto.viz.groups import draw_groups, patch_groups
+from rmeeto.viz.groups import clip_groups, draw_groups
 from rmeeto.viz.rows import as_seen
 from small_models import model_of
 
@@ -117,7 +117,7 @@ def photo(width=90, height=61):
 def expected(model, image, block):
     """Logits, and the group of each patch after a block, as `rmeeto show` has them."""
     tokens = model.trace(image[None]).blocks[block]
-    return model(image[None])[0].numpy(), patch_groups(tokens, model.config).ravel()
+    return model(image[None])[0].numpy(), clip_groups(tokens, model.config).ravel()
 
 
 def prepared(model, picture, *, glyphs):
@@ -197,6 +197,32 @@ def test_another_model_is_dropped_in_with_its_names_and_its_preparation(reductio
     line = f"stm:r={most},guard=1" if reduction and reduction.startswith("stm") else f"merge:r={most}"
     assert removed == list(model_of(reduction=parse_reduction(line)).schedule.counts)
     assert text(page, "problem-text") == ""
+
+
+def test_a_model_of_clips_gets_a_picture_that_stands_still(page, tmp_path):
+    model = rmeeto.freeze(model_of("videomamba_tiny_video", frames=4, reduction=parse_reduction("merge:r=7")))
+    path = native.save(model, tmp_path / "clips.rmeeto")
+    drop(page, "photo.png", png(photo()))
+    answer = drop(page, "clips.rmeeto", path.read_bytes())
+    clip = prepared(model, photo(), glyphs=False)[:, None].repeat(1, 4, 1, 1)
+    logits, groups = expected(model, clip, answer["block"])
+    np.testing.assert_allclose(answer["logits"], logits, rtol=1e-4, atol=BOUND)
+    assert answer["groups"] == groups.tolist()
+    assert "clips of 4 frames" in text(page, "note-text")
+
+
+def test_a_model_that_finds_no_memory_gives_way_to_the_digits(page, built, tmp_path):
+    start = "run({ removed, shown }) {"
+    trap = "if (model.description.name === 'large') throw new WebAssembly.RuntimeError('unreachable');"
+    assert start in built.read_text()
+    other = tmp_path / "index.html"
+    other.write_text(built.read_text().replace(start, start + trap))
+    page.open(other)
+    page.wait("performance.getEntriesByName('answer').length > 0")
+    path = native.save(model_of(), tmp_path / "large.rmeeto", name="large")
+    assert len(drop(page, "large.rmeeto", path.read_bytes())["logits"]) == 10
+    assert "more memory than this page can have" in text(page, "problem-text")
+    assert text(page, "kicker").endswith("vim_digits")
 
 
 DAMAGED = [
