@@ -244,8 +244,9 @@ def test_damaged_files_are_refused_in_words_and_the_page_goes_on(page):
         drop(page, name, damage(data), waits=False)
         page.wait("!document.getElementById('problem').hidden")
         assert why in text(page, "problem-text")
-        assert len(drop(page, "digit.png", png(picture))["logits"]) == 10
-        assert text(page, "problem-text") == ""
+        # The page answers once more about what it had, and then about the picture.
+        drop(page, "digit.png", png(picture), waits=False)
+        page.wait("document.getElementById('problem').hidden")
     assert slide(page, "r", 3)["removed"] == [0, 0, 3, 0, 3, 0, 3, 0]
 
 
