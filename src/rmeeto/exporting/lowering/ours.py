@@ -42,9 +42,9 @@ def bidirectional_scan(call: Call, *given: Any) -> Any:
 
 
 def state_shape(call: Call, A: torch.Tensor) -> tuple[int | None, int, int]:
-    """``(b, e, n)`` of a scan's state; None if only the runtime knows the number of images."""
-    images = call.given(0).shape[0]
-    return images if isinstance(images, int) else None, *A.shape
+    """``(b, n, e)`` of a scan's state; None if only the runtime knows the number of images."""
+    images, (channels, states) = call.given(0).shape[0], A.shape
+    return images if isinstance(images, int) else None, states, channels
 
 
 @translates("rmeeto.selective_scan.default")
