@@ -7,7 +7,7 @@ from PIL import Image
 
 import rmeeto
 from rmeeto.data import Preparation, evaluation_transform
-from rmeeto.errors import ConfigError
+from rmeeto.errors import ConfigError, RmeetoError
 from rmeeto.exporting import native_format
 from rmeeto.exporting.native_format import between
 from rmeeto.exporting.parity import ParityError
@@ -69,3 +69,9 @@ def test_what_the_library_cannot_compute_is_refused(tmp_path):
         with pytest.raises(ConfigError, match=words):
             rmeeto.export(model, tmp_path / "out", format="native")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RmeetoError, match="cannot be made"):
+        rmeeto.export(vim(), tmp_path / "file/out", format="native", count=1)

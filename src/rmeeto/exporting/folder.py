@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any
 
 from rmeeto.data import Preparation
-from rmeeto.errors import ConfigError
+from rmeeto.errors import ConfigError, RunError
 from rmeeto.evaluation.prediction import class_names
 from rmeeto.exporting.standalone import prepare
-from rmeeto.files.durable import write_text
+from rmeeto.files.durable import make_folder, write_text
 from rmeeto.files.jsontext import to_json
 from rmeeto.files.paths import given_path
 from rmeeto.models.reducible import ReducibleModel
@@ -39,6 +39,21 @@ def free_folder(path: str | Path) -> Path:
             why="there is something there already",
             fix="name a folder that is empty or does not exist yet",
         )
+    return folder
+
+
+def made_folder(folder: Path) -> Path:
+    """Make a folder, with those around it.
+
+    Raises:
+        RunError: the system refuses it.
+    """
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise RunError(
+            f"export to {folder}", why=f"the folder cannot be made: {error.strerror}", fix="name another one"
+        ) from error
     return folder
 
 

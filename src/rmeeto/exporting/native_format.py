@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ import numpy as np
 from rmeeto import native
 from rmeeto.errors import ConfigError
 from rmeeto.exporting.conditions import check_precision
-from rmeeto.exporting.folder import write_run
+from rmeeto.exporting.folder import made_folder, write_run
 from rmeeto.exporting.runners import Answer, Array, Runner
 from rmeeto.exporting.trace import Batch
 from rmeeto.exporting.truth import reducing_blocks
-from rmeeto.files.durable import write_text
+from rmeeto.files.durable import write_bytes, write_text
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.native import binding
 from rmeeto.ops.impl import cpp
@@ -63,9 +62,9 @@ class NativeFormat:
         """Write the model, the library and their ``run.py``; what runs them. The source map can always be asked for."""
         from rmeeto.exporting.standalone import native_runtime
 
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder)
         native.save(model, folder / FILE)
-        shutil.copyfile(cpp.library_path(), folder / LIBRARY)
+        write_bytes(folder / LIBRARY, cpp.library_path().read_bytes())
         write_text(folder / BINDING, inspect.getsource(binding))
         write_run(folder, native_runtime)
         return [Opened.of(folder, reducing_blocks(model.schedule.counts))]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rmeeto.errors import ConfigError
 from rmeeto.exporting.conditions import check_precision
-from rmeeto.exporting.folder import SOURCE_MAP_TEXT, write_run
+from rmeeto.exporting.folder import SOURCE_MAP_TEXT, made_folder, write_run
 from rmeeto.exporting.runners import Runner, is_installed, onnx_runners
 from rmeeto.exporting.trace import LOGITS, SOURCE_MAP, Batch, trace
 from rmeeto.exporting.truth import reducing_blocks
@@ -52,7 +52,7 @@ class OnnxFormat:
 
         lowered = lower(trace(model, batch))
         given = [LOGITS, SOURCE_MAP] if maps else [LOGITS]
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder)
         write_bytes(folder / FILE, lowered.model(*given).SerializeToString())
         write_run(folder, onnx_runtime)
         places = [name for name in lowered.results if name not in (LOGITS, SOURCE_MAP)]

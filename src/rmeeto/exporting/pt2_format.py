@@ -11,7 +11,7 @@ import torch
 
 from rmeeto.exporting import plain_torch
 from rmeeto.exporting.conditions import check_precision
-from rmeeto.exporting.folder import SOURCE_MAP_TEXT, write_run
+from rmeeto.exporting.folder import SOURCE_MAP_TEXT, made_folder, write_run
 from rmeeto.exporting.runners import Runner, program
 from rmeeto.exporting.trace import Batch, first_results, trace
 from rmeeto.exporting.truth import reducing_blocks
@@ -40,7 +40,7 @@ class Pt2Format:
         from rmeeto.exporting.standalone import pt2_runtime
 
         traced, results = trace(model, batch).program, 2 if maps else 1
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder)
         blocks, found = reducing_blocks(model.schedule.counts), []
         for name, runtime, lower in ((FILE, "PyTorch with rmeeto", as_it_is), (PLAIN, "PyTorch alone", in_plain_torch)):
             whole = lower(traced)
