@@ -12,6 +12,8 @@ import argparse
 import json
 import shutil
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +22,6 @@ import torch
 import rmeeto
 from _timing import RESULTS, describe_machine
 from rmeeto.errors import RmeetoError
-from rmeeto.exporting import runners
 from rmeeto.exporting.parity import ParityError
 
 FILE = RESULTS / "export.json"
@@ -37,7 +38,9 @@ CASES = {
     for kind in ("default", *OTHERS)
     for name, (model, options, line) in MODELS.items()
 }
-ROUNDS, CALLS = 2, 3  # calls in a round, after one that is not counted: a runtime's threads wait for its next call
+ONE_RUNTIME = Path(__file__).with_name("_one_runtime.py")
+WAYS = {"onnxruntime": "onnx", "openvino": "onnx", "torch": "pt2"}  # and the format that each takes
+ROUNDS = 3
 
 
 def parse_arguments():
@@ -79,43 +82,38 @@ def exported(case, kind, images, folder):
     }
 
 
-def timed(case, kind, folder):
-    """Load times in seconds and milliseconds for one input, of the frozen model and in each runtime."""
-    frozen = rmeeto.freeze(built(case))
-    images = torch.randn(1, *frozen.config.input_size)
-    rows = {"frozen": {"load_seconds": None, "run": lambda: frozen(images)}}
-    for runner in loaded(kind, folder):
-        run = lambda runner=runner: runner.logits(images.numpy())  # noqa: E731
-        rows[f"{runner.runtime}, {runner.precision}"] = {"load_seconds": runner.load_seconds, "run": run}
-    seconds = {name: [] for name in rows}
-    with torch.inference_mode():
-        for _ in range(ROUNDS):
-            for name, row in rows.items():
-                row["run"]()
-                for _ in range(CALLS):
-                    start = time.perf_counter()
-                    row["run"]()
-                    seconds[name].append(time.perf_counter() - start)
+def timed(name, kind, folder, threads):
+    """Load times in seconds and milliseconds for one input, of the frozen model and in each runtime.
+
+    Each is timed in a process of its own, because threads of one runtime that wait for its next call disturb another.
+    """
+    files = {"onnx": ["model.onnx"], "pt2": ["model.pt2", "plain.pt2"]}[kind]
+    ways = [("frozen", name), *((way, str(folder / file)) for way, of in WAYS.items() if of == kind for file in files)]
+    found = {label(*way): [] for way in ways}
+    for _ in range(ROUNDS):
+        for way in ways:
+            command = [sys.executable, str(ONE_RUNTIME), *way, "--threads", str(threads)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found[label(*way)].append(json.loads(output.splitlines()[-1]))
+    return {way: summary(rounds) for way, rounds in found.items()}
+
+
+def label(way, file):
+    """The name of a way of running, as the report on an export has it."""
+    if way == "torch":
+        return {"model.pt2": "PyTorch with rmeeto, float32", "plain.pt2": "PyTorch alone, float32"}[Path(file).name]
+    return {"onnxruntime": "ONNX Runtime, float32", "openvino": "OpenVINO, float32"}.get(way, way)
+
+
+def summary(rounds):
+    """Medians of loading and of all calls, and the range of these."""
+    calls = [1e3 * seconds for one in rounds for seconds in one["seconds"]]
     return {
-        name: {
-            "load_seconds": row["load_seconds"],
-            "median_ms": 1e3 * statistics.median(seconds[name]),
-            "least_ms": 1e3 * min(seconds[name]),
-            "most_ms": 1e3 * max(seconds[name]),
-        }
-        for name, row in rows.items()
+        "load_seconds": statistics.median(one["load_seconds"] for one in rounds),
+        "median_ms": statistics.median(calls),
+        "least_ms": min(calls),
+        "most_ms": max(calls),
     }
-
-
-def loaded(kind, folder):
-    """The runtimes with the shipped file, without its plans."""
-    if kind == "onnx":
-        file = folder / "model.onnx"
-        return runners.onnx_runners(file, file.read_bytes(), ())
-    names = {"model.pt2": "PyTorch with rmeeto", "plain.pt2": "PyTorch alone"}
-    return [
-        runners.program(folder / name, torch.export.load(folder / name), (), runtime) for name, runtime in names.items()
-    ]
 
 
 def print_results(results):
@@ -155,8 +153,9 @@ def main():
             seconds = results[key].get("export_seconds", 0)
             print(key, results[key].get("error") or f"passed: {results[key]['passed']}, {seconds:.0f} s", flush=True)
         else:
-            results[key]["times"] = {**timed(case, asked.format, folder), "machine": describe_machine()}
-            print(key, {kind: row.get("median_ms") for kind, row in results[key]["times"].items()}, flush=True)
+            times = timed(name, asked.format, folder, asked.threads)
+            results[key]["times"] = {**times, "threads": asked.threads, "machine": describe_machine()}
+            print(key, {way: round(row["median_ms"], 1) for way, row in times.items()}, flush=True)
         FILE.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 OPSET = 20
 IR_VERSION = 10  # the newest that readers of opset 20 are sure to know
-INT64_MAX = np.iinfo(np.int64).max
+INT64_MIN, INT64_MAX = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,6 @@ def bidirectional_scan(call: Call, *given: Any) -> Any:
     u, delta, A, B, C, skip, gate, bias, u_b, delta_b, A_b, B_b, C_b, skip_b, bias_b, _ = given
     forward = ScanOperands(u, delta, A, B, C, delta_bias=bias)
     backward = ScanOperands(u_b, delta_b, A_b, B_b, C_b, delta_bias=bias_b)
-    for name, decay in (("A", A), ("A_b", A_b)):
-        call.graph.title(decay, f"{call.graph.place}/{name}")
     ahead, behind = scan.scan(call.graph, [(forward, False), (backward, True)], state_shape(call, A), softplus=True)
     y = call.graph.node("Add", ahead, behind)
     skips = [(by, of) for by, of in ((skip, u), (skip_b, u_b)) if by is not None]
