@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from onnx import TensorProto, helper
+from onnx import GraphProto, TensorProto, ValueInfoProto, helper
 from torch import Tensor
 
 from rmeeto.exporting.lowering.graph import INT64_MIN, Graph, Operand, Value, as_array, integers
@@ -100,7 +100,7 @@ def _empty_state(graph: Graph, operands: ScanOperands, walks: int, shape: State)
     return graph.node("ConstantOfShape", full, value=zero, name="empty_state")
 
 
-def _body(A: str) -> object:
+def _body(A: str) -> GraphProto:
     """One token of every walk: ``h = exp(Δ A) h + Δ u B`` and ``y = C h``. A is ``(w, n, e)``, of the graph around."""
     nodes = [
         helper.make_node("Mul", ["delta", A], ["deltaA"]),
@@ -114,7 +114,7 @@ def _body(A: str) -> object:
     return helper.make_graph(nodes, "token", given, [_of_rank_4(name) for name in ("h_next", "y")])
 
 
-def _of_rank_4(name: str) -> object:
+def _of_rank_4(name: str) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None, None, None])
 
 
