@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from cpp_kernels import needs_kernels
 from rmeeto.exporting import onnx_format
 from rmeeto.exporting.runners import onnx_runtime
 
@@ -32,12 +33,13 @@ def test_a_failed_check_ends_with_an_error_after_the_table(rmeeto_cli, model_fol
     assert "do not use them" in done.stderr
 
 
+@needs_kernels
 @pytest.mark.skipif(
     "RMEETO_SLOW_TESTS" not in os.environ, reason="writes every format; .ci/run sets RMEETO_SLOW_TESTS=1"
 )
 def test_without_a_folder_only_the_table_is_left(rmeeto_json, model_folder):
     found = rmeeto_json("export", model_folder, "--table", "--all", "--images", 1, "--reduce", "none")
-    assert {row["format"] for row in found["rows"]} == {"onnx", "pt2"}
+    assert {row["format"] for row in found["rows"]} == {"onnx", "pt2", "native"}
     assert found["reduction"] == "none"
     assert found["folder"] is None
 

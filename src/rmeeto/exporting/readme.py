@@ -33,8 +33,8 @@ these plans are equal. `parity.json` has the details, and the versions of all pa
 
 {rows}
 
-Frozen in rmeeto, the model takes {frozen:.1f} ms for one input on the machine of this check. Times are the median of
-five runs with the runtimes' own settings.
+Frozen in rmeeto, the model takes {frozen:.1f} ms for one input on the machine of this check. Times are medians of up
+to five runs with the runtimes' own settings.
 """
 
 
