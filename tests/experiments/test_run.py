@@ -2,7 +2,7 @@
 
 import pytest
 
-from rmeeto.errors import RunError
+from rmeeto.errors import DataError, RunError
 from rmeeto.experiments.definition import parse_table
 from rmeeto.experiments.plan import places
 from rmeeto.experiments.run import open_bases, open_cells, run_cells, seconds_left
@@ -105,6 +105,15 @@ def test_cells_run_again_from_nothing_in_two_processes_are_equal_bit_for_bit(fol
     run_cells(open_cells(found, SCALE, store), store, workshop, SILENT, jobs=2)
     for place in found:
         assert outcome(store.find(place.cells[0])) == outcome(finished[0].find(place.cells[0]))
+
+
+def test_a_data_set_with_too_few_images_for_one_step_is_refused_before_anything_runs(folder, found, tmp_path):
+    few = make_folder(tmp_path / "few", train=2)
+    store, workshop = Store(tmp_path / "store"), Workshop(tmp_path / "work", {"images": str(few)}, 0, SILENT)
+    with pytest.raises(DataError, match="one step of it takes 8"):
+        run_cells(open_cells(found, SCALE, store), store, workshop, SILENT)
+    assert not workshop.folder.exists()
+    assert len(Store(store.folder)) == 0
 
 
 def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(folder, found, finished, tmp_path):

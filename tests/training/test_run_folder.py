@@ -219,6 +219,17 @@ class TestNothingIsBegunAgain:
         assert again.correct == evaluation.correct
         assert_same_weights(killed, tmp_path / "run")
 
+    def test_and_epochs_of_such_a_run_are_those_of_any_other_but_only_the_last_is_evaluated(
+        self, toys, whole, tmp_path
+    ):
+        recipe = toy_recipe(toys, tmp_path / "run")
+        train(recipe)
+        ours, theirs = weights(tmp_path / "run"), weights(whole)
+        assert recipe.epochs > 1
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+        events = [record["event"] for record in read_log(tmp_path / "run/log.jsonl")]
+        assert events.count("evaluation") == 1
+
     def test_nor_are_foreign_files_beside_it_a_reason_to_refuse(self, toys, whole, tmp_path):
         """A scheduler's output, for instance."""
         output = tmp_path / "run"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from rmeeto.errors import RunError
+from rmeeto.errors import DataError, RunError
 from rmeeto.experiments.cell import Cell
 from rmeeto.experiments.plan import Place
 from rmeeto.experiments.scale import Scale
@@ -68,7 +68,9 @@ def run_cells(todo: Sequence[Todo], store: Store, workshop: Workshop, progress: 
 
     Raises:
         RmeetoError: what a cell raises, or an interruption; finished cells are in the store.
+        DataError: a data set has too few images for a cell. Nothing is run.
     """
+    check_images(todo, workshop)
     try:
         _run_all(todo, store, workshop, progress, jobs)
     except (KeyboardInterrupt, Interrupted):
@@ -77,6 +79,25 @@ def run_cells(todo: Sequence[Todo], store: Store, workshop: Workshop, progress: 
             why="it was interrupted",
             fix="run the same command again: finished cells are kept, and the run that was under way goes on",
         ) from None
+
+
+def check_images(todo: Sequence[Todo], workshop: Workshop) -> None:
+    """Refuse data sets with fewer training images than one step of a cell takes.
+
+    Raises:
+        DataError: the first such cell.
+    """
+    for one in todo:
+        for recipe in filter(None, (one.cell.base, one.cell.training)):
+            images, step = workshop.training_images(one.data, recipe.subset), recipe.images_per_step
+            if images < step:
+                share, where = f"{100 * recipe.subset:g} %", workshop.data[one.data]
+                raise DataError(
+                    f"run {described(one.cell)}",
+                    given=f"{images} training images, {share} of those in {where}",
+                    why=f"one step of it takes {step}",
+                    fix="give a data set with more images for each class",
+                )
 
 
 def _run_all(todo: Sequence[Todo], store: Store, workshop: Workshop, progress: Progress, jobs: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rmeeto.data import Source, fingerprint, open_data
+from rmeeto.data import Source, fingerprint, open_data, stratified
 from rmeeto.errors import DataError
 from rmeeto.evaluation import Evaluation, evaluate
 from rmeeto.evaluation.scores import noise
@@ -50,6 +50,7 @@ class Workshop:
     def __init__(self, folder: Path, data: Mapping[str, str], workers: int, progress: Progress) -> None:
         self.folder, self.data, self.workers, self.progress = folder, data, workers, progress
         self._sources: dict[str, Source] = {}
+        self._training_images: dict[tuple[str, float], int] = {}
 
     def run(self, cell: Cell, data: str) -> Result:
         """The result of a cell whose data set has this name in the scale.
@@ -87,6 +88,13 @@ class Workshop:
     def is_trained(self, cell: Cell) -> bool:
         """Whether the cell's base model is there already."""
         return cell.base is None or (self._base_folder(cell) / RESULTS).exists()
+
+    def training_images(self, data: str, share: float) -> int:
+        """How many images, or clips, a share of a data set's training images is."""
+        if (data, share) not in self._training_images:
+            labels = open_data(self.data[data], "train").labels
+            self._training_images[data, share] = len(stratified(labels, share, seed=0))
+        return self._training_images[data, share]
 
     def _base_folder(self, cell: Cell) -> Path:
         return self.folder / f"base-{base_key(cell)}"

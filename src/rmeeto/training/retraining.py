@@ -38,15 +38,15 @@ def retrain(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT
             return run
         with run.interruptible() as interruption:
             run.evaluate_before()
-            run.train(interruption)
+            run.train(interruption, range(1, recipe.epochs + 1))
             return run.finish()
 
 
 def train(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT) -> Evaluation:
     """Only train, and score the last epoch; for many runs of an experiment, which has its other figures already.
 
-    Nothing is evaluated before training, no speed is measured, and no ``results.json`` is written. Model, log and state
-    are left in ``recipe.output`` as by :func:`retrain`, whose errors this raises too.
+    Nothing is evaluated before training or between epochs, no speed is measured, and no ``results.json`` is written.
+    Model, log and state are left in ``recipe.output`` as by :func:`retrain`, whose errors this raises too.
     """
     with _entered(recipe, resume, progress) as run:
         if isinstance(run, Results):
@@ -56,7 +56,7 @@ def train(recipe: Recipe, *, resume: bool = False, progress: Progress = SILENT) 
                 fix="choose another output folder",
             )
         with run.interruptible() as interruption:
-            run.train(interruption)
+            run.train(interruption, (recipe.epochs,))
             return run.last_evaluation()
 
 

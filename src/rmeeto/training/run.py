@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 
 from accelerate import Accelerator
 
@@ -167,8 +168,11 @@ class Run:
         self.journal.before = rows  # both at once: a run that stops between them evaluates both again
         self._save_state()
 
-    def train(self, interruption: Interruption) -> None:
-        """The remaining epochs, each with its evaluation, from wherever the journal stands."""
+    def train(self, interruption: Interruption, evaluated: Sequence[int]) -> None:
+        """The remaining steps, from wherever the journal stands.
+
+        evaluated: the epochs after which the model is evaluated and kept, ascending, the last one among them.
+        """
         name = "training" if self.reduction is None else "re-training"
         if not self.journal.step and not self.journal.before:
             self._save_state()  # a run that is killed before its first save in a step has a state to go on from too
@@ -187,15 +191,17 @@ class Run:
         # of several processes none may stop before all have agreed on it
         together = self.accelerator.num_processes > 1
         with batches:
-            for epoch in range(len(self.journal.after), epochs):
-                done = self.journal.step - epoch * steps
-                task = self.progress.task(f"{name}, epoch {epoch + 1}/{epochs}", steps)
+            for number, (begin, end) in enumerate(pairwise((0, *evaluated))):
+                if self.journal.step >= end * steps and number < len(self.journal.after):
+                    continue
+                done = self.journal.step - begin * steps
+                task = self.progress.task(f"{name}, epoch {_span(begin, end)}/{epochs}", (end - begin) * steps)
                 with interruption.deferred() if together else nullcontext(), task as bar:
                     bar.advance(done)
-                    self._steps((epoch + 1) * steps, batches, bar, interruption)
+                    self._steps(end * steps, batches, bar, interruption)
                     self._save_state()
                 self.model.reduction = self.reduction
-                self._end_epoch(epoch + 1)
+                self._end_epoch(end)
 
     def finish(self) -> Results:
         """Put the table together and write it."""
@@ -323,3 +329,8 @@ class Run:
             self.log.sync()
             save_state(self.folder.states, self.recipe, self.journal, self.model, self.average, self.stepper.optimizer)
         self._saved_step = self.journal.step
+
+
+def _span(begin: int, end: int) -> str:
+    """The epochs behind number ``begin`` up to ``end``, as a title has them."""
+    return str(end) if end == begin + 1 else f"{begin + 1} to {end}"
