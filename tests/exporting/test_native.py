@@ -6,16 +6,16 @@ import torch
 from PIL import Image
 
 import rmeeto
+from cpp_kernels import needs_kernels
 from rmeeto.data import Preparation, evaluation_transform
 from rmeeto.errors import ConfigError, RmeetoError
 from rmeeto.exporting import native_format
 from rmeeto.exporting.native_format import between
 from rmeeto.exporting.parity import ParityError
-from rmeeto.ops.impl import cpp
 from tiny_exports import images_of, run_alone, transformer, video, vim
 from toys import COLOURS, picture
 
-pytestmark = pytest.mark.skipif(cpp.absence() is not None, reason="the C++ kernels are not built")
+pytestmark = needs_kernels
 
 
 def test_a_folder_runs_without_rmeeto_and_torch(tmp_path):

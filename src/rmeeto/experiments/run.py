@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +21,7 @@ from rmeeto.experiments.store import Result, Store
 from rmeeto.experiments.work import Workshop, base_key
 from rmeeto.runtime.doctor import machine
 from rmeeto.runtime.progress import SILENT, Progress
+from rmeeto.runtime.threads import one_thread
 from rmeeto.training.interruption import Interrupted
 
 Settings = tuple[Path, Mapping[str, str], int]
@@ -172,17 +172,6 @@ def _train_base(settings: Settings, one: Todo) -> None:
 def _run_cell(settings: Settings, one: Todo) -> Result | None:
     with one_thread():
         return Workshop(*settings, SILENT).run(one.cell, one.data)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch and our kernels compute in one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def usual_jobs() -> int:

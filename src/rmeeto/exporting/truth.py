@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +17,7 @@ from rmeeto.models.layers.freezing import thaw
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import Reduction, Schedule, Tokens
 from rmeeto.reduction.protocol import Stack, Step
+from rmeeto.runtime.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def truths(exact: ReducibleModel, images: Tensor) -> list[Truth]:
     try:
         if recorded is not None:
             exact.reduction = recorded  # type: ignore[assignment]  # it has all that a model asks of a reduction
+        # the reference walks token by token, and several threads would wait for each other at each
         with torch.inference_mode(), one_thread():
             traced = exact.trace(images.double())
     finally:
@@ -94,17 +95,6 @@ def truths(exact: ReducibleModel, images: Tensor) -> list[Truth]:
         Truth(logits, {block: plan[image] for block, plan in zip(blocks, plans, strict=True)}, seen, image)
         for image, logits in enumerate(traced.logits.numpy())
     ]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch compute in one thread: the reference walks token by token, and threads would wait at each for all."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def reducing_blocks(counts: Sequence[int]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from rmeeto.exporting.lowering.graph import Operand, Value, integers
-from rmeeto.exporting.lowering.table import Call, translates
+from rmeeto.exporting.lowering.table import Call, Untranslatable, translates
 
 
 @translates("aten.linear.default")
@@ -43,7 +43,7 @@ def convolution(
     """A convolution."""
     rank = call.given(1).ndim - 2
     if not isinstance(padding, int | list | tuple):
-        raise NotImplementedError(f"a convolution with padding {padding}")
+        raise Untranslatable(f"a convolution with padding {padding}")
     pads, strides, dilations = (_each(value, rank) for value in (padding, stride, dilation))
     operands = (x, weight) if bias is None else (x, weight, bias)
     settings: dict[str, Any] = {"pads": [*pads, *pads], "strides": strides, "dilations": dilations, "group": groups}
@@ -67,7 +67,7 @@ def layer_norm(call: Call, x: Any, shape: Any, weight: Any = None, bias: Any = N
 def rms_norm(call: Call, x: Any, shape: Any, weight: Any = None, eps: float | None = None) -> Value:
     """Root mean square norm over the last axis."""
     if len(shape) != 1:
-        raise NotImplementedError(f"a norm over {len(shape)} axes")
+        raise Untranslatable(f"a norm over {len(shape)} axes")
     return normalised(call, x, weight, torch.finfo(torch.float32).eps if eps is None else eps)
 
 
@@ -94,7 +94,7 @@ def attention(
     """``softmax(q kᵀ / √f + mask) v``."""
     graph, rank = call.graph, call.given(0).ndim
     if is_causal or options.get("enable_gqa"):
-        raise NotImplementedError("attention with a causal mask or shared keys")
+        raise Untranslatable("attention with a causal mask or shared keys")
     scale = options.get("scale")
     root = torch.tensor(math.sqrt(1 / math.sqrt(call.given(0).shape[-1]) if scale is None else scale))
     axes = [*range(rank - 2), rank - 1, rank - 2]

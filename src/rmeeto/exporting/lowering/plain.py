@@ -11,7 +11,7 @@ import torch
 from rmeeto.exporting.lowering import rows
 from rmeeto.exporting.lowering.graph import Operand, Size, Value, element_type, integers
 from rmeeto.exporting.lowering.scan import silu
-from rmeeto.exporting.lowering.table import Call, axis_of, translates
+from rmeeto.exporting.lowering.table import Call, Untranslatable, axis_of, translates
 
 
 def operands(call: Call, *given: Any) -> list[Any]:
@@ -225,7 +225,7 @@ def argsort(call: Call, x: Any, dim: int = -1, descending: bool = False, *, stab
     """Where ``(b, n)`` numbers stood before they were put in order; equal ones by place."""
     given = call.given(0)
     if given.ndim != 2 or axis_of(dim, 2) != 1:
-        raise NotImplementedError(f"a sort of {tuple(given.shape)} along axis {dim}")
+        raise Untranslatable(f"a sort of {tuple(given.shape)} along axis {dim}")
     return rows.order(call.graph, x, given.shape[1], descending=descending)
 
 

@@ -10,7 +10,7 @@ import torch
 from rmeeto.exporting.lowering import match
 from rmeeto.exporting.lowering.graph import Operand, Size, Value, integers
 from rmeeto.exporting.lowering.plain import cast
-from rmeeto.exporting.lowering.table import Call, axis_of, translates
+from rmeeto.exporting.lowering.table import Call, Untranslatable, axis_of, translates
 
 
 @translates("aten.sym_size.int")
@@ -144,7 +144,7 @@ def pad(call: Call, x: Any, sides: Any, mode: Any = "constant", value: float | N
     if isinstance(mode, int | float):  # the second name has the value in this place
         mode, value = "constant", mode
     if mode != "constant":
-        raise NotImplementedError(f"padding of the kind {mode}")
+        raise Untranslatable(f"padding of the kind {mode}")
     pairs = list(zip(sides[0::2], sides[1::2], strict=True))[::-1]
     axes = [axis - len(pairs) for axis in range(len(pairs))]
     widths = integers(*(first for first, _ in pairs), *(last for _, last in pairs))
@@ -167,7 +167,7 @@ def gather(call: Call, x: Any, dim: int, index: Any, **_: Any) -> Value:
 def index(call: Call, x: Any, indices: Any) -> Value:
     """Elements at pairs of positions in the first axes."""
     if any(one is None for one in indices):
-        raise NotImplementedError("an index that leaves out an axis")
+        raise Untranslatable("an index that leaves out an axis")
     places = [call.graph.node("Unsqueeze", one, integers(-1)) for one in indices]
     return call.graph.node("GatherND", x, call.graph.node("Concat", *places, axis=-1))
 
@@ -221,7 +221,7 @@ def _filled(call: Call, shape: Any, number: float) -> Value:
 def arange(call: Call, *bounds: Any, **_: Any) -> Value:
     """Whole numbers up to a number of images that only the runtime knows."""
     if len(bounds) != 1:
-        raise NotImplementedError("counting from another number than 0")
+        raise Untranslatable("counting from another number than 0")
     return call.graph.node("Range", torch.tensor(0), call.graph.node("Squeeze", Value(bounds[0].name)), torch.tensor(1))
 
 

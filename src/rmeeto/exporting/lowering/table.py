@@ -17,6 +17,13 @@ Translation = Callable[..., Result]
 TRANSLATIONS: dict[str, Translation] = {}
 
 
+class Untranslatable(Exception):
+    """A way of calling an operation that its translation refuses; the text says which, ``it is …``.
+
+    No model that an export accepts calls it so. If one does, the export ends with an error that names block and call.
+    """
+
+
 @dataclass(frozen=True)
 class Call:
     """One call that is being translated: the graph, and what tracing knows of its operands and its result."""

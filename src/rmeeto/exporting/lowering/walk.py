@@ -16,7 +16,7 @@ from torch.export.graph_signature import InputKind
 from rmeeto.errors import ConfigError
 from rmeeto.exporting.lowering import layers, ours, plain, shapes  # noqa: F401  # they fill the table
 from rmeeto.exporting.lowering.graph import Graph, Size, Value, element_type
-from rmeeto.exporting.lowering.table import TRANSLATIONS, Call
+from rmeeto.exporting.lowering.table import TRANSLATIONS, Call, Untranslatable
 from rmeeto.exporting.trace import Traced
 
 IMAGES = "images"
@@ -87,7 +87,7 @@ def computed(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     chosen = {key: value for key, value in kwargs.items() if key not in ("device", "pin_memory", "layout")}
     try:
         return translation(Call(graph, node), *args, **chosen)
-    except NotImplementedError as error:
+    except Untranslatable as error:
         raise untranslated(f"{graph.place} calls {name}", f"it is {error}, which has no translation") from error
 
 
