@@ -66,7 +66,7 @@ ORDERS = {
         {"gate", "readme", "onnx_format", "pt2_format", "native_format"},
         {"inputs", "runners", "parity", "truth", "lowering", "folder", "conditions"},
         {"choices", "trace", "standalone"},
-        {"plain_torch"},
+        {"around", "plain_torch"},
     ],
     "rmeeto.exporting.lowering": [
         {"walk"},

@@ -7,6 +7,7 @@ import torch
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+from rmeeto.errors import ConfigError  # noqa: E402
 from rmeeto.exporting.lowering import OPSET, lower  # noqa: E402
 from rmeeto.exporting.trace import trace  # noqa: E402
 from tiny_exports import SIZES, images_of, transformer, video, vim, with_registers  # noqa: E402
@@ -105,3 +106,25 @@ def test_an_operation_without_a_translation_is_named():
     model.head_drop = Odd()
     with pytest.raises(ConfigError, match=r"aten\.erfinv"):
         lower(trace(model))
+
+
+class Mirrored(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.pad(x, (1, 0), mode="reflect")[:, 1:]
+
+
+class Rare(torch.nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"), [(Mirrored(), "padding of the kind reflect"), (Rare(), "there is no translation of it")]
+)
+def test_a_layer_that_onnx_cannot_have_is_named_with_its_reason(layer, words):
+    model = transformer("merge:r=4,features=K,blocks=all")
+    model.head = torch.nn.Sequential(model.head, layer)
+    with pytest.raises(ConfigError, match=words) as caught:
+        lower(trace(model))
+    assert "head calls aten." in caught.value.given
+    assert "pt2" in caught.value.fix

@@ -98,12 +98,14 @@ class Script:
 
     @classmethod
     def of(cls, source: str) -> Script:
-        """Part a module behind its last import."""
+        """Part a module behind its last import, if it has any."""
         lines = source.splitlines()
-        last = max(number for number, line in enumerate(lines) if line.startswith(("import ", "from ")))
+        imports = [number for number, line in enumerate(lines) if line.startswith(("import ", "from "))]
+        last = max(imports, default=-1)
         return cls(tuple(lines[: last + 1]), tuple(lines[last + 1 :]))
 
     def joined(self, other: Script) -> str:
         """Both as one module: all imports first, each once."""
         new = [line for line in other.head if line and line not in self.head]
-        return "\n".join([*self.head, *new, *self.body, *other.body]).rstrip() + "\n"
+        own = "\n".join([*self.head, *new, *self.body]).rstrip()
+        return own + "\n\n\n" + "\n".join(other.body).strip() + "\n"

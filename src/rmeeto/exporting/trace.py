@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_structure
 
+from rmeeto.exporting.around import Around
 from rmeeto.models.layers.freezing import thaw
 from rmeeto.models.reducible import ReducibleModel
 from rmeeto.reduction import Reduction, Schedule, Tokens
-from rmeeto.reduction.protocol import Stack, Step
+from rmeeto.reduction.protocol import Step
 
 Batch = int | None  # None: any number, which the runtime learns from its input
 MOST_IMAGES = 4096  # that a program with a free batch may be given at a time
@@ -51,36 +52,17 @@ class StepAt(nn.Module):
         return self.reduction.step(tokens, features, step)
 
 
-class NamedSteps:
+class NamedSteps(Around):
     """A reduction whose steps are modules."""
 
-    varies = False
-
     def __init__(self, reduction: Reduction, depth: int) -> None:
-        self.reduction, self.name = reduction, reduction.name
+        super().__init__(reduction)
         self.modules = nn.ModuleDict({f"block{block:02d}": StepAt(reduction) for block in range(depth)})
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The features that the reduction reads."""
-        return self.reduction.needs
-
-    def schedule(self, stack: Stack) -> Schedule:
-        """The reduction's."""
-        return self.reduction.schedule(stack)
 
     def step(self, tokens: Tokens, features: Any, step: Step) -> Tokens:
         """The reduction's, called as a module."""
         reduced: Tokens = self.modules[f"block{step.block:02d}"](tokens, features, step)
         return reduced
-
-    def operations(self, *given: Any) -> float:
-        """The reduction's."""
-        return self.reduction.operations(*given)
-
-    def timing_operations(self, *given: Any) -> float:
-        """The reduction's."""
-        return self.reduction.timing_operations(*given)
 
 
 class SameGradMode(TorchFunctionMode):

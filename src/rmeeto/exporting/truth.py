@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rmeeto.exporting.around import Around
 from rmeeto.exporting.choices import Choices, choices
 from rmeeto.models.layers.freezing import thaw
 from rmeeto.models.reducible import ReducibleModel
-from rmeeto.reduction import Reduction, Schedule, Tokens
-from rmeeto.reduction.protocol import Stack, Step
+from rmeeto.reduction import Reduction, Tokens
+from rmeeto.reduction.protocol import Step
 from rmeeto.runtime.threads import one_thread
 
 
@@ -38,36 +39,17 @@ class Truth:
         return self.choices[block].margin(self.image, torch.from_numpy(place.astype(np.int64)))
 
 
-@dataclass
-class Recorded:
+class Recorded(Around):
     """A reduction that remembers what its steps chose from."""
 
-    reduction: Reduction
-    seen: dict[int, Choices] = field(default_factory=dict)
-    varies = False
-    name = "recorded"
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The reduction's."""
-        return self.reduction.needs
-
-    def schedule(self, stack: Stack) -> Schedule:
-        """The reduction's."""
-        return self.reduction.schedule(stack)
+    def __init__(self, reduction: Reduction) -> None:
+        super().__init__(reduction)
+        self.seen: dict[int, Choices] = {}
 
     def step(self, tokens: Tokens, features: Any, step: Step) -> Tokens:
         """The reduction's."""
         self.seen[step.block] = choices(self.reduction, tokens, features, step)
         return self.reduction.step(tokens, features, step)
-
-    def operations(self, *given: Any) -> float:
-        """The reduction's."""
-        return self.reduction.operations(*given)
-
-    def timing_operations(self, *given: Any) -> float:
-        """The reduction's."""
-        return self.reduction.timing_operations(*given)
 
 
 def in_float64(model: ReducibleModel) -> ReducibleModel:

@@ -8,9 +8,10 @@ classes are called. A clip is a folder of frames in the order of their names, or
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,24 @@ def show(path: Path, logits: NDArray[np.float32], labels: list[str], top: int = 
     print(path)
     for label in np.argsort(-shares, kind="stable")[:top]:
         print(f"  {100 * shares[label]:5.1f} %  {labels[label]}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments that the command has with every runtime."""
+    ours = argparse.ArgumentParser(description="Name the likeliest classes of images or clips.")
+    ours.add_argument("files", nargs="+", type=Path)
+    ours.add_argument("--top", type=int, default=5, help="classes to show")
+    ours.add_argument("--logits", type=Path, help="write the logits to this .npy file, one row per input")
+    return ours
+
+
+def answer(asked: argparse.Namespace, run: Callable[[NDArray[np.float32]], Any]) -> None:
+    """Show the classes of every file. run: a batch of inputs to logits ``(b, classes)``."""
+    how, labels = read_json("preprocess.json"), read_json("labels.json")
+    rows = []
+    for path in asked.files:
+        batch = np.repeat(read_input(path, how), how["batch"] or 1, axis=0)  # a fixed number is filled up
+        rows.append(run(batch)[0])
+        show(path, rows[-1], labels, asked.top)
+    if asked.logits:
+        np.save(asked.logits, np.stack(rows))
