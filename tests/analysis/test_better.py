@@ -58,7 +58,7 @@ def test_sentences_name_the_figures_that_decide():
         "Merging minus pruning is 0.2 points in small, which decides neither way (95 % interval −0.8 to 1.2;"
     )
     assert sentence(CLAIM, tiny=UP, small=UP).startswith(
-        "Merging is better than pruning in all 2 pairs; in the closest, tiny, by 3.0 points ("
+        "Merging is better than pruning in both pairs; in the closest, tiny, by 3.0 points ("
     )
     wide = Better("x", "the loss of Vim", "the loss of DeiT", margin=1.0, more="higher", less="lower")
     assert sentence(wide, a=UP).startswith(

@@ -64,7 +64,7 @@ def test_sentences_name_the_figures_that_decide():
         "Cosine minus l1 is 1.60 points in small, surely outside of ± 0.5 (95 % interval 1.22 to 2.00;"
     )
     assert verdict(CLAIM, tiny=SAME, small=SAME).sentence.startswith(
-        "Cosine and l1 are equal within 0.5 points in all 2 pairs; in the least certain, tiny, cosine minus l1 is −0.04"
+        "Cosine and l1 are equal within 0.5 points in both pairs; in the least certain, tiny, cosine minus l1 is −0.04"
     )
     assert verdict(CLAIM, a=seed_contrast([0.4, -0.3, 0.1])).sentence.startswith(
         "Cosine minus l1 is 0.1 points, neither surely within ± 0.5 nor surely outside (95 % interval −0.8 to 0.9;"

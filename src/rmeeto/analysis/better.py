@@ -9,7 +9,7 @@ from typing import ClassVar
 from rmeeto.analysis.comparison import Comparison, compare, two_sided
 from rmeeto.analysis.contrast import Contrast
 from rmeeto.analysis.finding import Finding, Statement, several
-from rmeeto.analysis.words import above_margin, facts, neither, place, points
+from rmeeto.analysis.words import above_margin, all_of, facts, neither, place, points
 from rmeeto.checks import number
 
 
@@ -67,7 +67,7 @@ class Better:
         )
 
     def _holds(self, found: Mapping[str, Comparison], closest: str) -> Statement:
-        which = f"in all {len(found)} pairs; in the closest, {closest}, " if len(found) > 1 else ""
+        which = f"in {all_of(len(found), 'pair')}; in the closest, {closest}, " if len(found) > 1 else ""
         if self.margin < 0:
             difference = f"{which}{self.left} minus {self.right} is {points(found[closest])}"
             return Statement(f"{difference}, above the margin of {self._margin}", facts(found[closest]))

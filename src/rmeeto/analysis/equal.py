@@ -9,7 +9,7 @@ from typing import ClassVar
 from rmeeto.analysis.comparison import Comparison, compare, two_sided
 from rmeeto.analysis.contrast import Contrast
 from rmeeto.analysis.finding import Finding, Statement, several
-from rmeeto.analysis.words import facts, place, points
+from rmeeto.analysis.words import all_of, facts, place, points
 from rmeeto.checks import number
 
 
@@ -70,7 +70,7 @@ class Equal:
         return min(pair.mean.p_above(self.margin), pair.mean.p_below(-self.margin))
 
     def _holds(self, found: Mapping[str, Comparison], least: str) -> Statement:
-        which = f" in all {len(found)} pairs; in the least certain, {least}, " if len(found) > 1 else ": "
+        which = f" in {all_of(len(found), 'pair')}; in the least certain, {least}, " if len(found) > 1 else ": "
         equal = f"{self.left} and {self.right} are equal within {self.margin:g} points{which}"
         return Statement(f"{equal}{self._difference(found[least])}", _facts(found[least]))
 

@@ -24,6 +24,11 @@ def count(n: int, unit: str) -> str:
     return f"{n:,} {unit}{'' if n == 1 else 's'}"
 
 
+def all_of(n: int, unit: str) -> str:
+    """Every one of several things: both pairs, all 3 pairs."""
+    return f"both {unit}s" if n == 2 else f"all {count(n, unit)}"
+
+
 def above_margin(margin: float) -> str:
     """What a sentence adds if a difference is above a margin that is not 0."""
     return f", more than the margin of {margin:g}" if margin else ""

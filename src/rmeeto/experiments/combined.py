@@ -57,13 +57,14 @@ def every(findings: Mapping[str, Finding]) -> Finding:
     worst = min(findings, key=lambda name: findings[name].p_fails)
     if len(findings) == 1:
         return findings[closest]
+    names = " and ".join(findings) if len(findings) == 2 else ", ".join(findings)
     return Finding(
         findings[closest].claim,
         p_holds=findings[closest].p_holds,
         p_fails=min(1.0, len(findings) * findings[worst].p_fails),
         can_hold=all(finding.can_hold for finding in findings.values()),
         can_fail=any(finding.can_fail for finding in findings.values()),
-        holds=located(findings[closest].holds, f"in all {len(findings)} of {', '.join(findings)}; in {closest}, "),
+        holds=located(findings[closest].holds, f"in {names}; in {closest}, "),
         fails=located(findings[worst].fails, f"in {worst}, "),
         undecided=located(findings[closest].undecided, f"in {closest}, "),
         figures={f"{name}: {part}": figure for name, one in findings.items() for part, figure in one.figures.items()},
