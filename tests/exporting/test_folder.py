@@ -11,7 +11,7 @@ import rmeeto
 from rmeeto.data import Preparation, evaluation_transform
 from rmeeto.data.sampling import Sparse
 from rmeeto.errors import ConfigError, RmeetoError
-from rmeeto.exporting.folder import preparation
+from rmeeto.exporting.folder import free_folder, preparation
 from rmeeto.exporting.standalone import prepare
 from tiny_exports import run_alone, transformer, video, vim
 from toys import COLOURS, picture
@@ -116,3 +116,22 @@ def test_other_formats_precisions_and_models_are_refused(tmp_path):
     (tmp_path / "full/notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="something there"):
         rmeeto.export(vim(), tmp_path / "full")
+
+
+@pytest.mark.parametrize(
+    ("made", "end"), [(True, KeyboardInterrupt()), (False, OSError(28, "No space left on device"))]
+)
+def test_an_export_that_ends_early_leaves_nothing_in_the_way(tmp_path, monkeypatch, made, end):
+    place = tmp_path / "out"
+    if made:
+        place.mkdir()
+
+    def ends(*_, **__):
+        assert (place / "run.py").exists()
+        raise end
+
+    monkeypatch.setattr("rmeeto.exporting.run.compare", ends)
+    with pytest.raises(type(end)):
+        rmeeto.export(vim("merge:r=3,blocks=all", depth=2), place, format="pt2", count=1)
+    assert place.exists() == made
+    assert free_folder(place) == place

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +58,23 @@ def made_folder(folder: Path) -> Path:
             f"export to {folder}", why=f"the folder cannot be made: {error.strerror}", fix="name another one"
         ) from error
     return folder
+
+
+@contextmanager
+def whole_or_nothing(folder: Path) -> Iterator[None]:
+    """What fills a free folder: if it does not get to its end, the folder is as free as before.
+
+    Without this, an export that was interrupted or met a full disk would stand in the way of the next one.
+    """
+    existed = folder.exists()
+    try:
+        yield
+    except BaseException:
+        for one in folder.iterdir() if folder.exists() else ():
+            shutil.rmtree(one) if one.is_dir() else one.unlink()
+        if folder.exists() and not existed:
+            folder.rmdir()
+        raise
 
 
 def write_common(folder: Path, model: ReducibleModel, *, batch: int | None, labels: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 from rmeeto.data import Preparation
 from rmeeto.errors import ConfigError, UnknownName
 from rmeeto.exporting.conditions import check_model, check_reduction
-from rmeeto.exporting.folder import PARITY, README, free_folder, write_common
+from rmeeto.exporting.folder import PARITY, README, free_folder, whole_or_nothing, write_common
 from rmeeto.exporting.gate import Expected, compare, expect
 from rmeeto.exporting.inputs import gate_inputs
 from rmeeto.exporting.native_format import NativeFormat
@@ -175,32 +175,33 @@ def _export(
     labels: Sequence[str] | None,
 ) -> Parity:
     batch = None if writer.any_batch else batch
-    runners = writer.write(model, folder, batch=batch, maps=maps)
-    write_common(folder, model, batch=batch, labels=None if labels is None else [*labels])
-    rows = [
-        compare(runner, writer.name, expected, size, runner.file.stat().st_size / 1e6)
-        for runner in runners
-        for size in ((1, 3) if batch is None else (batch,))
-    ]
-    parity = Parity(
-        model=name or type(model).__name__,
-        reduction=str(model.reduction or "none"),
-        rows=tuple(rows),
-        frozen_ms=expected.frozen_ms,
-        frozen_logit=expected.frozen_logit,
-        versions=versions(writer.packages),
-    )
-    write_text(folder / PARITY, json.dumps(parity.to_dict(), indent=1) + "\n")
-    write_text(
-        folder / README,
-        readme(
-            *(parity, model, writer.name),
-            batch=batch,
-            map_text=writer.map_text if maps else "",
-            needs=writer.needs,
-            runs=writer.runs,
-        ),
-    )
+    with whole_or_nothing(folder):
+        runners = writer.write(model, folder, batch=batch, maps=maps)
+        write_common(folder, model, batch=batch, labels=None if labels is None else [*labels])
+        rows = [
+            compare(runner, writer.name, expected, size, runner.file.stat().st_size / 1e6)
+            for runner in runners
+            for size in ((1, 3) if batch is None else (batch,))
+        ]
+        parity = Parity(
+            model=name or type(model).__name__,
+            reduction=str(model.reduction or "none"),
+            rows=tuple(rows),
+            frozen_ms=expected.frozen_ms,
+            frozen_logit=expected.frozen_logit,
+            versions=versions(writer.packages),
+        )
+        write_text(folder / PARITY, json.dumps(parity.to_dict(), indent=1) + "\n")
+        write_text(
+            folder / README,
+            readme(
+                *(parity, model, writer.name),
+                batch=batch,
+                map_text=writer.map_text if maps else "",
+                needs=writer.needs,
+                runs=writer.runs,
+            ),
+        )
     return parity
 
 
