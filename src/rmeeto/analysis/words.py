@@ -58,7 +58,8 @@ def facts(comparison: Comparison, test: str | None = None) -> str:
 def capitalised(text: str) -> str:
     """A sentence's start with a capital letter, unless it is a symbol or a line such as r=5."""
     first = text.split(" ", 1)[0]
-    return text[0].upper() + text[1:] if first.replace("-", "").isalpha() and len(first) > 1 else text
+    word = first.rstrip(",").replace("-", "")
+    return text[0].upper() + text[1:] if word.isalpha() and len(word) > 1 else text
 
 
 def p_value(p: float) -> str:
