@@ -42,6 +42,7 @@ def test_claims_that_could_not_be_decided_do_not_count():
     found = verdicts([three_seeds, ahead(6), printed, absent])
     assert [v.word for v in found] == ["undecided", "holds", "holds", "not testable here"]
     assert [v.corrected_for for v in found] == [1, 1, None, None]
+    assert [v.decidable for v in found] == [False, True, True, True]
     assert found[3].sentence == "There is no Vim-B at this scale."
 
 
@@ -52,7 +53,13 @@ def test_three_seeds_take_part_where_they_can_decide():
 
 @pytest.mark.parametrize(
     ("left", "start"),
-    [("merging", "Merging is"), ("r=5", "r=5 is"), ("X", "X is"), ("merge:r=5 with sizes", "merge:r=5 w")],
+    [
+        ("merging", "Merging is"),
+        ("merge, window 1", "Merge, window 1 is"),
+        ("r=5", "r=5 is"),
+        ("X", "X is"),
+        ("merge:r=5 with sizes", "merge:r=5 w"),
+    ],
 )
 def test_a_name_at_the_start_of_a_sentence_stays_what_it_is(left, start):
     finding = Better("x", left, "pruning").judge({"pair": image_contrast([1] * 50)})
@@ -79,7 +86,7 @@ def table():
 def test_verdicts_are_json_without_infinities():
     texts = [json.dumps(v.to_dict(), allow_nan=False) for v in verdicts(table())]
     first = json.loads(texts[0])
-    assert set(first) == {"claim", "kind", "word", "sentence", "p", "corrected_for", "figures"}
+    assert set(first) == {"claim", "kind", "word", "sentence", "p", "corrected_for", "decidable", "figures"}
     assert first["figures"]["pair"]["unit"] == "image"
     assert json.loads(texts[1])["figures"]["one"]["low"] is None
     assert [json.loads(text)["kind"] for text in texts] == [

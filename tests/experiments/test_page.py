@@ -15,7 +15,7 @@ from rmeeto.experiments.plan import places
 from rmeeto.experiments.scale import load_scale
 from rmeeto.experiments.store import Speed, Store
 from rmeeto.experiments.strongest import strongest
-from rmeeto.experiments.summary import overall, summary
+from rmeeto.experiments.summary import overall, summary, undecidable
 
 SMALL, DATA, SEEDS = load_scale("small"), {"images": "abc", "clips": None}, 3
 TOY = """
@@ -201,6 +201,9 @@ def test_words_are_counted(stores, pages):
     assert {word: int(count) for count, word in tiles if count != "0"} == counts
     assert len(tiles) == 5
     assert {"holds", "does not hold", "undecided", "not testable here"} <= counts.keys()
+    hopeless = undecidable(summaries(stores[1.0]))
+    assert 0 < hopeless <= counts["undecided"]
+    assert f"<p>{hopeless} of the undecided claims" in pages[1.0]
 
 
 def test_an_empty_store_says_so(stores, pages):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from rmeeto.analysis.finding import Counted, Figures, Finding, Statement, Untestable
@@ -22,6 +22,7 @@ class Verdict:
     p: the two-sided p-value after Holm's correction, of the side that it is nearer to; None without statistics.
     corrected_for: how many claims of the table the correction counts.
     figures: each comparison's name and its figures.
+    decidable: whether any outcome of so many images or seeds could have decided it, one way or the other.
     """
 
     claim: str
@@ -31,6 +32,7 @@ class Verdict:
     p: float | None = None
     corrected_for: int | None = None
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    decidable: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields for JSON."""
@@ -89,7 +91,8 @@ def _verdict(finding: Finding, holding: _Corrected, failing: _Corrected) -> Verd
         return _worded(finding, "does not hold", finding.fails, failing)
     if holding.significant:
         return _worded(finding, "holds", finding.holds, holding)
-    return _worded(finding, "undecided", finding.undecided, min(holding, failing, key=lambda side: side.p))
+    undecided = _worded(finding, "undecided", finding.undecided, min(holding, failing, key=lambda side: side.p))
+    return replace(undecided, decidable=holding.decidable or failing.decidable)
 
 
 def _worded(finding: Finding, word: Word, said: Statement, side: _Corrected) -> Verdict:

@@ -22,7 +22,7 @@ from rmeeto.experiments.origin import HEADS, Origin
 from rmeeto.experiments.scale import Scale
 from rmeeto.experiments.store import Store
 from rmeeto.experiments.strongest import strongest
-from rmeeto.experiments.summary import Summary, overall
+from rmeeto.experiments.summary import Summary, overall, undecidable
 from rmeeto.files import durable
 from rmeeto.report.svg import Chart
 from rmeeto.report.templates import render
@@ -116,6 +116,7 @@ def page(summaries: Sequence[Summary], store: Store) -> str:
         facts=facts(scale, origin),
         counts=[(word, style, counts.get(word, 0)) for word, style in WORDS.items()],
         claims=sum(counts.values()),
+        undecidable=undecidable(summaries),
         strongest=best,
         parts=parts,
         models=[(name, one.model, options_text(one.options), one.data) for name, one in scale.models.items()],

@@ -151,3 +151,9 @@ def overall(summaries: Sequence[Summary]) -> dict[str, int]:
     """How many claims have which verdict; those without one count as ``not run yet``."""
     words = [one.word for whole in summaries for one in whole.judged]
     return {word: words.count(word) for word in dict.fromkeys(words)}
+
+
+def undecidable(summaries: Sequence[Summary]) -> int:
+    """How many claims are undecided because so few repetitions could not decide them, whatever came out."""
+    verdicts = [one.verdict for whole in summaries for one in whole.judged]
+    return sum(verdict is not None and not verdict.decidable for verdict in verdicts)
