@@ -50,6 +50,13 @@ def test_the_folder_has_all_that_a_program_needs(folder):
     assert json.loads((place / "preprocess.json").read_text())["size"] == [32, 32]
 
 
+def test_no_mask_of_pairs_of_tokens_is_stored(folder):
+    onnx = pytest.importorskip("onnx")
+    stored = onnx.load(folder[1] / "model.onnx").graph.initializer
+    masks = [list(one.dims) for one in stored if one.data_type == onnx.TensorProto.BOOL]
+    assert not [dims for dims in masks if np.prod(dims) > 65], "of a clip's 1,569 tokens they took 32 MB"
+
+
 def test_the_source_map_is_the_second_output(folder):
     ort = pytest.importorskip("onnxruntime")
     model, place = folder

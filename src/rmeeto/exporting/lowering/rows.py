@@ -37,7 +37,8 @@ def ranks(graph: Graph, score: Operand, length: int, *, descending: bool) -> Val
     own = graph.node("Unsqueeze", score, integers(2))
     other = graph.node("Unsqueeze", score, integers(1))
     before = graph.node("Greater" if descending else "Less", other, own)
-    earlier = np.tril(np.ones((length, length), dtype=bool), k=-1)[None]
+    place = np.arange(length, dtype=np.int64)[None]
+    earlier = graph.node("Greater", place[:, :, None], place[:, None, :])  # stored, it would take a byte for each pair
     tied = graph.node("And", graph.node("Equal", other, own), earlier)
     return count(graph, graph.node("Or", before, tied), name="rank")
 
