@@ -21,7 +21,7 @@ from toys import COLOURS, picture
 def folder(tmp_path_factory):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    model = vim("merge:r=3,blocks=all", depth=2)
+    model = vim("merge:r=3,blocks=all,window=1", depth=2)
     place = tmp_path_factory.mktemp("export") / "out"
     rmeeto.export(model, place, maps=True, count=1, labels=["ant", "bee", "cat", "dog", "elk"])
     return model, place

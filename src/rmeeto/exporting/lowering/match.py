@@ -83,9 +83,9 @@ def nearest(
 
 def _inside(graph: Graph, low: Operand, high: Operand, column: NDArray[np.int64]) -> Operand | None:
     """Which columns each row sees, ``(b or 1, n, m)``; None if every row sees all, and nothing is hidden."""
-    if isinstance(low, np.ndarray) and isinstance(high, np.ndarray):
-        inside = (column >= low[..., None]) & (column < high[..., None])
-        return None if inside.all() else inside
+    known = isinstance(low, np.ndarray) and isinstance(high, np.ndarray)
+    if known and (low <= column[0]).all() and (high > column[-1]).all():
+        return None
     return graph.node(
         "And",
         graph.node("GreaterOrEqual", column, graph.node("Unsqueeze", low, integers(2))),
