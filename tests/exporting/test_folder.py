@@ -1,5 +1,6 @@
 """The folder: ``run.py`` runs without rmeeto and torch, prepares images as the model's data does, and names classes."""
 
+import importlib
 import json
 
 import numpy as np
@@ -93,6 +94,31 @@ def test_frames_of_a_clip_are_those_of_the_packages_evaluation(tmp_path):
     assert clip.shape == (1, 3, 4, 16, 16)
     for length in (1, 3, 7, 64):
         assert tuple(prepare.spread(length, 4)) == Sparse(4).segment(length, 0, 1)
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("name", ["missing.png", "notes.txt", "cut.png", "empty"])
+def test_run_py_says_in_one_line_which_file_it_cannot_read(tmp_path, monkeypatch, frames, name):
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/.DS_Store").write_text("no frame either")
+    picture(COLOURS["red"], seed=1, size=50).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:90])
+    prepared = preparation(vim() if frames == 1 else video(), 1)
+    monkeypatch.setattr(prepare, "read_json", {"preprocess.json": prepared, "labels.json": ["ant", "bee"]}.get)
+    asked = prepare.parser().parse_args([str(tmp_path / "whole.png"), str(tmp_path / name)])
+    with pytest.raises(SystemExit, match=f"{name} cannot be read as {'an image' if frames == 1 else 'a clip'}"):
+        prepare.answer(asked, lambda: lambda batch: np.zeros((1, 2), np.float32))
+
+
+def test_run_py_says_which_package_is_missing_and_that_logits_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "read_json", {"preprocess.json": preparation(vim(), 1), "labels.json": ["ant"]}.get)
+    picture(COLOURS["red"], seed=1, size=50).save(tmp_path / "red.png")
+    asked = prepare.parser().parse_args([str(tmp_path / "red.png"), "--logits", str(tmp_path / "none/logits.npy")])
+    with pytest.raises(SystemExit, match="needs a_runtime, which is not installed: pip install a_runtime"):
+        prepare.answer(asked, importlib.import_module, "a_runtime")
+    with pytest.raises(SystemExit, match="the logits cannot be written"):
+        prepare.answer(asked, lambda: lambda batch: np.zeros((1, 1), np.float32))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def main() -> None:
     ours = parser()
     ours.add_argument("--runtime", choices=("onnxruntime", "openvino"), default="onnxruntime")
     asked = ours.parse_args()
-    answer(asked, load(asked.runtime))
+    answer(asked, load, asked.runtime)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ def read_input(path: Path, how: dict[str, Any]) -> NDArray[np.float32]:
         with Image.open(path) as image:
             return prepare(image, how)[None]
     frames = list(frames_of(path))
+    if not frames:
+        raise OSError("no frames are in it")
     chosen = [frames[place] for place in spread(len(frames), how["frames"])]
     return np.stack([prepare(frame, how) for frame in chosen], axis=1)[None]
 
@@ -49,8 +51,9 @@ def frames_of(path: Path) -> Iterator[Image.Image]:
     """The frames of a clip: the pictures in a folder by name, or those of an animated picture."""
     if path.is_dir():
         for file in sorted(path.iterdir()):
-            with Image.open(file) as image:
-                yield image.copy()
+            if not file.name.startswith("."):
+                with Image.open(file) as image:
+                    yield image.copy()
     else:
         with Image.open(path) as animation:
             for frame in ImageSequence.Iterator(animation):
@@ -123,13 +126,24 @@ def parser() -> argparse.ArgumentParser:
     return ours
 
 
-def answer(asked: argparse.Namespace, run: Callable[[NDArray[np.float32]], Any]) -> None:
-    """Show the classes of every file. run: a batch of inputs to logits ``(b, classes)``."""
+def answer(asked: argparse.Namespace, load: Callable[..., Any], *options: Any) -> None:
+    """Show the classes of every file. load: options to a function from a batch of inputs to logits ``(b, classes)``."""
     how, labels = read_json("preprocess.json"), read_json("labels.json")
+    try:
+        run = load(*options)
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"run.py needs {error.name}, which is not installed: pip install {error.name}") from None
     rows = []
     for path in asked.files:
-        batch = np.repeat(read_input(path, how), how["batch"] or 1, axis=0)  # a fixed number is filled up
-        rows.append(run(batch)[0])
+        try:
+            one = read_input(path, how)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all are Pillow's
+            wanted = "an image" if how["frames"] == 1 else "a clip, which is a folder of pictures or an animated one"
+            raise SystemExit(f"{path} cannot be read as {wanted}: {error}") from None
+        rows.append(run(np.repeat(one, how["batch"] or 1, axis=0))[0])  # a fixed number is filled up
         show(path, rows[-1], labels, asked.top)
     if asked.logits:
-        np.save(asked.logits, np.stack(rows))
+        try:
+            np.save(asked.logits, np.stack(rows))
+        except OSError as error:
+            raise SystemExit(f"the logits cannot be written: {error}") from None

@@ -28,7 +28,7 @@ def main() -> None:
     ours = parser()
     ours.add_argument("--kernels", action="store_true", help="run model.pt2 by the kernels of an installed rmeeto")
     asked = ours.parse_args()
-    answer(asked, load(asked.kernels))
+    answer(asked, load, asked.kernels)
 
 
 if __name__ == "__main__":
