@@ -240,6 +240,7 @@ def _declared_seconds(stream: Any) -> float | None:
 def _decode(container: Any, stream: Any, index: Index, places: Sequence[int], late: Event) -> dict[int, Image.Image]:
     """The frames at some places, ascending. If the decoder leaves a frame out, the next one is taken."""
     images: dict[int, Image.Image] = {}
+    converter = require_av().video.reformatter.VideoReformatter()  # a frame by itself sets up one of its own
     frames, frame = iter(()), None
     for place in places:
         target = index.times[place]
@@ -255,5 +256,5 @@ def _decode(container: Any, stream: Any, index: Index, places: Sequence[int], la
             frame = following
         if frame is None:
             raise UnreadableClip(f"frame {place} of {len(index.times)} cannot be decoded")
-        images[place] = frame.to_image()
+        images[place] = converter.reformat(frame, format="rgb24").to_image()
     return images
