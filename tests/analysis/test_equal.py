@@ -50,6 +50,65 @@ def test_seeds_without_spread_decide_nothing(values):
     assert "interval" not in found.sentence
 
 
+def test_the_figures_are_those_of_the_test_that_decides():
+    values = [4.0, 4.1, 4.2]
+    found = verdict(CLAIM, a=seed_contrast(values))
+    figures = found.figures["a"]
+    assert figures["margin"] == 0.5
+    assert figures["test"] == "equivalence test by Student's t"
+    assert figures["test"] in found.sentence
+    assert figures["p_outside"] == pytest.approx(found.p)
+    assert figures["p_within"] == 1
+    assert f"p = {figures['p_outside']:.3g})" in found.sentence
+    low, high = seed_contrast(values).mean.interval()
+    assert (figures["low"], figures["high"], figures["n"], figures["unit"]) == (low, high, 3, "seed")
+    same = verdict(CLAIM, a=SAME)
+    assert same.figures["a"]["p_within"] == pytest.approx(same.p)
+    assert same.figures["a"]["test"] == "equivalence test by bootstrap"
+
+
+def test_without_an_interval_there_is_no_test_and_no_p_value():
+    one = verdict(CLAIM, a=seed_contrast([0.1]))
+    assert one.sentence == "Cosine minus l1 is 0.1 points, and 1 seed cannot decide: it takes 2 (1 seed)."
+    alike = verdict(CLAIM, a=seed_contrast([0.1, 0.1, 0.1]))
+    assert alike.sentence == (
+        "Cosine minus l1 is 0.1 points, and 3 seeds that all differ alike cannot decide (3 seeds)."
+    )
+    assert [(v.p, v.corrected_for, v.figures["a"]["test"]) for v in (one, alike)] == 2 * [(None, None, "no test")]
+    assert [v.decidable for v in (one, alike)] == [False, True]
+
+
+def test_an_interval_wholly_on_one_side_says_which_and_what_is_in_the_way():
+    inside, outside = seed_contrast([0.0, 0.1, 0.2]), seed_contrast([0.8, 0.9, 1.0])
+    assert (verdict(CLAIM, a=inside).word, verdict(CLAIM, a=outside).word) == ("holds", "does not hold")
+    within = verdicts([CLAIM.judge({"a": inside})] * 3)[0]
+    assert within.sentence.startswith(
+        "Cosine minus l1 is 0.10 points, its whole interval within ± 0.5, which points towards the claim, but not "
+        "surely after the correction for 3 claims (95 % interval −0.15 to 0.35;"
+    )
+    beyond = verdicts([CLAIM.judge({"a": outside})] * 3)[0]
+    assert beyond.sentence.startswith(
+        "Cosine minus l1 is 0.90 points, its whole interval outside of ± 0.5, which points against the claim, but not "
+        "surely after the correction for 3 claims (95 % interval 0.65 to 1.15;"
+    )
+    pairs = verdict(CLAIM, a=outside, b=outside, c=outside)
+    assert pairs.word == "undecided"
+    assert "but not surely after the correction for 3 pairs" in pairs.sentence
+
+
+def test_of_pairs_that_are_certain_alike_the_closest_is_quoted():
+    wide, near = Equal("x", "a", "b", margin=20.0), image_contrast([1] * 300 + [-1] * 300 + [0] * 4400)
+    assert wide.judge({"a": SAME}).p_holds == wide.judge({"a": near}).p_holds, "as small as can be computed"
+    for pairs in ({"far": SAME, "near": near}, {"near": near, "far": SAME}):
+        assert "in the least certain, near, " in verdict(wide, **pairs).sentence
+
+
+def test_of_undecided_pairs_the_one_most_surely_outside_is_quoted():
+    unsure, sure = seed_contrast([0.0, 0.6, 1.2]), seed_contrast([0.6, 0.9, 1.2])  # both means are outside of 0.5
+    for pairs in ({"unsure": unsure, "sure": sure}, {"sure": sure, "unsure": unsure}):
+        assert "0.9 points in sure, neither surely within" in verdict(CLAIM, **pairs).sentence
+
+
 def test_ten_images_that_agree_do_not_show_equality_and_five_thousand_do():
     assert verdict(CLAIM, a=image_contrast([0] * 10)).word == "undecided"
     assert verdict(CLAIM, a=image_contrast([0] * 5_000)).word == "holds"

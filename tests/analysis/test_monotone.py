@@ -36,14 +36,18 @@ def test_a_rise_that_is_significant_only_without_the_correction_leaves_it_open()
     assert verdicts([doubtful])[0].word == "does not hold"
     both = verdicts([doubtful, doubtful])[0]
     assert both.word == "undecided"
-    assert "but from r=1 to r=2 it goes the other way by 0.8 points (95 % interval 0.2 to 1.4;" in both.sentence
+    assert both.sentence.startswith(
+        "The change of the line fitted to the accuracies is −26.8 points from r=0 to r=3; "
+        "from r=1 to r=2 it goes the other way by 0.8 points, which points against the claim, "
+        "but not surely after the correction for 2 claims (95 % interval 0.2 to 1.4;"
+    )
 
 
 def test_the_trend_is_the_change_of_the_fitted_line():
     cells = {"a": [60.0, 61.0, 60.0], "b": [59.0, 59.5, 58.0], "c": [58.5, 58.0, 58.0], "d": [55.0, 56.0, 54.0]}
     expected = [3 * np.polyfit(range(4), [cell[seed] for cell in cells.values()], 1)[0] for seed in range(3)]
     trend = next(iter(FALLS.judge(cells, "seed").figures.values()))
-    assert trend.difference == pytest.approx(-np.mean(expected))
+    assert trend.difference == pytest.approx(np.mean(expected))
     assert trend.n == 3
 
 
@@ -62,7 +66,7 @@ def test_falling_and_rising_mirror_each_other():
     assert verdict(RISES, cells).word == "does not hold"
     assert verdict(RISES, turned).word == "holds"
     assert verdict(RISES, turned).p == pytest.approx(verdict(FALLS, cells).p)
-    assert verdict(RISES, cells).sentence.startswith("Accuracy falls by")
+    assert verdict(RISES, cells).sentence.startswith("The line fitted to the accuracies falls by")
 
 
 def test_a_margin_is_one_of_the_whole_trend():
@@ -72,7 +76,8 @@ def test_a_margin_is_one_of_the_whole_trend():
     found = verdict(Monotone("x", "falls", margin=8.0), cells)
     assert found.word == "does not hold"
     assert found.sentence.startswith(
-        "The change of accuracy is −4.0 points from r=0 to r=2, less than the margin of 8 (95 % interval −5.3 to −2.8;"
+        "The change of the line fitted to the accuracies is −4.0 points from r=0 to r=2, less than the margin of 8 "
+        "(95 % interval −5.3 to −2.8;"
     )
 
 
@@ -89,12 +94,58 @@ def test_seeds_fall_together():
 
 def test_sentences_name_the_figures_that_decide():
     assert verdict(FALLS, images(700, 690, 680, 660)).sentence == (
-        "Accuracy falls by 3.9 points from r=0 to r=3, and no step goes surely the other way "
-        "(95 % interval 2.7 to 5.2; 1,000 images, paired bootstrap, p < 0.0001)."
+        "The line fitted to the accuracies falls by 3.9 points from r=0 to r=3, and no step goes surely the other way "
+        "(95 % interval of the change −5.2 to −2.7; 1,000 images, paired bootstrap, p < 0.0001)."
+    )
+    assert verdict(RISES, images(660, 680, 690, 700)).sentence.startswith(
+        "The line fitted to the accuracies rises by 3.9 points from r=0 to r=3, and no step goes surely the other way "
+        "(95 % interval 2.7 to 5.2;"
     )
     assert verdict(FALLS, images(700, 699, 699)).sentence.startswith(
-        "The change of accuracy is −0.10 points from r=0 to r=2, which decides neither way ("
+        "The change of the line fitted to the accuracies is −0.10 points from r=0 to r=2, which decides neither way ("
     )
+
+
+def test_of_two_cells_no_line_is_told():
+    assert verdict(FALLS, images(700, 660)).sentence.startswith("Accuracy falls by 4.0 points from r=0 to r=1, ")
+    assert verdict(FALLS, images(700, 699)).sentence.startswith("The change of accuracy is −0.10 points from r=0 ")
+
+
+def test_figures_and_sentences_have_the_signs_of_the_changes():
+    cells = images(700, 690, 692, 660)
+    falls, rises = verdict(FALLS, cells), verdict(RISES, cells)
+    assert [one["difference"] for one in falls.figures.values()] == pytest.approx([-3.54, -1.0, 0.2, -3.2])
+    assert rises.figures.keys() == falls.figures.keys()
+    for name, one in falls.figures.items():
+        other = rises.figures[name]
+        for end in ("difference", "low", "high", "margin", "p_above", "p_below"):
+            assert other[end] == pytest.approx(one[end], abs=1e-9), "whatever is claimed"
+            assert str(one[end]) != "-0.0"
+    line = falls.figures["r=0 to r=3, fitted"]
+    shown = f"of the change {line['low']:.1f} to {line['high']:.1f};".replace("-", "−")
+    assert shown in falls.sentence
+    assert verdict(Monotone("x", "falls", margin=2.0), cells).figures["r=0 to r=3, fitted"]["margin"] == -2
+
+
+def test_a_trend_on_one_side_says_which_and_what_is_in_the_way():
+    slight = FALLS.judge(images(700, 697, 694), "image")  # six images: p = 0.031
+    assert verdicts([slight])[0].word == "holds"
+    assert (
+        "−0.6 points from r=0 to r=2, which points towards the claim, but not surely after the correction for 2 claims"
+    ) in verdicts([slight, slight])[0].sentence
+    contrary = RISES.judge(images(700, 697, 694), "image")
+    assert (
+        "−0.6 points from r=0 to r=2, which points against the claim, but not surely after the correction for 3 tests"
+    ) in verdicts([contrary])[0].sentence
+
+
+def test_one_seed_has_neither_a_test_nor_a_p_value():
+    found = verdict(FALLS, {"a": [60.0], "b": [50.0], "c": [45.0]}, "seed")
+    assert found.sentence == (
+        "The change of the line fitted to the accuracies is −15.0 points from a to c, "
+        "and 1 seed cannot decide: it takes 6 (1 seed)."
+    )
+    assert found.p is None
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,21 @@ def test_sentences_name_the_figures_that_decide():
     )
     assert verdict(CLAIM, SLOW * NOISE, SLOW).sentence.startswith("The ratio is 1, not within 10 % of 1.2 (")
     assert verdict(CLAIM, [12.0], [10.0]).sentence == (
-        "The ratio is 1.2, which is neither surely within 10 % of 1.2 nor outside "
-        "(1 paired round, equivalence test by Student's t of the logarithms, p = 1)."
+        "The ratio is 1.2, which is neither surely within 10 % of 1.2 nor outside (1 paired round)."
     )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(1.3, "within 10 % of 1.2, which points towards"), (1.34, "not within 10 % of 1.2, which points against")],
+)
+def test_an_interval_wholly_on_one_side_says_which_and_what_is_in_the_way(ratio, said):
+    noise = NOISE if ratio == 1.3 else 1 + (NOISE - 1) * 1.1
+    finding = CLAIM.judge(ratio * SLOW * noise, SLOW)
+    assert verdicts([finding])[0].word != "undecided"
+    open_ = verdicts([finding] * 5)[0]
+    assert open_.word == "undecided"
+    assert f"its whole interval {said} the claim, but not surely after the correction for 5 claims (" in open_.sentence
 
 
 def test_one_round_or_equal_rounds_decide_nothing():

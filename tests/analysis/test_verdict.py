@@ -3,7 +3,18 @@ import json
 import numpy as np
 import pytest
 
-from rmeeto.analysis import Better, Equal, Monotone, Printed, Ratio, Untestable, image_contrast, seed_contrast, verdicts
+from rmeeto.analysis import (
+    Better,
+    Counted,
+    Equal,
+    Monotone,
+    Printed,
+    Ratio,
+    Untestable,
+    image_contrast,
+    seed_contrast,
+    verdicts,
+)
 from rmeeto.analysis.verdict import holm
 
 CLAIM = Better("Merging is better than pruning.", "merging", "pruning")
@@ -44,6 +55,28 @@ def test_claims_that_could_not_be_decided_do_not_count():
     assert [v.corrected_for for v in found] == [1, 1, None, None]
     assert [v.decidable for v in found] == [False, True, True, True]
     assert found[3].sentence == "There is no Vim-B at this scale."
+
+
+def test_the_correction_is_named_where_it_is_all_that_is_in_the_way():
+    alone, (first, second) = verdicts([ahead(6)])[0], verdicts([ahead(6), ahead(0)])
+    assert alone.word == "holds"
+    assert first.sentence.startswith(
+        "Merging minus pruning is 0.6 points, which points towards the claim, "
+        "but not surely after the correction for 2 claims ("
+    )
+    assert "decides neither way" in second.sentence
+    against = Better("x", "pruning", "merging").judge({"pair": image_contrast([-1] * 6 + [0] * 994)})
+    assert verdicts([against, ahead(0), ahead(0)])[0].sentence.startswith(
+        "Pruning minus merging is −0.6 points, which points against the claim, "
+        "but not surely after the correction for 3 claims ("
+    )
+
+
+@pytest.mark.parametrize(("holds", "word"), [(True, "holds"), (False, "does not hold"), (None, "undecided")])
+def test_what_is_counted_has_no_p_value_and_takes_part_in_no_correction(holds, word):
+    counted, other = verdicts([Counted(CLAIM, holds, "It was counted.", {}), ahead(6)])
+    assert (counted.word, counted.sentence, counted.p, counted.decidable) == (word, "It was counted.", None, True)
+    assert (other.word, other.corrected_for) == ("holds", 1)
 
 
 def test_three_seeds_take_part_where_they_can_decide():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from experiment_results import estimated
+from rmeeto.analysis import Better, seed_contrast, verdicts
 from rmeeto.errors import ConfigError
+from rmeeto.experiments.agreement import judge_nats
 from rmeeto.experiments.definition import load_table, parse_table
 from rmeeto.experiments.judge import judge
 from rmeeto.experiments.plan import places
@@ -57,6 +59,41 @@ def test_one_estimator_that_disagrees_leaves_a_claim_undecided(tmp_path, transfo
     first, _ = claims(filled(tmp_path, (2.0, 3.0, 1.0), transformer))
     assert first.word == "undecided"
     assert "the estimates disagree on the sign" in first.sentence
+
+
+def judged(**nats):
+    """The verdict on estimates given as differences by seed."""
+    claim = Better("More.", "one", "other")
+    return verdicts([judge_nats(claim, {name: seed_contrast(values) for name, values in nats.items()})])[0]
+
+
+NOTHING, MORE = [0.001, -0.002, 0.003, -0.001, 0.002, -0.003], [0.5, 0.6, 0.4, 0.55, 0.45, 0.5]
+LESS = [-value for value in MORE]
+
+
+def test_estimates_near_zero_do_not_disagree():
+    found = judged(a=NOTHING, b=[-value for value in NOTHING], c=[-0.004, 0.003, 0.002, -0.001, 0.002, -0.003])
+    assert found.word == "undecided"
+    assert found.sentence.startswith(
+        "One minus other is a 0.00, b 0.00, c 0.00 nats, and no estimate finds a difference ("
+    )
+
+
+def test_estimates_that_alone_find_a_difference_are_named():
+    assert "nats, and only b finds a difference (" in judged(a=NOTHING, b=MORE, c=NOTHING).sentence
+    assert "nats, and only b and c find a difference (" in judged(a=NOTHING, b=LESS, c=LESS).sentence
+    assert "nats, and the estimates disagree on the sign (" in judged(a=NOTHING, b=MORE, c=LESS).sentence
+    assert "nats, which decides neither way (" in judged(a=NOTHING).sentence
+
+
+def test_estimates_that_all_agree_say_what_is_in_the_way():
+    assert (
+        "a 0.50, b 0.50 nats, which points towards the claim, but 3 seeds cannot decide: it takes 6 (a: 95 %"
+    ) in judged(a=MORE[:3], b=MORE[:3]).sentence
+    assert "nats, which points against the claim, but 3 seeds cannot decide" in judged(a=LESS[:3]).sentence
+    assert "and no estimate finds a difference; 3 seeds cannot decide" in judged(a=NOTHING[:3], b=NOTHING[:3]).sentence
+    one = judged(a=MORE[:1], b=MORE[:1])
+    assert one.sentence.endswith("and no estimate finds a difference; 1 seed cannot decide: it takes 6 (a: 1 seed).")
 
 
 def test_three_seeds_decide_nothing(tmp_path):

@@ -58,13 +58,13 @@ def test_markdown_has_every_figure_with_the_papers_decimals(tables):
     for row, figures in zip(rows, one.figures[:4], strict=True):
         found = [cell.strip().replace("−", "-") for cell in row.strip("|").split("|")][2:]
         for place, figure in enumerate(figures):
-            printed, ours, difference = found[3 * place : 3 * place + 3]
+            printed, ours = found[2 * place : 2 * place + 2]
             assert float(printed) == figure.printed
             assert [float(part) for part in ours.split("±")] == [
                 round(part, 1) for part in (figure.ours, figure.spread) if part is not None
             ]
-            assert float(difference) == pytest.approx(figure.difference, abs=0.051)
     assert "| vim_small | 0.1 | 61.3 | 1 to run |" in text
+    assert re.search(r"\| 0\.\d\d \| 0\.\d\d \| [+−]0\.00 \|", text), "a counted figure has a difference"
 
 
 def test_markdown_tables_have_as_many_cells_in_every_row(tables):

@@ -11,7 +11,7 @@ from rmeeto.experiments.judge import judge
 from rmeeto.experiments.plan import places
 from rmeeto.experiments.scale import load_scale
 from rmeeto.experiments.store import Speed, Store
-from rmeeto.experiments.summary import overall, summary
+from rmeeto.experiments.summary import overall, summary, undecidable
 
 SMALL, DATA = load_scale("small"), {"images": "abc", "clips": None}
 TABLE = """
@@ -227,6 +227,11 @@ right = { model = "vim_small" }
         store.add(place.cells[0], result_of(place.cells[0], speed=Speed(32, rounds, rounds)))
     (one,) = judge(table, found, store)
     assert one.verdict.word == verdict
+    assert one.verdict.p is None
+    assert "p =" not in one.sentence
+    assert undecidable([summary(table, SMALL, DATA, store)]) == 0, "more repetitions are not what it lacks"
+    if verdict == "undecided":
+        assert one.sentence.startswith("The rounds overlap (vim_tiny: 101 images/s, quartiles ")
 
 
 @pytest.mark.parametrize(("column", "unit"), [("free", "2,000 images"), ("trained", "6 seeds")])

@@ -14,7 +14,6 @@ from rmeeto.experiments.page import page, write_page
 from rmeeto.experiments.plan import places
 from rmeeto.experiments.scale import load_scale
 from rmeeto.experiments.store import Speed, Store
-from rmeeto.experiments.strongest import strongest
 from rmeeto.experiments.summary import overall, summary, undecidable
 
 SMALL, DATA, SEEDS = load_scale("small"), {"images": "abc", "clips": None}, 3
@@ -24,6 +23,7 @@ place = "Table 0"
 section = "3"
 small = "Run `rmeeto table` <now>."
 seeds = 6
+beyond = true
 
 [[column]]
 key = "free"
@@ -90,6 +90,7 @@ right = { column = "free" }
 where = { model = "vim_base" }
 """
 TABLES = [load_table("5a"), load_table("10"), parse_table("toy", TOY)]
+WORDS = ("holds", "does not hold", "undecided", "not testable here", "not run yet")
 
 
 def filled(folder, share):
@@ -197,9 +198,12 @@ def test_a_store_moved_elsewhere_gives_the_same_page(stores, pages, tmp_path):
 
 def test_words_are_counted(stores, pages):
     counts = overall(summaries(stores[1.0]))
-    tiles = re.findall(r'<div class="value">(\d+)</div><div class="label">([^<]*)</div>', pages[1.0])
-    assert {word: int(count) for count, word in tiles if count != "0"} == counts
-    assert len(tiles) == 5
+    tiles = [int(count) for count in re.findall(r'<td class="tile [^"]*"><span>(\d+)</span></td>', pages[1.0])]
+    of_paper, counted, of_toy = (dict(zip(WORDS, tiles[at : at + 5], strict=True)) for at in (0, 5, 10))
+    assert len(tiles) == 15
+    assert {word: of_paper[word] + counted[word] + of_toy[word] for word in counts} == counts
+    assert counted == dict.fromkeys(WORDS, 0) | {"holds": 1}, "the claim of Table 10"
+    assert sum(of_toy.values()) == 4, "the toy's claims are ours"
     assert {"holds", "does not hold", "undecided", "not testable here"} <= counts.keys()
     hopeless = undecidable(summaries(stores[1.0]))
     assert 0 < hopeless <= counts["undecided"]
@@ -221,8 +225,8 @@ def test_figures_stand_beside_the_printed_ones(stores, pages):
     figure = one.figures[0][1]  # re-trained, three times
     cells = [unescape(text) for text in re.findall(r"<td[^>]*>([^<]*)</td>", pages[1.0])]
     shown = [f"{figure.printed:.1f}", f"{figure.ours:.1f} ± {figure.spread:.1f}"]
-    shown.append(f"{figure.ours - figure.printed:+.1f}".replace("-", "−"))
-    assert any(cells[place : place + 3] == shown for place in range(len(cells)))
+    assert any(cells[place : place + 2] == shown for place in range(len(cells)))
+    assert f"{figure.ours - figure.printed:+.1f}".replace("-", "−") not in cells, "a small network is no larger one"
 
 
 def test_every_cell_is_listed_with_its_figure(stores, pages):
@@ -266,14 +270,59 @@ def test_what_the_cells_ran_with_is_told_with_its_share(stores, tmp_path):
     assert "an installed package, of no commit (3 cells)" in text
 
 
-def test_the_clearest_results_lead_and_name_each_table_once(stores):
-    found = summaries(stores[1.0])
-    chosen = [(one.table.name, one.judged[number].claim.text) for one, number in strongest(found, "holds", 4)]
-    assert chosen[0] == ("toy", "Merging <u>wins</u>.")
-    assert len({name for name, _ in chosen}) == len(chosen)
-    fails = [(one.table.name, one.judged[number].claim.text) for one, number in strongest(found, "does not hold", 4)]
-    assert fails == [("toy", "Pruning wins.")]
-    assert strongest(found, "holds", 1) == strongest(found, "holds", 4)[:1]
+def marked(text):
+    """The toy with one claim marked as a main one."""
+    return parse_table("toy", TOY.replace(f'text = "{text}"', f'text = "{text}"\nmain = true'))
+
+
+def test_a_claim_that_is_marked_leads_and_is_not_told_again(stores):
+    table, store = marked("Merging <u>wins</u>."), stores[1.0]
+    one = summary(table, SMALL, DATA, store, SEEDS)
+    top = page([one], store).partition("All tables and claims")[0]
+    assert "The main claims" in top
+    assert "The main claims" not in page([summary(TABLES[2], SMALL, DATA, store, SEEDS)], store)
+    assert re.search(r'<span class="word holds">holds</span> <b>Merging &lt;u&gt;wins.*href="#table-toy-claim-1"', top)
+    assert top.count("Merging &lt;u&gt;wins") == 1
+    assert "What else" not in top, "Pruning wins quotes the same comparison from the other side"
+
+
+def test_a_mark_changes_no_cell():
+    plain, other = (
+        [cell.key for place in places(table, SMALL, DATA) for cell in place.cells]
+        for table in (TABLES[2], marked("Pruning wins."))
+    )
+    assert plain == other
+
+
+def test_what_the_papers_own_figures_say_stands_by_the_claim(tmp_path):
+    store = Store(tmp_path)
+    tables = [load_table(name) for name in ("10", "11", "19")]
+    text = Read(page([summary(table, SMALL, DATA, store) for table in tables], store)).plain()
+    of_10, of_11, of_19 = (text.split(f"{table.place}. {table.title}")[1].split("This table as")[0] for table in tables)
+    assert "printed figures" not in of_10, "counted figures are compared with them anyway"
+    assert re.search("lower the accuracy. It needs .* cells. By the paper’s own printed figures: not true.", of_11)
+    assert of_19.count("By the paper’s own printed figures: true.") == len(tables[2].claims)
+
+
+def test_what_every_comparison_shares_is_said_once(stores, pages):
+    (one, _, _) = summaries(stores[1.0])
+    table = pages[1.0].partition('id="table-5a-claim-1"')[2].partition("</table>")[0]
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', table)
+    assert "In every line: by image, n 300, margin 0." in table
+    assert heads == ["", "difference", "95 % from", "to", "p, above the margin", "p, below the margin", "test"]
+    assert table.count('<th scope="row"') == len(one.judged[0].verdict.figures)
+
+
+def test_a_long_table_is_folded_and_its_charts_are_not(stores):
+    html = page([summary(load_table("class-token"), SMALL, DATA, stores[0.0])], stores[0.0])
+    assert "<summary>All 90 rows</summary>" in html
+    assert "<summary>All" not in page([summary(load_table("11"), SMALL, DATA, stores[0.0])], stores[0.0])
+
+
+def test_the_page_tells_how_its_models_were_trained(stores, pages):
+    assert "<td>6</td><td>1</td><td>128</td><td>0.003</td>" in pages[1.0]
+    assert "<td>1</td><td>0.09</td><td>64</td><td>0.0005</td>" in pages[1.0]
+    assert "stands for a" in pages[1.0]
 
 
 def test_full_scale_is_not_told_as_a_small_one(tmp_path):
@@ -281,6 +330,7 @@ def test_full_scale_is_not_told_as_a_small_one(tmp_path):
     html = page([summary(load_table("5a"), load_scale("full"), {"images": None, "clips": None}, store)], store)
     assert "Models, weights and data are the paper" in html
     assert "It cannot" not in html
+    assert "stands for a" not in html
     assert "ImageNet-1K" in html
 
 

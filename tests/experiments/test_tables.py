@@ -9,9 +9,9 @@ from functools import cache
 import pytest
 import torch
 
-from papers_figures import groups
 from rmeeto import create_model
 from rmeeto.config import ModelConfig
+from rmeeto.experiments.claims import groups
 from rmeeto.experiments.definition import list_tables, load_table
 from rmeeto.experiments.plan import NONE, places
 from rmeeto.experiments.run import open_bases, open_cells, seconds_left
@@ -148,10 +148,9 @@ def test_a_scale_repeats_less_if_it_has_no_time_and_as_often_as_asked():
 @pytest.mark.parametrize("name", TABLES)
 def test_the_sides_of_a_claim_are_repeated_equally_often(name, scale):
     """Weights that are not trained here are scored once, against every repetition of the other side."""
-    repeated = {frozenset(place.coordinates.items()): len(place.cells) for place in plan(name, scale) if place.cells}
     for claim in load_table(name).claims:
-        for group in groups(name, claim):
-            counts = {repeated[key] for where in group if (key := frozenset(where.items())) in repeated}
+        for group in groups(claim, plan(name, scale)):
+            counts = {len(place.cells) for place in group if place.cells}
             assert len(counts - {1}) <= 1, claim.text
 
 

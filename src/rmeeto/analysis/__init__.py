@@ -4,7 +4,7 @@ from rmeeto.analysis.better import Better
 from rmeeto.analysis.comparison import Comparison, compare
 from rmeeto.analysis.contrast import Contrast, Unit, by_image, by_seed, image_contrast, seed_contrast
 from rmeeto.analysis.equal import Equal
-from rmeeto.analysis.finding import Counted, Finding, Statement, Untestable
+from rmeeto.analysis.finding import Counted, Finding, Statement, Undecided, Untestable
 from rmeeto.analysis.monotone import Monotone
 from rmeeto.analysis.printed import Printed
 from rmeeto.analysis.ratio import MeasuredRatio, Ratio
@@ -22,6 +22,7 @@ __all__ = [
     "Printed",
     "Ratio",
     "Statement",
+    "Undecided",
     "Unit",
     "Untestable",
     "Verdict",

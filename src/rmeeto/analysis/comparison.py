@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmeeto.analysis.contrast import Contrast, Unit
 from rmeeto.analysis.distributions import heads_tail
-from rmeeto.analysis.mean import LEVEL, ROUNDING
+from rmeeto.analysis.mean import LEVEL, ROUNDING, SMALLEST_P
 from rmeeto.checks import number
 
 FEWEST_UNITS = 6  # with fewer, even units that all agree have a two-sided p above 5 %: 2/2⁵ = 0.0625
+NO_TEST = "no test"  # stands in place of a test's name where none is possible
 MOST_FLIPS = 16  # seeds up to which every pattern of signs is tried; beyond, as many are drawn
+
+Leaning = Literal["towards", "against"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class Comparison:
         """The same with the sides exchanged."""
         return replace(
             self,
-            difference=-self.difference,
-            low=-self.high,
-            high=-self.low,
-            margin=-self.margin,
+            difference=0.0 - self.difference,
+            low=0.0 - self.high,
+            high=0.0 - self.low,
+            margin=0.0 - self.margin,
             p_above=self.p_below,
             p_below=self.p_above,
         )
@@ -55,6 +58,72 @@ class Comparison:
     def p_two_sided(self) -> float:
         """The p-value for a true difference that is not the margin, on whichever side."""
         return two_sided(min(self.p_above, self.p_below))
+
+    @property
+    def tested(self) -> bool:
+        """Whether there was a test at all; of a single seed there is none."""
+        return self.test != NO_TEST
+
+    @property
+    def leaning(self) -> Leaning | None:
+        """Whether the data point towards a difference above the margin, or against it.
+
+        They do if the whole 95 % interval is on one side of the margin, or if the test is significant by itself. None
+        if neither is so.
+        """
+        if self.low > self.margin or two_sided(self.p_above) <= LEVEL:
+            return "towards"
+        if self.high < self.margin or two_sided(self.p_below) <= LEVEL:
+            return "against"
+        return None
+
+    @property
+    def clearance(self) -> float:
+        """How far the interval stays above the margin; negative if it does not."""
+        return self.low - self.margin
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields for JSON; an infinite end of the interval is None."""
+        return {name: finite(value) for name, value in self.__dict__.items()}
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """A mean contrast with its error, against a margin to either side of 0. Differences are in points.
+
+    low, high: the 95 % interval; infinite if there is one seed, or if all seeds have the same difference.
+    p_within: two-sided p-value for a true difference of less than the margin; p_outside: for one of more.
+    test: which test gave them.
+    decidable: whether any outcome of so many images or seeds could be significant; of one seed, none could.
+    """
+
+    unit: Unit
+    n: int
+    difference: float
+    low: float
+    high: float
+    margin: float
+    p_within: float
+    p_outside: float
+    test: str
+    decidable: bool
+
+    @property
+    def tested(self) -> bool:
+        """Whether there was a test at all; without an interval there is none."""
+        return self.test != NO_TEST
+
+    @property
+    def leaning(self) -> Leaning | None:
+        """Whether the interval lies wholly within the margin or wholly outside; None if it does neither."""
+        if self.p_within <= LEVEL:
+            return "towards"
+        return "against" if self.p_outside <= LEVEL else None
+
+    @property
+    def clearance(self) -> float:
+        """How far the interval stays within the margin; negative if it does not."""
+        return self.margin - max(-self.low, self.high)
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields for JSON; an infinite end of the interval is None."""
@@ -103,6 +172,25 @@ def compare(contrast: Contrast, margin: float = 0.0) -> Comparison:
     )
 
 
+def equivalence(contrast: Contrast, margin: float) -> Equivalence:
+    """A contrast against a margin in points to either side of 0, above 0: two one-sided tests (Schuirmann 1987)."""
+    mean = contrast.mean
+    low, high = mean.interval()
+    by = "bootstrap" if contrast.unit == "image" else "Student's t"
+    return Equivalence(
+        contrast.unit,
+        contrast.n,
+        mean.value,
+        low,
+        high,
+        margin,
+        two_sided(max(mean.p_above(-margin), mean.p_below(margin))),
+        two_sided(min(mean.p_above(margin), mean.p_below(-margin))),
+        f"equivalence test by {by}" if math.isfinite(low) else NO_TEST,
+        contrast.unit == "image" or contrast.n > 1,
+    )
+
+
 def mcnemar(left_only: int, right_only: int) -> tuple[float, float]:
     """One-sided p-values for left above right and for left below right.
 
@@ -128,6 +216,11 @@ def two_sided(p: float) -> float:
     return min(1.0, 2 * p)
 
 
+def told_apart(p: float) -> float:
+    """A p-value, or the smallest that all tests can compute: which of two smaller ones is the larger means nothing."""
+    return max(p, 2 * SMALLEST_P)
+
+
 def finite(value: Any) -> Any:
     """The value, or None if it is an infinite number, for which JSON has no word."""
     return None if isinstance(value, float) and math.isinf(value) else value
@@ -141,7 +234,7 @@ def _one_image_each(values: NDArray[np.float64]) -> bool:
 
 def _by_seed(contrast: Contrast, margin: float) -> tuple[float, float, str]:
     if contrast.n == 1:
-        return 1.0, 1.0, "no test"
+        return 1.0, 1.0, NO_TEST
     flips = sign_flip(contrast.values - margin)
     low, _ = contrast.mean.interval()
     if math.isinf(low):

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rmeeto.analysis.comparison import Comparison, compare, two_sided
+from rmeeto.analysis.comparison import Equivalence, equivalence, told_apart
 from rmeeto.analysis.contrast import Contrast
-from rmeeto.analysis.finding import Finding, Statement, several
-from rmeeto.analysis.words import all_of, facts, place, points
+from rmeeto.analysis.finding import Finding, Statement, Undecided, several
+from rmeeto.analysis.mean import LEVEL
+from rmeeto.analysis.words import all_of, corrected_away, count, facts, place, points, too_few
 from rmeeto.checks import number
 
 
@@ -46,45 +47,49 @@ class Equal:
         Raises:
             ConfigError: no pairs.
         """
-        found = {name: compare(pair) for name, pair in several(self, pairs).items()}
-        within = {name: self._p_within(pair) for name, pair in pairs.items()}
-        outside = {name: self._p_outside(pair) for name, pair in pairs.items()}
-        least, most = max(within, key=within.__getitem__), min(outside, key=outside.__getitem__)
-        known = [pair.unit == "image" or pair.n > 1 for pair in pairs.values()]
+        found = {name: equivalence(pair, self.margin) for name, pair in several(self, pairs).items()}
+        least = max(
+            found, key=lambda name: (told_apart(found[name].p_within), -found[name].p_outside, -found[name].clearance)
+        )
+        most = min(found, key=lambda name: found[name].p_outside)
+        decidable = sum(pair.decidable for pair in found.values())
         return Finding(
             self,
-            p_holds=two_sided(within[least]),
-            p_fails=two_sided(max(1, sum(known)) * outside[most]),
-            can_hold=all(known),
-            can_fail=any(known),
+            p_holds=max(pair.p_within for pair in found.values()),
+            p_fails=min(1.0, max(1, decidable) * found[most].p_outside),
+            can_hold=decidable == len(found),
+            can_fail=decidable > 0,
             holds=self._holds(found, least),
             fails=self._fails(found[most], place(found, most)),
-            undecided=self._undecided(found[least], place(found, least)),
+            undecided=self._undecided(found[least], place(found, least), decidable),
             figures=found,
+            clearance=found[least].clearance,
         )
 
-    def _p_within(self, pair: Contrast) -> float:
-        return max(pair.mean.p_above(-self.margin), pair.mean.p_below(self.margin))
-
-    def _p_outside(self, pair: Contrast) -> float:
-        return min(pair.mean.p_above(self.margin), pair.mean.p_below(-self.margin))
-
-    def _holds(self, found: Mapping[str, Comparison], least: str) -> Statement:
+    def _holds(self, found: Mapping[str, Equivalence], least: str) -> Statement:
         which = f" in {all_of(len(found), 'pair')}; in the least certain, {least}, " if len(found) > 1 else ": "
         equal = f"{self.left} and {self.right} are equal within {self.margin:g} points{which}"
-        return Statement(f"{equal}{self._difference(found[least])}", _facts(found[least]))
+        return Statement(f"{equal}{self._difference(found[least])}", facts(found[least]))
 
-    def _fails(self, pair: Comparison, where: str) -> Statement:
-        return Statement(f"{self._difference(pair)}{where}, surely outside of ± {self.margin:g}", _facts(pair))
+    def _fails(self, pair: Equivalence, where: str) -> Statement:
+        return Statement(f"{self._difference(pair)}{where}, surely outside of ± {self.margin:g}", facts(pair))
 
-    def _undecided(self, pair: Comparison, where: str) -> Statement:
-        neither = f"neither surely within ± {self.margin:g} nor surely outside"
-        return Statement(f"{self._difference(pair)}{where}, {neither}", _facts(pair))
+    def _undecided(self, pair: Equivalence, where: str, tests: int) -> Undecided:
+        difference = f"{self._difference(pair)}{where}"
+        if pair.leaning is None:
+            return Undecided(difference, facts(pair), pair.tested, None, self._neither(pair))
+        side = "within" if pair.leaning == "towards" else "outside of"
+        shared = pair.leaning == "against" and tests * pair.p_outside > LEVEL
+        why = corrected_away(tests, "pair") if shared else None
+        found = f"{difference}, its whole interval {side} ± {self.margin:g}"
+        return Undecided(found, facts(pair), pair.tested, pair.leaning, why)
 
-    def _difference(self, pair: Comparison) -> str:
+    def _neither(self, pair: Equivalence) -> str:
+        if not pair.decidable:
+            return f"and {too_few(pair.n, pair.unit, 2)}"
+        if not pair.tested:
+            return f"and {count(pair.n, pair.unit)} that all differ alike cannot decide"
+        return f"neither surely within ± {self.margin:g} nor surely outside"
+
+    def _difference(self, pair: Equivalence) -> str:
         return f"{self.left} minus {self.right} is {points(pair)}"
-
-
-def _facts(pair: Comparison) -> str:
-    by = "bootstrap" if pair.unit == "image" else "Student's t"
-    return facts(pair, f"equivalence test by {by}")

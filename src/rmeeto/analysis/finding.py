@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from rmeeto.analysis.comparison import Leaning
 from rmeeto.errors import ConfigError
 
 T = TypeVar("T")
@@ -30,10 +31,27 @@ class Figures(Protocol):
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence without its end: what was found, and the facts that stand in brackets behind it."""
+    """A sentence without its end: what was found, and the facts that stand in brackets behind it.
+
+    tested: whether the facts name a test; without one, no p-value is printed.
+    """
 
     found: str
     facts: str
+    tested: bool = True
+
+
+@dataclass(frozen=True)
+class Undecided(Statement):
+    """What is said if nothing is decided.
+
+    leaning: whether the data point towards the claim or against it; None if they do neither.
+    why: what is in the way, as the end of the sentence. None if that is nothing but the correction for the other claims
+        of the table, which only the table's verdicts know; then there is a leaning.
+    """
+
+    leaning: Leaning | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,8 @@ class Finding:
     can_hold, can_fail: whether any outcome of so many images or seeds could have decided that way.
     holds, fails, undecided: what to say in each case.
     figures: by the name of the comparison.
+    clearance: how far the 95 % interval stays on the claim's side of the margin, negative if it does not. Of findings
+        whose p-values are too small to tell apart, the least certain one has the smallest.
     """
 
     claim: Claim
@@ -53,16 +73,17 @@ class Finding:
     can_fail: bool
     holds: Statement
     fails: Statement
-    undecided: Statement
+    undecided: Undecided
     figures: Mapping[str, Figures]
+    clearance: float = 0.0
 
 
 @dataclass(frozen=True)
 class Counted:
-    """A claim that counting decides, without chance."""
+    """A claim that counting decides, without chance. holds: None if counting leaves it undecided."""
 
     claim: Claim
-    holds: bool
+    holds: bool | None
     sentence: str
     figures: Mapping[str, Figures]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,11 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmeeto.analysis.comparison import Comparison, compare, two_sided
 from rmeeto.analysis.contrast import Contrast, Unit, correctness, image_contrast, percent, seed_contrast
-from rmeeto.analysis.finding import Finding, Statement
+from rmeeto.analysis.finding import Finding, Statement, Undecided
 from rmeeto.analysis.mean import LEVEL
-from rmeeto.analysis.words import above_margin, facts, neither, points
+from rmeeto.analysis.words import above_margin, corrected_away, facts, neither, obstacle, points
 from rmeeto.checks import number
 from rmeeto.errors import ConfigError, UnknownName
+
+FALL = " of the change"  # what an interval is of where the sentence has the size of a fall, without its sign
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Monotone:
             raise UnknownName("direction", self.direction, ["falls", "rises"])
 
     def judge(self, cells: Mapping[str, ArrayLike], unit: Unit) -> Finding:
-        """What the cells say, in their order. The figures are positive in the claimed direction.
+        """What the cells say, in their order. The figures are changes of accuracy: negative where it falls.
 
         cells: by name, the correctness of the same images, or the accuracies in per cent from the same seeds.
 
@@ -58,6 +61,7 @@ class Monotone:
         table = self._table(cells, unit) * (1.0 if self.direction == "rises" else -1.0)
         names = list(cells)
         whole = f"{names[0]} to {names[-1]}"
+        line = "the line fitted to the accuracies" if len(names) > 2 else "accuracy"
         trend = compare(_trend(table, unit), self.margin)
         steps = {
             f"{first} to {second}": compare(_contrast(difference, unit, 1.0))
@@ -65,17 +69,25 @@ class Monotone:
         }
         worst = min(steps, key=lambda name: steps[name].p_below)
         opposed = two_sided(len(steps) * steps[worst].p_below) <= LEVEL
+        tests = len(steps) + 1
+        if opposed:
+            undecided = self._opposed(trend, line, whole, steps[worst], worst, tests)
+        else:
+            undecided = self._undecided(trend, line, whole, tests)
         step_is_worst = steps[worst].p_below < trend.p_below
+        fails = self._moves(steps[worst], "accuracy", worst) if step_is_worst else self._too_little(trend, line, whole)
+        figures = {f"{whole}, fitted": trend} | steps
         return Finding(
             self,
             p_holds=1.0 if opposed else two_sided(trend.p_above),
-            p_fails=two_sided((len(steps) + 1) * min(steps[worst].p_below, trend.p_below)),
+            p_fails=two_sided(tests * min(steps[worst].p_below, trend.p_below)),
             can_hold=trend.decidable,
             can_fail=trend.decidable,
-            holds=Statement(f"{self._along(trend, whole)}, and no step goes surely the other way", facts(trend)),
-            fails=self._reversed(steps[worst], worst) if step_is_worst else self._too_little(trend, whole),
-            undecided=self._undecided(trend, whole, steps[worst].mirrored() if opposed else None, worst),
-            figures={f"{whole}, fitted": trend} | steps,
+            holds=self._holds(trend, line, whole),
+            fails=fails,
+            undecided=undecided,
+            figures={name: self._change(one) for name, one in figures.items()},
+            clearance=-math.inf if opposed else trend.clearance,
         )
 
     def _table(self, cells: Mapping[str, ArrayLike], unit: Unit) -> NDArray[np.float64]:
@@ -92,29 +104,49 @@ class Monotone:
             )
         return np.stack(rows)
 
-    def _along(self, trend: Comparison, whole: str) -> str:
-        return f"accuracy {self.direction} by {points(trend)} from {whole}{above_margin(self.margin)}"
+    def _holds(self, trend: Comparison, line: str, whole: str) -> Statement:
+        said = self._moves(trend, line, whole)
+        return replace(said, found=f"{said.found}{above_margin(self.margin)}, and no step goes surely the other way")
 
-    def _reversed(self, pair: Comparison, where: str) -> Statement:
-        other_way, word = pair.mirrored(), "rises" if self.direction == "falls" else "falls"
-        return Statement(f"accuracy {word} by {points(other_way)} from {where}", facts(other_way))
+    def _moves(self, pair: Comparison, subject: str, where: str) -> Statement:
+        """That something falls or rises, with the interval of its change."""
+        change = self._change(pair)
+        if change.difference < 0:
+            return Statement(f"{subject} falls by {points(change.mirrored())} from {where}", facts(change, FALL))
+        return Statement(f"{subject} rises by {points(change)} from {where}", facts(change))
 
-    def _too_little(self, trend: Comparison, whole: str) -> Statement:
+    def _too_little(self, trend: Comparison, line: str, whole: str) -> Statement:
         if not self.margin:
-            return self._reversed(trend, whole)
-        change = self._change(trend)
-        found = f"the change of accuracy is {points(change)} from {whole}"
-        return Statement(f"{found}, less than the margin of {self.margin:g}", facts(change))
+            return self._moves(trend, line, whole)
+        found = f"{self._is(trend, line, whole)}, less than the margin of {self.margin:g}"
+        return Statement(found, facts(self._change(trend)))
 
-    def _undecided(self, trend: Comparison, whole: str, opposed: Comparison | None, step: str) -> Statement:
-        change = self._change(trend)
-        found = f"the change of accuracy is {points(change)} from {whole}"
-        if opposed:
-            return Statement(f"{found}, but from {step} it goes the other way by {points(opposed)}", facts(opposed))
-        return Statement(f"{found}, {neither(trend)}", facts(change))
+    def _undecided(self, trend: Comparison, line: str, whole: str, tests: int) -> Undecided:
+        found, shown = self._is(trend, line, whole), facts(self._change(trend))
+        if trend.leaning is None:
+            return Undecided(found, shown, trend.tested, None, neither(trend))
+        towards = trend.leaning == "towards"
+        margin = f", {'more' if towards else 'less'} than the margin of {self.margin:g}" if self.margin else ""
+        why = obstacle(trend, trend.leaning, 1 if towards else tests, "test")
+        return Undecided(f"{found}{margin}", shown, trend.tested, trend.leaning, why)
+
+    def _opposed(self, trend: Comparison, line: str, whole: str, step: Comparison, where: str, tests: int) -> Undecided:
+        """What is said if a step goes the other way, so that the claim cannot hold."""
+        change = self._change(step)
+        by = points(change if change.difference > 0 else change.mirrored())
+        found = f"{self._is(trend, line, whole)}; from {where} it goes the other way by {by}"
+        return Undecided(
+            found,
+            facts(change, FALL if change.difference < 0 else ""),
+            leaning="against",
+            why=corrected_away(tests, "test") if two_sided(tests * step.p_below) > LEVEL else None,
+        )
+
+    def _is(self, trend: Comparison, line: str, whole: str) -> str:
+        return f"the change of {line} is {points(self._change(trend))} from {whole}"
 
     def _change(self, trend: Comparison) -> Comparison:
-        """The trend with its sign, in place of positive in the claimed direction."""
+        """The trend, or a step, as a change of accuracy, in place of positive in the claimed direction."""
         return trend if self.direction == "rises" else trend.mirrored()
 
 

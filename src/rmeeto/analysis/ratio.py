@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from rmeeto.analysis.comparison import finite, two_sided
 from rmeeto.analysis.contrast import vector
-from rmeeto.analysis.finding import Finding, Statement
-from rmeeto.analysis.mean import StudentMean
+from rmeeto.analysis.finding import Finding, Statement, Undecided
+from rmeeto.analysis.mean import LEVEL, StudentMean
 from rmeeto.analysis.words import count
 from rmeeto.checks import number
 from rmeeto.errors import ConfigError
@@ -81,19 +81,33 @@ class Ratio:
         found = MeasuredRatio(unit, len(above), math.exp(mean.value), low, high)
         least, most = math.log(self.stated / (1 + self.margin)), math.log(self.stated * (1 + self.margin))
         target, facts = f"within {100 * self.margin:g} % of {self.stated:g}", _facts(found)
+        within = two_sided(max(mean.p_above(least), mean.p_below(most)))
+        outside = two_sided(min(mean.p_above(most), mean.p_below(least)))
         return Finding(
             self,
-            p_holds=two_sided(max(mean.p_above(least), mean.p_below(most))),
-            p_fails=two_sided(min(mean.p_above(most), mean.p_below(least))),
+            p_holds=within,
+            p_fails=outside,
             can_hold=found.n > 1,
             can_fail=found.n > 1,
             holds=Statement(f"the ratio is {found.ratio:.3g}, {target}", facts),
             fails=Statement(f"the ratio is {found.ratio:.3g}, not {target}", facts),
-            undecided=Statement(f"the ratio is {found.ratio:.3g}, which is neither surely {target} nor outside", facts),
+            undecided=self._undecided(found, target, within, outside),
             figures={"ratio": found},
+            clearance=min(mean.interval()[0] - least, most - mean.interval()[1]),
         )
+
+    def _undecided(self, found: MeasuredRatio, target: str, within: float, outside: float) -> Undecided:
+        ratio, tested = f"the ratio is {found.ratio:.3g}", math.isfinite(found.high)
+        if within <= LEVEL:
+            return Undecided(f"{ratio}, its whole interval {target}", _facts(found), tested, "towards")
+        if outside <= LEVEL:
+            return Undecided(f"{ratio}, its whole interval not {target}", _facts(found), tested, "against")
+        return Undecided(ratio, _facts(found), tested, None, f"which is neither surely {target} nor outside")
 
 
 def _facts(found: MeasuredRatio) -> str:
-    known = f"95 % interval {found.low:.3g} to {found.high:.3g}; " if math.isfinite(found.high) else ""
-    return f"{known}{count(found.n, f'paired {found.unit}')}, equivalence test by Student's t of the logarithms"
+    rounds = count(found.n, f"paired {found.unit}")
+    if math.isinf(found.high):
+        return rounds
+    interval = f"95 % interval {found.low:.3g} to {found.high:.3g}"
+    return f"{interval}; {rounds}, equivalence test by Student's t of the logarithms"

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from rmeeto.analysis.finding import Counted, Figures, Finding, Statement, Untestable
+from rmeeto.analysis.finding import Counted, Figures, Finding, Statement, Undecided, Untestable
 from rmeeto.analysis.mean import LEVEL
-from rmeeto.analysis.words import capitalised, p_value
+from rmeeto.analysis.words import capitalised, corrected_away, p_value
 
 Word = Literal["holds", "does not hold", "undecided", "not testable here"]
+COUNTED: dict[bool | None, Word] = {True: "holds", False: "does not hold", None: "undecided"}
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Verdict:
 
     claim: its sentence; kind: better, equal, monotone, ratio or printed.
     sentence: what was found, with the figures that decide.
-    p: the two-sided p-value after Holm's correction, of the side that it is nearer to; None without statistics.
+    p: the two-sided p-value after Holm's correction, of the side that it is nearer to; None without a test.
     corrected_for: how many claims of the table the correction counts.
     figures: each comparison's name and its figures.
     decidable: whether any outcome of so many images or seeds could have decided it, one way or the other.
@@ -91,11 +92,23 @@ def _verdict(finding: Finding, holding: _Corrected, failing: _Corrected) -> Verd
         return _worded(finding, "does not hold", finding.fails, failing)
     if holding.significant:
         return _worded(finding, "holds", finding.holds, holding)
-    undecided = _worded(finding, "undecided", finding.undecided, min(holding, failing, key=lambda side: side.p))
+    said = _explained(finding.undecided, holding, failing)
+    undecided = _worded(finding, "undecided", said, min(holding, failing, key=lambda side: side.p))
     return replace(undecided, decidable=holding.decidable or failing.decidable)
 
 
+def _explained(said: Undecided, holding: _Corrected, failing: _Corrected) -> Statement:
+    """The sentence with its end: what is in the way, the correction for the table's other claims if nothing else is."""
+    if said.leaning is None:
+        return replace(said, found=f"{said.found}, {said.why}")
+    side = holding if said.leaning == "towards" else failing
+    why = said.why or corrected_away(side.claims, "claim")
+    return replace(said, found=f"{said.found}, which points {said.leaning} the claim, but {why}")
+
+
 def _worded(finding: Finding, word: Word, said: Statement, side: _Corrected) -> Verdict:
+    if not said.tested:
+        return _made(finding, word, f"{capitalised(said.found)} ({said.facts}).", finding.figures)
     correction = f" after Holm's correction for {side.claims} claims" if side.claims > 1 else ""
     sentence = f"{capitalised(said.found)} ({said.facts}, {p_value(side.p)}{correction})."
     return _made(finding, word, sentence, finding.figures, side.p, side.claims)
@@ -104,7 +117,7 @@ def _worded(finding: Finding, word: Word, said: Statement, side: _Corrected) -> 
 def _certain(finding: Counted | Untestable) -> Verdict:
     if isinstance(finding, Untestable):
         return _made(finding, "not testable here", finding.reason, {})
-    return _made(finding, "holds" if finding.holds else "does not hold", finding.sentence, finding.figures)
+    return _made(finding, COUNTED[finding.holds], finding.sentence, finding.figures)
 
 
 def _made(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rmeeto.analysis import Better, Comparison, Contrast, Finding, Statement, compare
+from rmeeto.analysis import Better, Comparison, Contrast, Finding, Statement, Undecided, compare
 from rmeeto.analysis.comparison import two_sided
-from rmeeto.analysis.words import count, decimal, facts, neither
+from rmeeto.analysis.words import count, decimal, facts, neither, obstacle, signed, too_few
 
 DIGITS = 2
 UNIT = " (nats)"  # ends the titles of columns; sentences have it once
@@ -34,7 +34,7 @@ def judge_nats(claim: Better, pairs: Mapping[str, Contrast]) -> Finding:
         can_fail=decidable,
         holds=Statement(f"{sides} is above {margin(claim)} {which}: {differences}", _facts(found, least_above)),
         fails=Statement(f"{sides} is below {margin(claim)} {which}: {differences}", _facts(found, least_below)),
-        undecided=Statement(f"{sides} is {differences} nats, {_why(found)}", _facts(found, least_above)),
+        undecided=_undecided(f"{sides} is {differences} nats", found, least_above, least_below),
         figures=found,
     )
 
@@ -46,14 +46,29 @@ def nats(comparison: Comparison) -> str:
 
 def margin(claim: Better) -> str:
     """What the difference is compared with, in words."""
-    return f"the margin of {claim.margin:g} nats".replace("-", "−") if claim.margin else "0 nats"
+    return f"the margin of {signed(claim.margin)} nats" if claim.margin else "0 nats"
 
 
-def _why(found: Mapping[str, Comparison]) -> str:
-    above = [comparison.difference > comparison.margin for comparison in found.values()]
-    if any(above) and not all(above):
+def _undecided(sides: str, found: Mapping[str, Comparison], least_above: str, least_below: str) -> Undecided:
+    """Which estimates find a difference, or what is in the way if all of them find the same one."""
+    leanings = {comparison.leaning for comparison in found.values()}
+    if len(leanings) > 1 or (len(found) > 1 and leanings == {None}):
+        return Undecided(sides, _facts(found, least_above), found[least_above].tested, why=_disagreement(found))
+    (leaning,) = leanings
+    least = least_below if leaning == "against" else least_above
+    comparison = found[least]
+    why = neither(comparison) if leaning is None else obstacle(comparison, leaning)
+    return Undecided(sides, _facts(found, least), comparison.tested, leaning, why)
+
+
+def _disagreement(found: Mapping[str, Comparison]) -> str:
+    names = [name for name, comparison in found.items() if comparison.leaning is not None]
+    if {"towards", "against"} <= {comparison.leaning for comparison in found.values()}:
         return "and the estimates disagree on the sign"
-    return neither(next(iter(found.values())))
+    some = next(iter(found.values()))
+    what = f"a difference from {signed(some.margin)} nats" if some.margin else "a difference"
+    finds = f"only {' and '.join(names)} {'finds' if len(names) == 1 else 'find'}" if names else "no estimate finds"
+    return f"and {finds} {what}" + ("" if some.decidable else f"; {too_few(some.n, some.unit)}")
 
 
 def _facts(found: Mapping[str, Comparison], name: str) -> str:

@@ -7,6 +7,7 @@ chart of one against the other first.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -29,6 +30,8 @@ UNITS = {
 }
 FEWEST_ROWS, MOST_ROWS = 4, 40  # of a chart of dots
 MOST_TICKS = 8
+AXIS = 3.2  # inches between the first and the last step, of a chart's width
+DIGIT = 0.1  # inches that a digit below the axis takes, a little too wide
 MOST_DOTS = len(SERIES)
 
 
@@ -51,7 +54,8 @@ def _column(one: Summary, number: int, column: Column) -> Iterator[Chart]:
     theirs, own = (series(one, number, read, along) for read in (printed, ours))
     if column.measure in COUNTED:
         if curves := _curves(own):
-            title = f"{column.title}{unit}: rings as printed, lines as counted"
+            how = "predicted" if column.measure == "predicted_minutes" else "counted"
+            title = f"{column.title}{unit}: rings as printed, lines as {how}"
             yield Chart(title, to_svg(_draw_curves(curves, along or "", rings=theirs), name))
         return
     for shown, whose in ((theirs, "as the paper prints it"), (own, "ours")):
@@ -98,13 +102,27 @@ def _draw_curves(curves: Sequence[Series], along: str, rings: Sequence[Series] =
     axes.set_xlabel(plain(along))
     steps = sorted({x for one in curves for x, _ in _placed(one.points)})
     if len(steps) <= MOST_TICKS:
-        axes.set_xticks(steps, [f"{step:g}" for step in steps])
+        axes.set_xticks(steps, tick_labels(steps))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     if curves[0].name:
         figure.legend(loc="outside lower left", frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4)
     return figure
+
+
+def tick_labels(steps: Sequence[float]) -> list[str]:
+    """The steps as text, in rising order; empty where a label would touch the one before it."""
+    scale = AXIS / (steps[-1] - steps[0]) if len(steps) > 1 else 0.0
+    shown: list[str] = []
+    end = -math.inf  # of the last label that is shown, in inches
+    for step in steps:
+        text = f"{step:g}"
+        middle, half = (step - steps[0]) * scale, len(text) * DIGIT / 2
+        fits = middle - half >= end + DIGIT
+        shown.append(text if fits else "")
+        end = middle + half if fits else end
+    return shown
 
 
 def _draw_dots(rows: Sequence[Series], steps: Sequence[float], along: str) -> Canvas:

@@ -107,7 +107,8 @@ class Claim:
     along: the label of ``monotone``, in the order of the rows. rises: its direction.
     margin: percentage points (``better``, ``equal``), or a share (``ratio``). A negative margin of ``better`` is what
     the left side may lose at most: "drops by no more than 0.9".
-    small: what stands for the claim at small scale, if that needs words.
+    small: what stands for the claim at small scale, if that needs words. main: whether it is one of the few that carry
+    the paper, which the page shows first.
     """
 
     text: str
@@ -121,6 +122,7 @@ class Claim:
     value: float | None = None
     margin: float = 0.0
     small: str | None = None
+    main: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rmeeto.analysis.words import decimal
-from rmeeto.experiments.definition import Column
+from rmeeto.experiments.definition import COUNTED, Column, Row
 from rmeeto.experiments.summary import Figure, Summary
 
 PAPER, OURS, DIFFERENCE = "paper", "ours", "difference"
@@ -23,10 +23,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Line:
-    """A row. labels: what tells it from the others. figures: one text for each part of each group."""
+    """A row.
+
+    labels: what tells it from the others. figures: one text for each part of each group. part: what all of them are, if
+    the groups have other parts than the paper's figure, ours and the difference; else empty.
+    """
 
     labels: tuple[str, ...]
     figures: tuple[str, ...]
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,34 +43,59 @@ class Grid:
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
 
+    @property
+    def width(self) -> int:
+        """How many columns it has, labels included."""
+        return len(self.labels) + sum(len(group.parts) for group in self.groups)
+
 
 def grid(one: Summary) -> Grid:
-    """The figures of a table as text: a part is left out of a column if it is empty in every row."""
+    """The figures of a table as text: a part is left out of a column if it is empty in every row, or means nothing."""
     columns = [[line[number] for line in one.figures] for number in range(len(one.table.columns))]
     groups = tuple(
-        Group(column.title, parts_of(figures)) for column, figures in zip(one.table.columns, columns, strict=True)
+        Group(column.title, parts_of(figures, one.scale.base is None or column.measure in COUNTED))
+        for column, figures in zip(one.table.columns, columns, strict=True)
     )
     names = one.table.labels()
     lines = tuple(
         Line(
             labels=tuple(label_text(row.coordinates.get(name, "")) for name in names),
             figures=tuple(
-                text(figure, part, column.digits)
+                "" if part == DIFFERENCE and calibrates(row, column) else text(figure, part, column.digits)
                 for figure, column, group in zip(figures, one.table.columns, groups, strict=True)
                 for part in group.parts
             ),
         )
         for row, figures in zip(one.table.rows, one.figures, strict=True)
     )
-    return Grid(names, groups, lines, (*repetitions(one.figures), *absences(one.table.columns, columns)))
+    notes = (*repetitions(one.figures), *calibration(one), *absences(one.table.columns, columns))
+    return Grid(names, groups, lines, notes)
 
 
-def parts_of(figures: Sequence[Figure]) -> tuple[str, ...]:
-    """What is shown of a column: without printed figures ours alone, and the paper's alone if there are no others."""
+def parts_of(figures: Sequence[Figure], comparable: bool) -> tuple[str, ...]:
+    """What is shown of a column: without printed figures ours alone, and the paper's alone if there are no others.
+
+    comparable: whether ours minus the paper's means something; accuracies of networks that were trained here do not
+    compare with those of the paper's.
+    """
     printed = any(figure.printed is not None for figure in figures)
     if not printed:
         return (OURS,)
-    return (PAPER,) if all(figure.missing for figure in figures) else (PAPER, OURS, DIFFERENCE)
+    if all(figure.missing for figure in figures):
+        return (PAPER,)
+    return (PAPER, OURS, DIFFERENCE) if comparable else (PAPER, OURS)
+
+
+def calibrates(row: Row, column: Column) -> bool:
+    """Whether our figure is the paper's by construction: one node's minutes fix the speed that others follow from."""
+    return column.measure == "predicted_minutes" and row.coordinates.get("machines") == 1
+
+
+def calibration(one: Summary) -> tuple[str, ...]:
+    """What the figures without a difference are, if the table has some."""
+    found = any(calibrates(row, column) for row in one.table.rows for column in one.table.columns)
+    note = "Ours are predicted, from the paper’s figure on one machine; that one stands for itself."
+    return (note,) if found else ()
 
 
 def text(figure: Figure, part: str, digits: int) -> str:

@@ -9,63 +9,30 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from rmeeto.experiments.across import laid_out
 from rmeeto.experiments.calibration import Calibration, calibrations
 from rmeeto.experiments.charts import charts
 from rmeeto.experiments.definition import Table
 from rmeeto.experiments.export import to_csv, to_markdown
 from rmeeto.experiments.gallery import Gallery, galleries
-from rmeeto.experiments.grid import Grid, grid
-from rmeeto.experiments.judge import NOT_YET, Judged
+from rmeeto.experiments.grid import Grid
 from rmeeto.experiments.origin import HEADS, Origin
 from rmeeto.experiments.scale import Scale
+from rmeeto.experiments.shown_claim import STYLES, ShownClaim, shown_claim
+from rmeeto.experiments.shown_scale import stand_ins, trainings
 from rmeeto.experiments.store import Store
 from rmeeto.experiments.strongest import strongest
-from rmeeto.experiments.summary import Summary, overall, undecidable
+from rmeeto.experiments.summary import Summary, undecidable
+from rmeeto.experiments.tally import tally
 from rmeeto.files import durable
 from rmeeto.report.svg import Chart
 from rmeeto.report.templates import render
 from rmeeto.report.words import duration, plural
 
-WORDS = {
-    "holds": "holds",
-    "does not hold": "fails",
-    "undecided": "undecided",
-    "not testable here": "untestable",
-    NOT_YET: "waiting",
-}
 MOST_SHOWN = 4  # strongest results of either kind
-FIGURES = {  # of a comparison, as the page names them; others are named as they are
-    "difference": "difference",
-    "ratio": "ratio",
-    "low": "95 % from",
-    "high": "to",
-    "margin": "margin",
-    "n": "n",
-    "unit": "unit",
-    "p_above": "p, above the margin",
-    "p_below": "p, below the margin",
-    "test": "test",
-    "counted": "counted",
-    "printed": "printed",
-    "agrees": "rounds to it",
-}
-HIDDEN = {"decidable"}
-
-
-@dataclass(frozen=True)
-class ClaimPart:
-    """A claim on the page. style: a CSS class. heads, figures: of the table of figures that decide it."""
-
-    ident: str
-    text: str
-    small: str | None
-    word: str
-    style: str
-    sentence: str
-    heads: tuple[str, ...]
-    figures: tuple[tuple[str, ...], ...]
+MOST_ROWS = 30  # of a table that is open
+MOST_COLUMNS = 9  # of a table that is as wide as the text
 
 
 @dataclass(frozen=True)
@@ -82,7 +49,7 @@ class TablePart:
     calibrations: tuple[Calibration, ...]
     galleries: tuple[Gallery, ...]
     charts: tuple[Chart, ...]
-    claims: tuple[ClaimPart, ...]
+    claims: tuple[ShownClaim, ...]
     csv: str
     markdown: str
     cells: tuple[tuple[str, ...], ...]
@@ -100,12 +67,14 @@ def write_page(path: Path, summaries: Sequence[Summary], store: Store) -> None:
 def page(summaries: Sequence[Summary], store: Store) -> str:
     """The page as HTML. summaries: at least one, all at one scale. store: the one they were made from."""
     scale, origin = summaries[0].scale, Origin.of(summaries, store)
-    counts = overall(summaries)
     parts = [table_part(one, store) for one in summaries]
     claims = {(part.table.name, number): claim for part in parts for number, claim in enumerate(part.claims)}
-    best = {
-        word: [(one.table, claims[one.table.name, number]) for one, number in strongest(summaries, word, MOST_SHOWN)]
-        for word in ("holds", "does not hold")
+    main = [(one, number) for one in summaries for number, judged in enumerate(one.judged) if judged.claim.main]
+    told = [one.judged[number] for one, number in main]
+    best = {word: strongest(summaries, word, MOST_SHOWN, told) for word in ("holds", "does not hold")}
+    leading = {
+        name: [(one.table, claims[one.table.name, number]) for one, number in found]
+        for name, found in {"main": main, **best}.items()
     }
     return render(
         "paper.html.j2",
@@ -114,12 +83,16 @@ def page(summaries: Sequence[Summary], store: Store) -> str:
         trained=scale.base is not None,
         scope=scope([one.table for one in summaries]),
         facts=facts(scale, origin),
-        counts=[(word, style, counts.get(word, 0)) for word, style in WORDS.items()],
-        claims=sum(counts.values()),
+        styles=STYLES,
+        counts=tally(summaries),
+        claims=len(claims),
         undecidable=undecidable(summaries),
-        strongest=best,
+        leading=leading,
         parts=parts,
-        models=[(name, one.model, options_text(one.options), one.data) for name, one in scale.models.items()],
+        most_rows=MOST_ROWS,
+        most_columns=MOST_COLUMNS,
+        models=stand_ins(scale, origin.results),
+        trainings=trainings(scale),
         origin=origin,
         heads=HEADS,
         csv=address("text/csv", origin.to_csv()),
@@ -163,40 +136,15 @@ def table_part(one: Summary, store: Store) -> TablePart:
         ident,
         table,
         state,
-        grid(one),
+        laid_out(one),
         tuple(calibrations(one, store)),
         tuple(galleries(one, store)),
         tuple(charts(one)),
-        tuple(claim_part(f"{ident}-claim-{number}", judged) for number, judged in enumerate(one.judged, 1)),
+        tuple(shown_claim(f"{ident}-claim-{number}", table, judged) for number, judged in enumerate(one.judged, 1)),
         address("text/csv", to_csv([one])),
         address("text/markdown", to_markdown([one])),
         tuple(cell_lines(one)),
     )
-
-
-def claim_part(ident: str, judged: Judged) -> ClaimPart:
-    """A claim with the figures that decide it, one line for each comparison."""
-    figures = {} if judged.verdict is None else judged.verdict.figures
-    names = list(dict.fromkeys(name for one in figures.values() for name in one if name not in HIDDEN))
-    return ClaimPart(
-        ident,
-        judged.claim.text,
-        judged.claim.small,
-        judged.word,
-        WORDS[judged.word],
-        judged.sentence,
-        ("", *(FIGURES.get(name, name.replace("_", " ")) for name in names)),
-        tuple((title, *(number_text(one.get(name)) for name in names)) for title, one in figures.items()),
-    )
-
-
-def number_text(value: Any) -> str:
-    """A figure of a comparison: four digits are more than any of them is worth."""
-    if value is None:
-        return "unknown"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
 
 
 def cell_lines(one: Summary) -> list[tuple[str, ...]]:
@@ -213,11 +161,6 @@ def cell_lines(one: Summary) -> list[tuple[str, ...]]:
         for column, figure in zip(one.table.columns, figures, strict=True)
         if figure.keys
     ]
-
-
-def options_text(options: Any) -> str:
-    """A stand-in's options in words."""
-    return ", ".join(f"{name} {'×'.join(map(str, v)) if isinstance(v, list) else v}" for name, v in options.items())
 
 
 def address(kind: str, text: str) -> str:
