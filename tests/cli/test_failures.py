@@ -48,7 +48,13 @@ def in_workers(act):
             act()
         return real(self, image)
     OneView.__call__ = call
-    at(2, lambda: Path(output, "go").touch())
+    def start():
+        Path(output, "go").touch()
+        until = time.monotonic() + 2  # a worker's end finds this process here, and not while it changes weights
+        while time.monotonic() < until and not Path(output, "injected").exists():
+            time.sleep(0.01)
+        time.sleep(0.2)
+    at(2, start)
 """
 
 
